@@ -1,0 +1,72 @@
+# Two commands do all the set-up on a fresh machine: `make serve` and `make test`.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help serve test quick check format faults mutants bench lock docs clean
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "legato needs Python 3.11 or newer; set PYTHON=python3.12, say"; exit 1; }
+	@echo "making $(VENV) ..."
+	@$(PYTHON) -m venv $(VENV)
+
+$(VENV)/serve.stamp: requirements/serve.lock pyproject.toml | $(BIN)/python
+	@echo "installing what the server needs (hashes checked) ..."
+	@$(INSTALL) --require-hashes -r requirements/serve.lock
+	@$(INSTALL) --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(VENV)/dev.stamp: requirements/dev.lock $(VENV)/serve.stamp
+	@echo "installing what the tests need (hashes checked) ..."
+	@$(INSTALL) --require-hashes -r requirements/dev.lock
+	@touch $@
+
+serve: $(VENV)/serve.stamp ## Start the server on http://localhost:3111 (first time: set up, fetch the model)
+	@$(BIN)/legato models fetch --if-needed
+	@exec $(BIN)/legato serve $(ARGS)
+
+test: $(VENV)/dev.stamp ## All tests, real servers included
+	$(BIN)/pytest $(ARGS)
+
+quick: $(VENV)/dev.stamp ## The tests that take under a minute
+	$(BIN)/pytest -m "not slow" $(ARGS)
+
+check: $(VENV)/dev.stamp ## What CI runs: format, lint, types, import contracts, docs drift, tests
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m docs.generate --check
+	$(MAKE) --no-print-directory test
+
+format: $(VENV)/dev.stamp ## Format and mend what can be mended
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+docs: $(VENV)/dev.stamp ## Make the reference pages anew from the code
+	$(BIN)/python -m docs.generate
+
+faults: $(VENV)/dev.stamp ## Kill, cut and starve real servers; count what was lost (long)
+	$(BIN)/python -m tests.faults $(ARGS)
+
+mutants: $(VENV)/dev.stamp ## Plant known bugs and see the tests catch each
+	$(BIN)/python -m tests.mutants $(ARGS)
+
+bench: $(VENV)/dev.stamp ## Measure CPU, latency and memory beside nginx and others
+	$(BIN)/python -m bench $(ARGS)
+
+lock: | $(BIN)/python ## Make the lock files anew (hashes, no addresses)
+	@$(INSTALL) uv
+	$(BIN)/uv pip compile -q pyproject.toml requirements/build.in $(LOCK_FLAGS) -o requirements/serve.lock
+	$(BIN)/uv pip compile -q pyproject.toml requirements/build.in --extra dev -c requirements/serve.lock $(LOCK_FLAGS) -o requirements/dev.lock
+
+LOCK_FLAGS := --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --no-annotate --upgrade
+
+clean: ## Remove the environment and caches (not your data)
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache bench/.build

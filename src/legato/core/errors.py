@@ -1,0 +1,298 @@
+"""Every error that Legato raises on purpose, as one tree.
+
+    LegatoError
+    ├── Refused                    a request is not carried out (HTTP 4xx or 503)
+    │   ├── InvalidBody            400 invalid_json
+    │   ├── UnsupportedMediaType   415 unsupported_media_type
+    │   ├── InvalidRequest         422 invalid_request: names each wrong field
+    │   │   └── KeyReused          422 idempotency_key_reused
+    │   ├── TooLarge               413 body_too_large
+    │   │   └── MessageTooLong     413 message_too_long
+    │   ├── Unauthenticated        401 unauthenticated
+    │   ├── Forbidden              403 forbidden
+    │   ├── NotFound               404 not_found: absent, or another's; never told apart
+    │   ├── MethodNotAllowed       405 method_not_allowed
+    │   ├── Conflict               409 conflict
+    │   │   ├── CursorDiverged     409 cursor_diverged
+    │   │   └── IllegalTransition  409 illegal_transition
+    │   ├── Gone                   410 run_gone
+    │   ├── ConversationBusy       429 conversation_busy
+    │   └── Unavailable            503 unavailable
+    │       ├── Overloaded         503 overloaded
+    │       ├── Draining           503 draining
+    │       └── StorageUnavailable 503 storage_unavailable
+    ├── RunError                   a run ends with run-failed
+    │   ├── UpstreamUnavailable    upstream_unavailable
+    │   │   └── UpstreamBroken     upstream_broken: cut after it had begun
+    │   ├── UpstreamTimeout        upstream_timeout
+    │   ├── UpstreamRateLimited    upstream_rate_limited
+    │   ├── UpstreamRefused        upstream_refused
+    │   │   ├── UpstreamAuth       upstream_auth
+    │   │   └── ContextExceeded    context_exceeded
+    │   ├── UpstreamInvalid        upstream_invalid: an answer that is no chat completion
+    │   ├── Interrupted            interrupted
+    │   └── InternalError          internal
+    └── ConfigurationError         the server does not start; says what to set
+
+Messages are lower-case, name the value at fault and what would be right, and hold no secret, path, stack or
+other person's data: they may be shown to the client as they are. docs/reference/errors.md is made from this file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+
+class LegatoError(Exception):
+    """The root of the tree.
+
+    Attributes:
+        code: Stable, snake_case name of the error; part of the API.
+        http_status: Status when it answers a request; 500 for those that never do.
+        retryable: Whether the same request may succeed later, unchanged.
+        retry_after_s: Seconds that a client should wait before it tries again, if known.
+    """
+
+    code: ClassVar[str] = "internal"
+    http_status: ClassVar[int] = 500
+    retryable: ClassVar[bool] = False
+    retry_after_s: float | None = None
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+
+
+class Refused(LegatoError):
+    """A request is not carried out; nothing was changed by it."""
+
+    code = "refused"
+    http_status = 400
+
+
+class InvalidBody(Refused):
+    """The body is absent, not UTF-8, or not JSON."""
+
+    code = "invalid_json"
+    http_status = 400
+
+
+class UnsupportedMediaType(Refused):
+    """The body is declared as something other than application/json."""
+
+    code = "unsupported_media_type"
+    http_status = 415
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FieldError:
+    """One wrong field: its dotted name, what is wrong, and the nearest known name if it is unknown."""
+
+    field: str
+    message: str
+    nearest: str | None = None
+
+
+class InvalidRequest(Refused):
+    """One or more fields, parameters or headers are wrong; each is named."""
+
+    code = "invalid_request"
+    http_status = 422
+
+    def __init__(self, fields: Sequence[FieldError]) -> None:
+        super().__init__("; ".join(f"{field.field}: {field.message}" for field in fields))
+        self.fields = tuple(fields)
+
+    @classmethod
+    def of(cls, field: str, message: str, *, nearest: str | None = None) -> InvalidRequest:
+        """Return the error for a single field."""
+        return cls([FieldError(field=field, message=message, nearest=nearest)])
+
+
+class KeyReused(InvalidRequest):
+    """An idempotency key was used before, with another body."""
+
+    code = "idempotency_key_reused"
+
+
+class TooLarge(Refused):
+    """The body is larger than the server takes."""
+
+    code = "body_too_large"
+    http_status = 413
+
+
+class MessageTooLong(TooLarge):
+    """The message does not fit into the model's context window, even alone."""
+
+    code = "message_too_long"
+
+
+class Unauthenticated(Refused):
+    """No credential, or one that is not valid."""
+
+    code = "unauthenticated"
+    http_status = 401
+
+
+class Forbidden(Refused):
+    """The route, host or origin is not for this caller."""
+
+    code = "forbidden"
+    http_status = 403
+
+
+class NotFound(Refused):
+    """There is no such thing, or it is another's; the two are never told apart."""
+
+    code = "not_found"
+    http_status = 404
+
+
+class MethodNotAllowed(Refused):
+    """The route exists, the method does not."""
+
+    code = "method_not_allowed"
+    http_status = 405
+
+
+class Conflict(Refused):
+    """The present state of a thing does not allow the request."""
+
+    code = "conflict"
+    http_status = 409
+
+
+class CursorDiverged(Conflict):
+    """A cursor names another run, another epoch's prefix, or a place past the log's head: replay from the start."""
+
+    code = "cursor_diverged"
+
+
+class IllegalTransition(Conflict):
+    """A run was asked to enter a state that cannot follow its present one."""
+
+    code = "illegal_transition"
+
+
+class Gone(Refused):
+    """An idempotency key whose run has been deleted."""
+
+    code = "run_gone"
+    http_status = 410
+
+
+class ConversationBusy(Refused):
+    """Too many turns wait in this conversation."""
+
+    code = "conversation_busy"
+    http_status = 429
+    retryable = True
+    retry_after_s = 5.0
+
+
+class Unavailable(Refused):
+    """The server cannot do it now."""
+
+    code = "unavailable"
+    http_status = 503
+    retryable = True
+    retry_after_s = 5.0
+
+
+class Overloaded(Unavailable):
+    """A limit of this server (active runs, readers) is reached."""
+
+    code = "overloaded"
+
+
+class Draining(Unavailable):
+    """The server is shutting down and begins no new run."""
+
+    code = "draining"
+
+
+class StorageUnavailable(Unavailable):
+    """The database does not take writes at present."""
+
+    code = "storage_unavailable"
+
+
+class RunError(LegatoError):
+    """A run ends with run-failed; `code`, `message` and `retryable` go into its last event."""
+
+    code = "run_failed"
+
+
+class UpstreamUnavailable(RunError):
+    """The model's server could not be reached or answered 5xx."""
+
+    code = "upstream_unavailable"
+    retryable = True
+
+
+class UpstreamBroken(UpstreamUnavailable):
+    """The model's stream was cut, or reported an error, after it had begun."""
+
+    code = "upstream_broken"
+
+
+class UpstreamTimeout(RunError):
+    """No first token, or no further token, within the limit."""
+
+    code = "upstream_timeout"
+    retryable = True
+
+
+class UpstreamRateLimited(RunError):
+    """The model's server answered 429."""
+
+    code = "upstream_rate_limited"
+    retryable = True
+
+
+class UpstreamRefused(RunError):
+    """The model's server refused the request (4xx): the same request would be refused again."""
+
+    code = "upstream_refused"
+
+
+class UpstreamAuth(UpstreamRefused):
+    """The model's server did not accept the API key."""
+
+    code = "upstream_auth"
+
+
+class ContextExceeded(UpstreamRefused):
+    """The model's server says that the conversation is longer than its context window."""
+
+    code = "context_exceeded"
+
+
+class UpstreamInvalid(RunError):
+    """What came from the model's server is no chat completion (an HTML page, broken JSON)."""
+
+    code = "upstream_invalid"
+    retryable = True
+
+
+class Interrupted(RunError):
+    """The run was cut too often, or could not be continued without repeating what was shown."""
+
+    code = "interrupted"
+    retryable = True
+
+
+class InternalError(RunError):
+    """A fault of the server's own; its log has the details under the run's id."""
+
+    code = "internal"
+    retryable = True
+
+
+class ConfigurationError(LegatoError):
+    """The server does not start as it is configured; the message says what to set."""
+
+    code = "configuration"

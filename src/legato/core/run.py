@@ -1,0 +1,38 @@
+"""The life of a run: which state may follow which.
+
+Pure: no clock, no storage, no asyncio. Every rule about a run's state lives in TRANSITIONS;
+docs/reference/run-states.md is generated from it.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from legato.core.errors import IllegalTransition
+
+
+class RunState(StrEnum):
+    """Where a run stands. A queued run waits for the turn before it; the last three are terminal."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    FINISHED = "finished"
+    FAILED = "failed"
+    STOPPED = "stopped"
+
+
+TRANSITIONS: dict[RunState, frozenset[RunState]] = {
+    RunState.QUEUED: frozenset({RunState.RUNNING, RunState.STOPPED, RunState.FAILED}),
+    RunState.RUNNING: frozenset({RunState.FINISHED, RunState.FAILED, RunState.STOPPED}),
+    RunState.FINISHED: frozenset(),
+    RunState.FAILED: frozenset(),
+    RunState.STOPPED: frozenset(),
+}
+ENDED = frozenset(state for state, after in TRANSITIONS.items() if not after)
+
+
+def check_transition(before: RunState, after: RunState) -> None:
+    """Raise IllegalTransition unless `after` may follow `before`."""
+    if after not in TRANSITIONS[before]:
+        allowed = ", ".join(sorted(TRANSITIONS[before])) or "nothing"
+        raise IllegalTransition(f"a run that is {before} cannot become {after}; it may become {allowed}")
