@@ -1,0 +1,136 @@
+"""Request bodies: bounded, JSON only, strictly typed; every wrong field is named in one answer."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, TypeVar
+
+import msgspec
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic.alias_generators import to_camel
+from starlette.requests import ClientDisconnect, Request
+
+from legato.core.errors import FieldError, InvalidBody, InvalidRequest, TooLarge, UnsupportedMediaType
+from legato.core.ids import ID_MAX_CHARS, id_fault
+from legato.settings import nearest
+
+MAX_METADATA_BYTES = 16_384
+
+_decode = msgspec.json.Decoder().decode
+
+
+def _checked_id(value: str) -> str:
+    if fault := id_fault(value):
+        raise ValueError(fault)
+    return value
+
+
+def _checked_text(value: str) -> str:
+    if "\x00" in value:
+        raise ValueError("holds a NUL character, which no database takes")
+    return value
+
+
+def _checked_message(value: str) -> str:
+    if not value.strip():
+        raise ValueError("is blank: say something")
+    return _checked_text(value)
+
+
+def _checked_metadata(value: dict[str, Any]) -> dict[str, Any]:
+    size = len(msgspec.json.encode(value))
+    if size > MAX_METADATA_BYTES:
+        raise ValueError(f"has {size} bytes: at most {MAX_METADATA_BYTES} are taken")
+    return value
+
+
+# The bounds stand in the schema too; the validators say them in words.
+ClientId = Annotated[
+    str, AfterValidator(_checked_id), Field(json_schema_extra={"minLength": 1, "maxLength": ID_MAX_CHARS})
+]
+Text = Annotated[str, AfterValidator(_checked_text)]
+Message = Annotated[str, AfterValidator(_checked_message), Field(json_schema_extra={"minLength": 1})]
+Metadata = Annotated[dict[str, Any], AfterValidator(_checked_metadata)]
+
+
+class Body(BaseModel):
+    """A request body: camelCase, no unknown field, no coercion."""
+
+    model_config = ConfigDict(
+        alias_generator=to_camel, populate_by_name=False, extra="forbid", strict=True, allow_inf_nan=False
+    )
+
+
+BodyT = TypeVar("BodyT", bound=Body)
+
+
+async def read_body(request: Request, model: type[BodyT], *, optional: bool = False) -> BodyT:
+    """Return the request's body as `model`; with `optional` an absent one is an empty object.
+
+    Raises:
+        TooLarge: It is longer than the server takes; no more of it is kept than that.
+        UnsupportedMediaType: It is declared as something else than JSON, or compressed.
+        InvalidBody: It is absent, not UTF-8 or not JSON.
+        InvalidRequest: Fields are wrong; names each.
+    """
+    data = await _read(request, request.app.state.node.settings.max_body_bytes)
+    if not data and optional:
+        return model.model_validate({})
+    return parse_body(data, request.headers.get("content-type", ""), model)
+
+
+def parse_body(data: bytes, content_type: str, model: type[BodyT]) -> BodyT:
+    """Return `data` as `model`; as read_body."""
+    if not data:
+        raise InvalidBody("the body is empty: send a JSON object")
+    if content_type.partition(";")[0].strip().lower() != "application/json":
+        raise UnsupportedMediaType("send the body as content-type: application/json")
+    try:
+        value = _decode(data)
+    except RecursionError:
+        raise InvalidBody("the body is nested too deeply") from None
+    except UnicodeDecodeError:
+        raise InvalidBody("the body is not UTF-8") from None
+    except msgspec.DecodeError as error:
+        raise InvalidBody(f"the body is not JSON: {str(error)[:200].lower()}") from None
+    if not isinstance(value, dict):
+        raise InvalidRequest.of("body", "is not an object")
+    try:
+        return model.model_validate(value)
+    except ValidationError as error:
+        raise InvalidRequest([_field_error(each, model) for each in error.errors(include_url=False)]) from None
+
+
+def _field_error(each: Any, model: type[Body]) -> FieldError:
+    name = ".".join(_shown(part) for part in each["loc"]) or "body"
+    if each["type"] == "extra_forbidden":
+        known = [field.alias or field_name for field_name, field in model.model_fields.items()]
+        close = nearest(str(each["loc"][-1]), known)
+        said = f"is not known here: did you mean {close}?" if close else f"is not known here; known: {', '.join(known)}"
+        return FieldError(field=name, message=said, nearest=close)
+    message = each["msg"].removeprefix("Value error, ")
+    return FieldError(field=name, message=message[:1].lower() + message[1:])
+
+
+def _shown(part: object) -> str:
+    text = str(part)
+    return text if text.isprintable() and len(text) <= 80 else ascii(text[:80])
+
+
+async def _read(request: Request, limit: int) -> bytes:
+    if request.headers.get("content-encoding", "identity").lower() != "identity":
+        raise UnsupportedMediaType("send the body without compression")
+    too_large = TooLarge(f"the body is larger than {limit} bytes")
+    length = request.headers.get("content-length", "")
+    if length.isdecimal() and int(length) > limit:
+        raise too_large
+    chunks: list[bytes] = []
+    size = 0
+    try:
+        async for chunk in request.stream():
+            size += len(chunk)
+            if size > limit:
+                raise too_large
+            chunks.append(chunk)
+    except ClientDisconnect:
+        raise InvalidBody("the body was cut") from None
+    return b"".join(chunks)

@@ -1,0 +1,127 @@
+"""The listening server: uvicorn with our edge, and a stop that drains first."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import resource
+import socket
+from collections.abc import Awaitable, Callable
+from types import FrameType
+
+import uvicorn
+from starlette.types import ASGIApp
+
+from legato.core.errors import ConfigurationError
+from legato.http.edge import StreamingHttpProtocol
+
+BACKLOG = 4096
+
+
+class LegatoServer(uvicorn.Server):
+    """Serves an application until told to stop.
+
+    Args:
+        on_ready: Called once, when the sockets listen.
+        on_stop: Awaited at the first SIGTERM or SIGINT while the sockets still listen; a second signal does not wait.
+    """
+
+    def __init__(self, api: ASGIApp, *, on_ready: Callable[[], None], on_stop: Callable[[], Awaitable[None]]) -> None:
+        super().__init__(
+            uvicorn.Config(
+                api,
+                http=StreamingHttpProtocol,
+                ws="none",
+                lifespan="off",
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                proxy_headers=False,
+                backlog=BACKLOG,
+                timeout_keep_alive=75,
+                timeout_graceful_shutdown=5,
+            )
+        )
+        self._on_ready = on_ready
+        self._on_stop = on_stop
+        self._stopping: asyncio.Task[None] | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        self._loop = asyncio.get_running_loop()
+        await super().startup(sockets)
+        self._on_ready()
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        assert self._loop is not None
+        self._loop.call_soon_threadsafe(self.stop)
+
+    def stop(self) -> None:
+        """Begin to stop; a second call stops at once."""
+        if self._stopping is not None:
+            self._stopping.cancel()
+            self.force_exit = True
+            self.should_exit = True
+            return
+        self._stopping = asyncio.get_running_loop().create_task(self._stop())
+
+    async def _stop(self) -> None:
+        try:
+            await self._on_stop()
+        finally:
+            self.should_exit = True
+
+
+def listen(host: str, port: int) -> list[socket.socket]:
+    """Return listening sockets; `localhost` is IPv4 and, where there is one, IPv6 loopback. Port 0 picks a free one.
+
+    Raises:
+        ConfigurationError: The address cannot be had; says what to do.
+    """
+    hosts = ("127.0.0.1", "::1") if host == "localhost" else (host,)
+    sockets: list[socket.socket] = []
+    for each in hosts:
+        family = socket.AF_INET6 if ":" in each else socket.AF_INET
+        try:
+            sock = socket.socket(family)
+            sockets.append(sock)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            sock.bind((each, port))
+            sock.listen(BACKLOG)
+            sock.setblocking(False)
+            port = sock.getsockname()[1]
+        except (OSError, UnicodeError) as error:
+            sockets.pop().close()
+            if each == "::1" and sockets and getattr(error, "errno", None) != errno.EADDRINUSE:
+                break
+            for sock in sockets:
+                sock.close()
+            if getattr(error, "errno", None) == errno.EADDRINUSE:
+                raise ConfigurationError(
+                    f"port {port} is in use: stop what listens there, or give another one with --port"
+                ) from error
+            raise ConfigurationError(
+                f"{host} is no address of this machine: give one with --host, such as localhost"
+            ) from error
+    return sockets
+
+
+def raise_file_limit() -> None:
+    """Allow as many open files as the system lets us, and make room for them now.
+
+    The kernel grows a process's file table in steps, and stalls all its threads for 10 to 25 ms at each.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = min(hard, 65536) if hard != resource.RLIM_INFINITY else 65536
+    if soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+        soft = wanted
+    if soft != resource.RLIM_INFINITY:
+        try:
+            os.close(os.dup2(0, min(soft, 65536) - 1))
+        except OSError:
+            # Without standard input there is nothing to copy; the table grows when it must.
+            pass

@@ -1,0 +1,168 @@
+"""A run that this process holds: its log, its limits, and who may interrupt it."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from legato.core.event import RunStarted, StopCause
+from legato.providers.base import Pausable
+from legato.runs.tail import Tail
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunRequest:
+    """What was asked for with one message; None is left to the conversation and the settings."""
+
+    model: str | None = None
+    temperature: float | None = None
+    max_tokens: int | None = None
+    system_prompt: str | None = None
+
+    def to_json(self) -> str:
+        return msgspec.json.encode(self).decode()
+
+    @classmethod
+    def from_json(cls, text: str) -> RunRequest:
+        return msgspec.json.decode(text, type=cls)
+
+    def over(self, row: Any) -> RunRequest:
+        """Return this request with what it leaves open taken from the conversation's settings."""
+        return RunRequest(
+            model=self.model or row.conversation_model,
+            temperature=self.temperature if self.temperature is not None else row.conversation_temperature,
+            max_tokens=self.max_tokens or row.conversation_max_tokens,
+            system_prompt=self.system_prompt if self.system_prompt is not None else row.conversation_system_prompt,
+        )
+
+
+class LiveRun:
+    """One running or waiting run.
+
+    Attributes:
+        queued: It waits for the turn before it.
+        asks: 1 where the turn brought a message that a waiting run has not counted yet.
+        question: The user's message, where it is known without reading it back.
+        segment_id: Id of its first segment: older ones may go.
+        began_s: Monotonic time from which its duration counts.
+        stop_cause: Set when somebody or a limit stops it.
+    """
+
+    __slots__ = (
+        "_flow",
+        "_paused",
+        "_task",
+        "asks",
+        "began_s",
+        "conversation_id",
+        "conversation_key",
+        "failure",
+        "first_token_at_ms",
+        "history",
+        "message_id",
+        "question",
+        "queued",
+        "request",
+        "segment_id",
+        "stop_cause",
+        "tail",
+        "takeovers",
+        "turn",
+        "user_message_id",
+    )
+
+    def __init__(
+        self,
+        *,
+        tail: Tail,
+        conversation_key: int,
+        conversation_id: str,
+        turn: int,
+        user_message_id: str,
+        message_id: str,
+        request: RunRequest,
+        queued: bool,
+        asks: int,
+        history: bool,
+        segment_id: int,
+        began_s: float,
+    ) -> None:
+        self.tail = tail
+        self.conversation_key = conversation_key
+        self.conversation_id = conversation_id
+        self.turn = turn
+        self.user_message_id = user_message_id
+        self.message_id = message_id
+        self.request = request
+        self.queued = queued
+        self.asks = asks
+        self.history = history
+        self.segment_id = segment_id
+        self.began_s = began_s
+        self.question: str | None = None
+        self.takeovers = 0
+        self.first_token_at_ms: int | None = None
+        self.stop_cause: StopCause | None = None
+        self.failure: Exception | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._flow: Pausable | None = None
+        self._paused = False
+        tail.on_append_failed = self.fail
+
+    @property
+    def id(self) -> str:
+        return self.tail.run_id
+
+    @property
+    def started(self) -> RunStarted:
+        """The first event of its log."""
+        first = self.tail.log.events[0]
+        assert isinstance(first, RunStarted)
+        return first
+
+    def bind(self, task: asyncio.Task[None]) -> None:
+        """Say which task is to be cancelled when the run is interrupted; that task ends the run."""
+        self._task = task
+
+    def release(self) -> None:
+        """Say that the generation is over: what comes now interrupts nothing."""
+        self._task = None
+        self._flow = None
+
+    def stop(self, cause: StopCause) -> None:
+        """Interrupt the generation; it ends with run-stopped."""
+        if self.stop_cause is None:
+            self.stop_cause = cause
+        self._interrupt()
+
+    def fail(self, error: Exception) -> None:
+        """Interrupt the generation; it ends with run-failed."""
+        if self.failure is None:
+            self.failure = error
+        self._interrupt()
+
+    def _interrupt(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+
+    def flow(self, flow: Pausable | None) -> None:
+        """Take the present call's stream, to pause it while the database is away."""
+        self._flow = flow
+        if self._paused and flow is not None:
+            flow.pause_reading()
+
+    @property
+    def paused(self) -> bool:
+        return self._paused
+
+    def pause(self, paused: bool) -> None:
+        """Pause or resume the present call's stream."""
+        self._paused = paused
+        if self._flow is not None:
+            if paused:
+                self._flow.pause_reading()
+            else:
+                self._flow.resume_reading()

@@ -1,0 +1,66 @@
+"""What the runs of this process share: storage, models, limits, and the runs that are live."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from legato.core.clock import Clock
+from legato.core.errors import Draining, LegatoError, Overloaded, StorageUnavailable
+from legato.runs.models import Models
+from legato.runs.tail import Readers
+from legato.settings import Settings
+from legato.storage.committer import Committer
+from legato.storage.database import Database
+
+if TYPE_CHECKING:
+    from legato.runs.live import LiveRun
+
+
+class Node:
+    """One process that makes and serves replies. Made on its event loop."""
+
+    def __init__(
+        self, *, settings: Settings, database: Database, committer: Committer, models: Models, clock: Clock
+    ) -> None:
+        self.settings = settings
+        self.database = database
+        self.committer = committer
+        self.models = models
+        self.clock = clock
+        self.readers = Readers(heartbeat_s=settings.heartbeat_s, send_timeout_s=settings.send_timeout_s)
+        self.live: dict[str, LiveRun] = {}
+        """Running and waiting runs by id, in the order of their first segment."""
+        self.starting = 0
+        self.draining = False
+        self.tasks: set[asyncio.Task[None]] = set()
+        committer.on_stall = self._on_stall
+
+    def refusal(self) -> LegatoError | None:
+        """Return why no new run may begin now, or None."""
+        if self.draining:
+            return Draining("the server is shutting down: try again in a moment")
+        if self.committer.stalled_s > 0:
+            return StorageUnavailable("the database takes no writes at present: try again in a moment")
+        if len(self.live) + self.starting >= self.settings.max_active_runs:
+            return Overloaded(f"{self.settings.max_active_runs} replies are being made, which is the most")
+        return None
+
+    def keep(self, task: asyncio.Task[None]) -> None:
+        """Hold a background task until it is done."""
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
+
+    def _on_stall(self, stalled: bool) -> None:
+        # While the database is away nothing may be shown, so nothing more need be read from the models.
+        for run in self.live.values():
+            run.pause(stalled)
+        if stalled:
+            self.keep(asyncio.get_running_loop().create_task(self._cut_readers()))
+
+    async def _cut_readers(self) -> None:
+        """Cut the readers of live runs if the database stays away: an end that is not in the log must not be shown."""
+        await asyncio.sleep(self.settings.storage_wait_s)
+        if self.committer.stalled_s > 0:
+            for run in self.live.values():
+                run.tail.cut()

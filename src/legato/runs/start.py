@@ -1,0 +1,215 @@
+"""Starts a turn: the message and its run are saved in one transaction, then the reply is begun."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import msgspec
+
+from legato.core.errors import ContextExceeded, InvalidRequest, MessageTooLong
+from legato.core.event import CallStarted, LogItem, RunStarted
+from legato.core.ids import new_id
+from legato.core.principal import Principal
+from legato.runs.context import DEFAULT_MAX_TOKENS, fit
+from legato.runs.execute import begin
+from legato.runs.live import LiveRun, RunRequest
+from legato.runs.node import Node
+from legato.runs.tail import Tail
+from legato.storage.committer import Command
+from legato.storage.conversations import find_conversation
+from legato.storage.statement import Transaction
+from legato.storage.turns import KnownTurn, NewTurn, StartedTurn, start_turn
+
+TITLE_CHARS = 60
+SURE_TO_FIT_CHARS = 1024
+"""A message up to here is not measured before it is saved: every model's window holds it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewMessage:
+    """What a client posts.
+
+    Attributes:
+        conversation_id: None makes a new conversation with an id of the server's.
+        parent: LEAF (storage.turns), the id of the reply that it follows, or None for a new first message.
+        regenerate: Id of the reply of which a sibling is wanted; then there is no text.
+        metadata: JSON text.
+        key: Idempotency key; `body_hash` tells a repeat from another message.
+    """
+
+    text: str
+    session_id: str | None
+    conversation_id: str | None
+    request: RunRequest
+    parent: object
+    regenerate: str | None = None
+    metadata: str | None = None
+    key: str | None = None
+    body_hash: bytes = b""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Started:
+    """The run that answers, and the ids that the client may not know yet. `tail` is None for a repeat of a key."""
+
+    run_id: str
+    tail: Tail | None
+    conversation_id: str = ""
+    session_id: str = ""
+    message_id: str = ""
+    user_message_id: str = ""
+
+
+class StartRun(Command[StartedTurn | KnownTurn]):
+    """Writes the turn; takes the run into this process as soon as it is committed."""
+
+    def __init__(self, node: Node, new: NewTurn, request: RunRequest, text: str) -> None:
+        self._node = node
+        self._new = new
+        self._request = request
+        self._text = text
+        self.run: LiveRun | None = None
+
+    def apply(self, tx: Transaction) -> StartedTurn | KnownTurn:
+        return start_turn(tx, self._new, self._first_items)
+
+    def committed(self, value: StartedTurn | KnownTurn) -> None:
+        if isinstance(value, KnownTurn):
+            return
+        new, node = self._new, self._node
+        tail = Tail(run_id=new.run_id, owner=new.owner, key=value.key)
+        tail.publish(value.items)
+        self.run = run = LiveRun(
+            tail=tail,
+            conversation_key=value.conversation_key,
+            conversation_id=new.conversation_id,
+            turn=value.turn,
+            user_message_id=value.user_message_id,
+            message_id=value.message_id,
+            request=RunRequest(
+                model=self._request.model or value.model,
+                temperature=self._request.temperature if self._request.temperature is not None else value.temperature,
+                max_tokens=self._request.max_tokens or value.max_tokens,
+                system_prompt=self._request.system_prompt
+                if self._request.system_prompt is not None
+                else value.system_prompt,
+            ),
+            queued=value.ahead > 0,
+            asks=1 if new.regenerate is None else 0,
+            history=value.history or new.regenerate is not None,
+            segment_id=value.segment_id,
+            began_s=node.clock.monotonic_s(),
+        )
+        if not run.history:
+            run.question = self._text
+        node.live[run.id] = run
+        if not run.queued:
+            begin(node, run, first_call_logged=len(value.items) > 1)
+
+    def _first_items(self, *, ahead: int, user_message_id: str, model: str | None) -> list[LogItem]:
+        new = self._new
+        items: list[LogItem] = [
+            RunStarted(
+                conversation_id=new.conversation_id,
+                session_id=new.session_id,
+                user_message_id=user_message_id,
+                message_id=new.message_id,
+                at_ms=new.now_ms,
+                ahead=ahead,
+                request_key=new.key,
+            )
+        ]
+        if not ahead:
+            try:
+                first = self._node.models.chain(self._request.model or model)[0]
+            except InvalidRequest:
+                # The conversation's model is no longer configured: the run will say so.
+                return items
+            items.append(CallStarted(epoch=0, provider=first.kind, model=first.name, reason="first"))
+        return items
+
+
+async def start(node: Node, principal: Principal, message: NewMessage) -> Started:
+    """Save a message and begin the reply to it.
+
+    Raises:
+        LegatoError: As storage.turns.start_turn; Draining, Overloaded, StorageUnavailable; InvalidRequest for a
+            model that is not configured; MessageTooLong. Nothing is saved then.
+    """
+    now_ms = node.clock.now_ms()
+    conversation_id = message.conversation_id or new_id("c", now_ms)
+    if message.request.model is not None:
+        node.models.find(message.request.model)
+    await _check_length(node, principal, conversation_id, message)
+    new = NewTurn(
+        owner=principal.id,
+        conversation_id=conversation_id,
+        session_id=message.session_id or new_id("s", now_ms),
+        run_id=new_id("r", now_ms),
+        user_message_id=new_id("m", now_ms),
+        message_id=new_id("m", now_ms),
+        parts=_text_parts(message.text),
+        title=first_words(message.text),
+        metadata=message.metadata,
+        request=message.request.to_json(),
+        parent=message.parent,
+        regenerate=message.regenerate,
+        create=message.regenerate is None,
+        key=message.key,
+        body_hash=message.body_hash,
+        max_waiting=node.settings.max_waiting_turns,
+        now_ms=now_ms,
+        refusal=node.refusal(),
+    )
+    node.starting += 1
+    try:
+        turn = await node.committer.execute(
+            StartRun(node, new, message.request, message.text), wait_s=node.settings.storage_wait_s
+        )
+    finally:
+        node.starting -= 1
+    if isinstance(turn, KnownTurn):
+        return Started(run_id=turn.run_id, tail=None)
+    run = node.live.get(new.run_id)
+    return Started(
+        run_id=new.run_id,
+        tail=run.tail if run is not None else None,
+        conversation_id=conversation_id,
+        session_id=new.session_id,
+        message_id=new.message_id,
+        user_message_id=turn.user_message_id,
+    )
+
+
+async def _check_length(node: Node, principal: Principal, conversation_id: str, message: NewMessage) -> None:
+    """Refuse a message that the model could not take even alone."""
+    request = message.request
+    if len(message.text) + len(request.system_prompt or "") <= SURE_TO_FIT_CHARS:
+        return
+    found = await node.database.read(lambda tx: find_conversation(tx, principal.id, conversation_id))
+    model = request.model or (found.model if found else None)
+    system = request.system_prompt
+    if system is None:
+        system = (found.system_prompt if found else None) or node.settings.system_prompt
+    max_tokens = request.max_tokens or (found.max_tokens if found else None) or DEFAULT_MAX_TOKENS
+    try:
+        provider = node.models.chain(model)[0]
+    except InvalidRequest:
+        return
+    try:
+        await fit(provider, system=system, history=(), question=message.text, max_tokens=max_tokens)
+    except ContextExceeded as error:
+        raise MessageTooLong(error.message) from error
+
+
+def first_words(text: str) -> str:
+    """Return a title of at most TITLE_CHARS characters from the beginning of a message."""
+    words = " ".join(text[: TITLE_CHARS * 4].split())
+    if len(words) <= TITLE_CHARS:
+        return words
+    cut = words[: TITLE_CHARS - 1]
+    return (cut.rsplit(" ", 1)[0] if " " in cut[20:] else cut) + "…"
+
+
+def _text_parts(text: str) -> str:
+    return msgspec.json.encode([{"type": "text", "text": text}]).decode()

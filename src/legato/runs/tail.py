@@ -1,0 +1,239 @@
+"""A live run's log and its readers: what is committed is rendered once per protocol and shared.
+
+Nothing here is awaited, and nothing runs per chunk beside one append, one rendering and one write. All of it is on
+the event loop's thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from legato.core.event import LogItem
+from legato.core.log import RunLog
+
+SLICE = 64
+"""Events that a reader which is behind takes at once, so that one long replay does not hold up the others."""
+
+
+class Sink(Protocol):
+    """The connection behind a reader."""
+
+    @property
+    def paused(self) -> bool:
+        """Whether its write buffer is full; it calls `Reader.pull` when it has drained."""
+        ...
+
+    def write(self, frames: bytes) -> None: ...
+
+    def finish(self) -> None:
+        """End the response well."""
+        ...
+
+    def abort(self) -> None:
+        """Cut the connection, so that the client takes it for no end."""
+        ...
+
+
+class Renderer(Protocol):
+    """One protocol's view of one run. Pure: the same items at the same place give the same bytes."""
+
+    def render(self, first: int, items: Sequence[LogItem]) -> bytes: ...
+
+
+RendererType = Callable[[str, RunLog], Renderer]
+
+
+class Tail:
+    """The committed events of one run in memory, as they grow.
+
+    Attributes:
+        key: The run's internal key.
+        epoch: The epoch under which this process appends.
+        pending: Appended and not yet handed to the database.
+        closed: The log has its terminal event.
+        on_append_failed: Called when the database refuses what was appended.
+    """
+
+    __slots__ = (
+        "_feeds",
+        "closed",
+        "epoch",
+        "key",
+        "log",
+        "on_append_failed",
+        "on_published",
+        "owner",
+        "pending",
+        "run_id",
+    )
+
+    def __init__(self, *, run_id: str, owner: str, key: int = 0, epoch: int = 0, log: RunLog | None = None) -> None:
+        self.run_id = run_id
+        self.owner = owner
+        self.key = key
+        self.epoch = epoch
+        self.log = log if log is not None else RunLog()
+        self.closed = self.log.terminal is not None
+        self.pending: list[LogItem] = []
+        self._feeds: dict[RendererType, tuple[Renderer, set[Reader]]] = {}
+        self.on_append_failed: Callable[[Exception], None] = lambda error: None
+        self.on_published: Callable[[Sequence[LogItem]], None] | None = None
+
+    @property
+    def end(self) -> int:
+        """Seq of the next event to be committed."""
+        return len(self.log)
+
+    def publish(self, items: Sequence[LogItem]) -> None:
+        """Take what has been committed and show it to all readers. Called from the Committer alone."""
+        first = len(self.log)
+        self.log.extend(items, self.epoch)
+        self.closed = self.log.event_seqs[-1] == len(self.log) - 1 and self.log.terminal is not None
+        end = len(self.log)
+        for renderer, readers in self._feeds.values():
+            if not readers:
+                continue
+            frames = renderer.render(first, items)
+            for reader in tuple(readers):
+                reader.offer(frames, first, end)
+        if self.on_published is not None:
+            self.on_published(items)
+
+    def append_failed(self, error: Exception) -> None:
+        self.on_append_failed(error)
+
+    def cut(self) -> None:
+        """Cut all readers without an end: the log has no terminal event that could be shown."""
+        for _, readers in self._feeds.values():
+            for reader in tuple(readers):
+                reader.sink.abort()
+                reader.close()
+
+    def attach(self, reader: Reader, renderer_type: RendererType) -> Renderer:
+        """Add a reader of a protocol; return the renderer that it shares."""
+        feed = self._feeds.get(renderer_type)
+        if feed is None:
+            feed = self._feeds[renderer_type] = (renderer_type(self.run_id, self.log), set())
+        feed[1].add(reader)
+        return feed[0]
+
+    def detach(self, reader: Reader) -> None:
+        """Remove a reader, if it is there."""
+        for _, readers in self._feeds.values():
+            readers.discard(reader)
+
+
+class Reader:
+    """One connection on one run: takes what all readers of its protocol share, or pulls its own slice when behind.
+
+    Args:
+        after: Seq of the last event that the client has; -1 for none.
+        on_close: Called once, when the reader is done or gone.
+    """
+
+    __slots__ = ("_closed", "_on_close", "_renderer", "next", "quiet_s", "sink", "stalled_s", "tail", "wrote")
+
+    def __init__(
+        self,
+        sink: Sink,
+        tail: Tail,
+        renderer_type: RendererType,
+        *,
+        after: int,
+        on_close: Callable[[Reader], None],
+    ) -> None:
+        self.sink = sink
+        self.tail = tail
+        self.next = after + 1
+        self.wrote = False
+        self.quiet_s = 0.0
+        self.stalled_s = 0.0
+        self._closed = False
+        self._on_close = on_close
+        self._renderer = tail.attach(self, renderer_type)
+
+    def offer(self, frames: bytes, first: int, end: int) -> None:
+        """Take the frames of [first, end) if they are next and the connection takes more; else catch up later."""
+        if first == self.next and not self.sink.paused:
+            if frames:
+                self.sink.write(frames)
+                self.wrote = True
+            self.next = end
+            if self.tail.closed:
+                self._finish()
+
+    def pull(self) -> None:
+        """Write what is missing, slice by slice, until the connection is full or the head is reached."""
+        tail, sink = self.tail, self.sink
+        while not self._closed and self.next < len(tail.log) and not sink.paused:
+            items = tail.log.slice(self.next, SLICE)
+            if frames := self._renderer.render(self.next, items):
+                sink.write(frames)
+                self.wrote = True
+            self.next += len(items)
+        if tail.closed and self.next >= len(tail.log):
+            self._finish()
+
+    def close(self) -> None:
+        """Forget the connection; the run goes on."""
+        if not self._closed:
+            self._closed = True
+            self.tail.detach(self)
+            self._on_close(self)
+
+    def _finish(self) -> None:
+        if not self._closed:
+            self.close()
+            self.sink.finish()
+
+
+class Readers:
+    """All readers of this process: their number, heartbeats, and the end of those that take nothing.
+
+    Args:
+        heartbeat_s: Silence after which a comment is written.
+        send_timeout_s: Time after which a connection that takes nothing is cut; resuming makes that safe.
+    """
+
+    TICK_S = 1.0
+    COMMENT = b": ping\n\n"
+
+    def __init__(self, *, heartbeat_s: float, send_timeout_s: float) -> None:
+        self._heartbeat_s = heartbeat_s
+        self._send_timeout_s = send_timeout_s
+        self._readers: set[Reader] = set()
+
+    def __len__(self) -> int:
+        return len(self._readers)
+
+    def open(self, sink: Sink, tail: Tail, renderer_type: RendererType, *, after: int) -> Reader:
+        """Attach a connection to a run; the caller begins with `pull`."""
+        reader = Reader(sink, tail, renderer_type, after=after, on_close=self._readers.discard)
+        self._readers.add(reader)
+        return reader
+
+    def tick(self) -> None:
+        """Look after all readers; called every TICK_S."""
+        for reader in tuple(self._readers):
+            if reader.sink.paused:
+                reader.stalled_s += self.TICK_S
+                if reader.stalled_s >= self._send_timeout_s:
+                    reader.sink.abort()
+                    reader.close()
+                continue
+            reader.stalled_s = 0.0
+            if reader.wrote:
+                reader.wrote = False
+                reader.quiet_s = 0.0
+                continue
+            reader.quiet_s += self.TICK_S
+            if reader.quiet_s >= self._heartbeat_s:
+                reader.quiet_s = 0.0
+                reader.sink.write(self.COMMENT)
+
+    def cut_all(self) -> None:
+        """Cut every connection without an end."""
+        for reader in tuple(self._readers):
+            reader.sink.abort()
+            reader.close()

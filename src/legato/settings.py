@@ -1,0 +1,216 @@
+"""Everything that can be set, with its default, in one typed place.
+
+Sources, the first that names a value wins: command-line options, environment (`LEGATO_…`), `.env`, `legato.toml`.
+Unknown names are refused with the nearest known one. docs/reference/settings.md is made from this file.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import (
+    BaseSettings,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+from legato.core.errors import ConfigurationError
+
+CONFIG_FILE = Path("legato.toml")
+ENV_FILE = Path(".env")
+
+WordList = Annotated[list[str], NoDecode]
+
+
+class ModelSettings(BaseModel):
+    """One `[models.NAME]` table of legato.toml."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    provider: Literal["openai", "embedded", "scripted"] = "openai"
+    model: str | None = Field(None, description="The name that the model's server knows it by; NAME by default.")
+    base_url: str | None = Field(None, description="Address of an OpenAI-compatible server, up to `/v1`.")
+    api_key: SecretStr | None = Field(None, description="Its key. Better: `api_key_env`.")
+    api_key_env: str | None = Field(None, description="Environment variable that holds its key.")
+    context_window: int | None = Field(None, ge=256, description="Tokens of input and output together.")
+    prefill: bool = Field(False, description="Whether it goes on from an assistant message at the end.")
+    max_tokens_field: Literal["max_tokens", "max_completion_tokens"] | None = None
+    headers: dict[str, str] = Field(default_factory=dict, description="Further headers of each request.")
+    proxy: str | None = Field(None, description="HTTP proxy; else HTTP(S)_PROXY and NO_PROXY are honoured.")
+    path: Path | None = Field(None, description="A GGUF file, for the embedded engine.")
+    script: dict[str, Any] = Field(default_factory=dict, description="For the scripted provider.")
+
+
+class Settings(BaseSettings):
+    """The server's settings."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="LEGATO_",
+        env_file=ENV_FILE,
+        env_file_encoding="utf-8",
+        extra="ignore",
+        toml_file=CONFIG_FILE,
+        populate_by_name=True,
+        validate_default=True,
+    )
+
+    host: str = Field("localhost", description="Address to listen on; `localhost` is IPv4 and IPv6 loopback.")
+    port: int = Field(3111, ge=0, le=65535, description="Port to listen on; 0 picks a free one.")
+    data_dir: Path = Field(Path("data"), description="Folder of the embedded database.")
+    database_url: str | None = Field(None, description="`sqlite:///path`; by default a file in `data_dir`.")
+    workers: int = Field(1, ge=1, le=64, description="Worker processes; SQLite takes one.")
+
+    model: WordList = Field(
+        default_factory=list,
+        description="The model that answers, then those to fail over to, in order. By default the first that is "
+        "configured: OpenAI's where OPENAI_API_KEY is set, else the embedded one.",
+    )
+    models: dict[str, ModelSettings] = Field(default_factory=dict, description="Tables `[models.NAME]` in legato.toml.")
+    models_dir: Path = Field(
+        default_factory=lambda: Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "legato/models",
+        description="Folder of the embedded model's weights.",
+    )
+    openai_api_key: SecretStr | None = Field(
+        None,
+        validation_alias=AliasChoices("OPENAI_API_KEY", "openai_api_key"),
+        description="Key of the upstream.",
+    )
+    openai_base_url: str = Field(
+        "https://api.openai.com/v1",
+        validation_alias=AliasChoices("OPENAI_BASE_URL", "openai_base_url"),
+        description="Address of an OpenAI-compatible server.",
+    )
+    system_prompt: str | None = Field(None, description="For conversations that have none of their own.")
+    fallback_reply: str | None = Field(
+        None, description="What is answered when every model failed; by default the error is reported."
+    )
+    titles: Literal["words", "model"] = Field(
+        "model",
+        description="`words`: a conversation is named by its first words. `model`: the model names it "
+        "after the first reply (one more short call; never the embedded model).",
+    )
+
+    auth: Literal["none", "keys"] = Field("none", description="`none` serves loopback only.")
+    allowed_origins: WordList = Field(
+        default_factory=list, description="Origins whose pages may call the API, such as https://example.org."
+    )
+    allowed_hosts: WordList = Field(
+        default_factory=list, description="Host names that the server answers to, beside loopback's."
+    )
+
+    durability: Literal["power", "process"] = Field(
+        "power", description="`power`: what is shown survives a power cut. `process`: it survives `kill -9`."
+    )
+    drain_s: float = Field(20.0, ge=0, le=3600, description="How long SIGTERM waits for running replies.")
+    storage_wait_s: float = Field(
+        5.0, gt=0, description="How long a request waits for a database that takes no writes."
+    )
+
+    max_active_runs: int = Field(5000, ge=1, description="Replies being made at once; past it 503.")
+    max_waiting_turns: int = Field(16, ge=1, description="Turns waiting in one conversation; past it 429.")
+    max_readers: int = Field(10_000, ge=1, description="Open streams; past it 503.")
+    max_body_bytes: int = Field(1_048_576, ge=1024, description="Largest request body; past it 413.")
+    max_reply_bytes: int = Field(1_048_576, ge=1024, description="Longest reply; it ends with `length` there.")
+
+    run_timeout_s: float = Field(600.0, gt=0, description="Longest duration of a reply.")
+    first_token_timeout_s: float = Field(60.0, gt=0, description="Wait for a call's first token.")
+    token_timeout_s: float = Field(30.0, gt=0, description="Wait between two tokens.")
+    call_attempts: int = Field(3, ge=1, le=10, description="Calls of one model before the next is tried.")
+    retry_base_s: float = Field(0.5, gt=0, description="Pause before the first retry; doubles, with jitter.")
+    heartbeat_s: float = Field(10.0, gt=0, le=60, description="A comment is sent after so much silence.")
+    send_timeout_s: float = Field(30.0, gt=0, description="A reader that takes nothing for so long is cut.")
+
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_format: Literal["text", "json"] = "text"
+
+    @field_validator("model", "allowed_origins", "allowed_hosts", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        if isinstance(value, str):
+            return [word.strip() for word in value.split(",") if word.strip()]
+        return value
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return init_settings, env_settings, dotenv_settings, TomlConfigSettingsSource(settings_cls)
+
+    @property
+    def database_path(self) -> Path:
+        """The SQLite file.
+
+        Raises:
+            ConfigurationError: `database_url` is not one of SQLite.
+        """
+        if self.database_url is None:
+            return self.data_dir / "legato.db"
+        scheme, _, rest = self.database_url.partition("://")
+        if scheme != "sqlite" or not rest.startswith("/") or len(rest) < 2:
+            raise ConfigurationError(
+                f"database_url begins with {scheme!r}: this version stores in SQLite, sqlite:///path/to/legato.db"
+            )
+        return Path(rest[1:])
+
+
+def load_settings(**overrides: Any) -> Settings:
+    """Return the settings; `overrides` that are None are left to the other sources.
+
+    Raises:
+        ConfigurationError: A value is wrong, or a name is unknown; names each.
+    """
+    _refuse_unknown_environment()
+    try:
+        settings = Settings(**{name: value for name, value in overrides.items() if value is not None})
+    except ValidationError as error:
+        raise ConfigurationError(
+            "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg'].lower()}" for e in error.errors())
+        ) from None
+    except ValueError as error:
+        raise ConfigurationError(f"{CONFIG_FILE} or {ENV_FILE}: {error}") from None
+    _refuse_unknown_toml()
+    return settings
+
+
+def nearest(name: str, known: list[str]) -> str | None:
+    """Return the known name that `name` was probably meant to be, or None."""
+    found = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+    return found[0] if found else None
+
+
+def _refuse_unknown_environment() -> None:
+    known = [f"LEGATO_{name}".upper() for name in Settings.model_fields]
+    names = set(os.environ)
+    if ENV_FILE.is_file():
+        lines = ENV_FILE.read_text("utf-8", "replace").splitlines()
+        names |= {line.split("=", 1)[0].strip().removeprefix("export ") for line in lines if "=" in line}
+    for name in sorted(names):
+        if name.startswith("LEGATO_") and name not in known and not name.startswith("LEGATO_TEST_"):
+            raise ConfigurationError(_unknown(name, known))
+
+
+def _refuse_unknown_toml() -> None:
+    import tomllib
+
+    if not CONFIG_FILE.is_file():
+        return
+    known = list(Settings.model_fields)
+    for name in tomllib.loads(CONFIG_FILE.read_text("utf-8")):
+        if name not in known:
+            raise ConfigurationError(f"{CONFIG_FILE}: {_unknown(name, known)}")
+
+
+def _unknown(name: str, known: list[str]) -> str:
+    close = nearest(name, known)
+    return f"unknown setting {name}" + (f": did you mean {close}?" if close else "")

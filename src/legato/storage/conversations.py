@@ -1,0 +1,256 @@
+"""Conversations as rows: making, listing, changing, forking, deleting."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import and_, bindparam, case, delete, func, insert, literal, or_, select, update
+from sqlalchemy import cast as sql_cast
+from sqlalchemy.types import String
+
+from legato.core.errors import Conflict, NotFound
+from legato.storage.messages import path_to
+from legato.storage.statement import Prepared, Transaction
+from legato.storage.tables import IS_RUNNING, IS_UNFINISHED, conversation, message, run
+from legato.storage.turns import INSERT_CONVERSATION
+
+_ACTIVE_RUN = (
+    select(run.c.id)
+    .where(run.c.conversation_key == conversation.c.key, IS_RUNNING)
+    .scalar_subquery()
+    .label("active_run_id")
+)
+_FIND = Prepared(
+    select(*conversation.columns, _ACTIVE_RUN).where(
+        conversation.c.owner == bindparam("owner"), conversation.c.id == bindparam("id")
+    )
+)
+_PAGE = Prepared(
+    select(*conversation.columns, _ACTIVE_RUN)
+    .where(
+        conversation.c.owner == bindparam("owner"),
+        conversation.c.last_message_at_ms <= bindparam("until_ms"),
+        or_(
+            conversation.c.last_message_at_ms < bindparam("until_ms"),
+            conversation.c.key < bindparam("before_key"),
+        ),
+    )
+    .order_by(conversation.c.last_message_at_ms.desc(), conversation.c.key.desc())
+    .limit(bindparam("most"))
+)
+_CHANGEABLE = ("title", "title_source", "system_prompt", "model", "temperature", "max_tokens", "metadata")
+_UPDATE = Prepared(
+    update(conversation)
+    .where(conversation.c.key == bindparam("conversation_key"))
+    .values({name: bindparam(f"new_{name}") for name in (*_CHANGEABLE, "leaf_id", "leaf_branch", "leaf_depth")})
+)
+_RENAME = Prepared(
+    update(conversation)
+    .where(
+        conversation.c.key == bindparam("conversation_key"),
+        conversation.c.title_source == "words",
+    )
+    .values(title=bindparam("new_title"), title_source="model")
+)
+_DELETE = Prepared(
+    delete(conversation).where(conversation.c.owner == bindparam("owner"), conversation.c.id == bindparam("id"))
+)
+_TIP = Prepared(
+    select(message.c.id, message.c.branch, message.c.depth, message.c.role, message.c.status).where(
+        message.c.id == bindparam("id"), message.c.conversation_key == bindparam("conversation_key")
+    )
+)
+_prefix = bindparam("prefix", type_=String)
+_copied = path_to(
+    (
+        _prefix.concat(sql_cast(message.c.depth, String)),
+        bindparam("new_key"),
+        message.c.owner,
+        case(
+            (message.c.depth == 1, None),
+            else_=_prefix.concat(sql_cast(message.c.depth - literal(1), String)),
+        ),
+        _prefix.concat("1"),
+        message.c.depth,
+        message.c.role,
+        message.c.parts,
+        message.c.status,
+        message.c.model,
+        message.c.usage,
+        message.c.metadata,
+        message.c.created_at_ms,
+    )
+)
+_COPY = Prepared(
+    insert(message).from_select(
+        [
+            "id",
+            "conversation_key",
+            "owner",
+            "parent_id",
+            "branch",
+            "depth",
+            "role",
+            "parts",
+            "status",
+            "model",
+            "usage",
+            "metadata",
+            "created_at_ms",
+        ],
+        _copied,
+    )
+)
+_UNFINISHED = Prepared(
+    select(func.count().label("number"))
+    .select_from(run)
+    .where(
+        and_(
+            run.c.conversation_key == bindparam("conversation_key"),
+            IS_UNFINISHED,
+        )
+    )
+)
+
+
+def find_conversation(tx: Transaction, owner: str, conversation_id: str) -> Any | None:
+    """Return the conversation's row with `active_run_id`, or None."""
+    return tx.one(_FIND, owner=owner, id=conversation_id)
+
+
+def list_conversations(tx: Transaction, owner: str, until_ms: int, before_key: int, limit: int) -> list[Any]:
+    """Return up to `limit` conversations, the latest first, from a place (time of last message, key) on, exclusive."""
+    return tx.all(_PAGE, owner=owner, until_ms=until_ms, before_key=before_key, most=limit)
+
+
+def create_conversation(tx: Transaction, owner: str, conversation_id: str, now_ms: int, **values: Any) -> None:
+    """Make an empty conversation.
+
+    Raises:
+        Conflict: There is one with this id.
+    """
+    if tx.one(_FIND, owner=owner, id=conversation_id) is not None:
+        raise Conflict("there is a conversation with this id already: use another, or leave the id out")
+    fields: dict[str, Any] = dict.fromkeys(_CHANGEABLE)
+    fields |= {"title": "", "title_source": "words"} | values
+    tx.insert(
+        INSERT_CONVERSATION,
+        owner=owner,
+        id=conversation_id,
+        leaf_id=None,
+        leaf_branch=None,
+        leaf_depth=0,
+        next_turn=1,
+        message_count=0,
+        created_at_ms=now_ms,
+        last_message_at_ms=now_ms,
+        **fields,
+    )
+
+
+def change_conversation(
+    tx: Transaction, owner: str, conversation_id: str, changes: dict[str, Any], leaf_id: str | None
+) -> Any:
+    """Change some columns, and the active branch's tip where `leaf_id` names one; return the new row.
+
+    Raises:
+        NotFound: No such conversation, or no such message in it.
+        Conflict: The tip is no reply, or replies are being made.
+    """
+    row = tx.one(_FIND, owner=owner, id=conversation_id)
+    if row is None:
+        raise NotFound("there is no conversation with this id")
+    leaf = (row.leaf_id, row.leaf_branch, row.leaf_depth)
+    if leaf_id is not None and leaf_id != row.leaf_id:
+        tip = tx.one(_TIP, id=leaf_id, conversation_key=row.key)
+        if tip is None:
+            raise NotFound("there is no message with this id in the conversation")
+        if tip.role != "assistant":
+            raise Conflict("a branch ends in a reply: name one of the assistant's messages")
+        if tx.one(_UNFINISHED, conversation_key=row.key).number:
+            raise Conflict("a reply is being made: change the branch when it has ended, or stop it")
+        leaf = (tip.id, tip.branch, tip.depth)
+    values = {f"new_{name}": changes.get(name, getattr(row, name)) for name in _CHANGEABLE}
+    tx.run(
+        _UPDATE,
+        conversation_key=row.key,
+        new_leaf_id=leaf[0],
+        new_leaf_branch=leaf[1],
+        new_leaf_depth=leaf[2],
+        **values,
+    )
+    return tx.one(_FIND, owner=owner, id=conversation_id)
+
+
+def rename_by_model(tx: Transaction, conversation_key: int, title: str) -> bool:
+    """Replace a title of first words by a model's; return whether it was still one."""
+    return tx.run(_RENAME, conversation_key=conversation_key, new_title=title) == 1
+
+
+def delete_conversation(tx: Transaction, owner: str, conversation_id: str) -> int | None:
+    """Delete a conversation with all that belongs to it; return its internal key, or None if there is none."""
+    row = tx.one(_FIND, owner=owner, id=conversation_id)
+    if row is None:
+        return None
+    tx.run(_DELETE, owner=owner, id=conversation_id)
+    return row.key  # type: ignore[no-any-return]
+
+
+def fork_conversation(
+    tx: Transaction,
+    owner: str,
+    conversation_id: str,
+    *,
+    new_id: str,
+    message_id: str | None,
+    prefix: str,
+    title: str | None,
+    now_ms: int,
+) -> Any:
+    """Copy the path to a message into a new conversation; return its row.
+
+    Args:
+        message_id: The last message of the copy; None takes the active branch as it is.
+        prefix: Beginning of the new messages' ids; their depth follows.
+
+    Raises:
+        NotFound: No such conversation or message.
+        Conflict: The id is taken, or the path holds a reply that is still being made.
+    """
+    row = tx.one(_FIND, owner=owner, id=conversation_id)
+    if row is None:
+        raise NotFound("there is no conversation with this id")
+    if tx.one(_FIND, owner=owner, id=new_id) is not None:
+        raise Conflict("there is a conversation with this id already: use another, or leave the id out")
+    depth = 0
+    if (tip_id := message_id or row.leaf_id) is not None:
+        tip = tx.one(_TIP, id=tip_id, conversation_key=row.key)
+        if tip is None:
+            raise NotFound("there is no message with this id in the conversation")
+        if tip.status in ("running", "queued") or (
+            message_id is None and tx.one(_UNFINISHED, conversation_key=row.key).number
+        ):
+            raise Conflict("a reply is being made: name an earlier message, or fork when it has ended")
+        depth = tip.depth
+    new_key = tx.insert(
+        INSERT_CONVERSATION,
+        owner=owner,
+        id=new_id,
+        title=title if title is not None else row.title,
+        title_source="user" if title is not None else row.title_source,
+        system_prompt=row.system_prompt,
+        model=row.model,
+        temperature=row.temperature,
+        max_tokens=row.max_tokens,
+        metadata=row.metadata,
+        leaf_id=f"{prefix}{depth}" if depth else None,
+        leaf_branch=f"{prefix}1" if depth else None,
+        leaf_depth=depth,
+        next_turn=depth // 2 + 1,
+        message_count=depth,
+        created_at_ms=now_ms,
+        last_message_at_ms=now_ms,
+    )
+    if depth:
+        tx.run(_COPY, prefix=prefix, new_key=new_key, tip_id=tip_id, conversation_key=row.key)
+    return tx.one(_FIND, owner=owner, id=new_id)

@@ -1,0 +1,104 @@
+"""Reading messages: the path from a conversation's first message to any other, in pages, and feedback."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import Select, and_, bindparam, select, update
+
+from legato.storage.statement import Prepared, Transaction
+from legato.storage.tables import conversation, message
+
+# The branches between a message and the root, each with the depth up to which the path runs in it. There is one row
+# a fork, not one a message, so a path of 10,000 messages that was never edited is one range of one index.
+_start = select(
+    message.c.conversation_key.label("conversation_key"),
+    message.c.branch.label("branch"),
+    message.c.depth.label("top"),
+).where(message.c.id == bindparam("tip_id"), message.c.conversation_key == bindparam("conversation_key"))
+_path = _start.cte("path", recursive=True)
+_fork = message.alias("fork")
+_parent = message.alias("parent")
+_path = _path.union_all(
+    select(_parent.c.conversation_key, _parent.c.branch, _parent.c.depth)
+    .select_from(_path)
+    .join(_fork, _fork.c.id == _path.c.branch)
+    .join(_parent, _parent.c.id == _fork.c.parent_id)
+)
+
+
+def path_to(columns: Sequence[Any]) -> Select[Any]:
+    """Select from the messages on the path to `:tip_id` in `:conversation_key`."""
+    return (
+        select(*columns)
+        .select_from(_path)
+        .join(
+            message,
+            and_(
+                message.c.conversation_key == _path.c.conversation_key,
+                message.c.branch == _path.c.branch,
+                message.c.depth <= _path.c.top,
+            ),
+        )
+    )
+
+
+_PAGE = Prepared(
+    path_to(tuple(message.columns))
+    .where(message.c.depth > bindparam("after"), message.c.depth <= bindparam("until"))
+    .order_by(message.c.depth)
+)
+_LATEST = Prepared(
+    path_to(tuple(message.columns)).where(message.c.depth > bindparam("after")).order_by(message.c.depth.desc())
+)
+_DEPTH = Prepared(
+    select(message.c.depth).where(
+        message.c.id == bindparam("id"), message.c.conversation_key == bindparam("conversation_key")
+    )
+)
+_FIND = Prepared(
+    select(*message.columns, conversation.c.id.label("conversation_id"))
+    .join(conversation, conversation.c.key == message.c.conversation_key)
+    .where(message.c.id == bindparam("id"), message.c.owner == bindparam("owner"))
+)
+_FEEDBACK = Prepared(
+    update(message)
+    .where(message.c.id == bindparam("message_id"), message.c.owner == bindparam("of_owner"))
+    .values(feedback=bindparam("new_feedback"))
+)
+
+
+def find_page(tx: Transaction, conversation_key: int, tip_id: str, after: int, limit: int) -> list[Any]:
+    """Return up to `limit` messages of the path to `tip_id` whose depth is past `after`, oldest first."""
+    return tx.all(_PAGE, conversation_key=conversation_key, tip_id=tip_id, after=after, until=after + limit)
+
+
+def find_path(tx: Transaction, conversation_key: int, tip_id: str, most_messages: int, most_bytes: int) -> list[Any]:
+    """Return the end of the path to `tip_id`, oldest first, bounded in messages and in bytes of their parts.
+
+    The message `tip_id` itself is always there.
+    """
+    tip = tx.one(_DEPTH, id=tip_id, conversation_key=conversation_key)
+    if tip is None:
+        return []
+    rows = tx.all(_LATEST, conversation_key=conversation_key, tip_id=tip_id, after=max(0, tip.depth - most_messages))
+    kept: list[Any] = []
+    left = most_bytes
+    for row in rows:
+        left -= len(row.parts)
+        if left < 0 and kept:
+            break
+        kept.append(row)
+    kept.reverse()
+    return kept
+
+
+def find_message(tx: Transaction, owner: str, message_id: str) -> Any | None:
+    """Return a message with its conversation's id, or None."""
+    return tx.one(_FIND, id=message_id, owner=owner)
+
+
+def set_feedback(tx: Transaction, owner: str, message_id: str, feedback: str | None) -> bool:
+    """Store a message's feedback (JSON text); return whether the message exists."""
+    return tx.run(_FEEDBACK, message_id=message_id, of_owner=owner, new_feedback=feedback) == 1

@@ -1,0 +1,200 @@
+"""The one schema, for SQLite and PostgreSQL.
+
+Times are milliseconds since the Unix epoch. JSON is text that this code writes and reads; no query looks inside.
+Every row that belongs to somebody has an `owner`, and every query of it names one. `key` columns are internal;
+`id` columns are what clients see.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+    literal_column,
+    or_,
+    text,
+)
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+# SQLite's rowid alias must be spelled INTEGER; it is 64 bits wide all the same.
+Key = BigInteger().with_variant(Integer, "sqlite")
+
+conversation = Table(
+    "conversation",
+    metadata,
+    Column("key", Key, primary_key=True),
+    Column("owner", String, nullable=False),
+    Column("id", String, nullable=False),
+    Column("title", Text, nullable=False),
+    # Who made the title: `words` (the first words), `model`, `user`.
+    Column("title_source", String, nullable=False),
+    Column("system_prompt", Text),
+    Column("model", String),
+    Column("temperature", Float),
+    Column("max_tokens", Integer),
+    Column("metadata", Text),
+    # The tip of the active branch: the latest reply, finished or not. Depth 0 is an empty conversation.
+    Column("leaf_id", String),
+    Column("leaf_branch", String),
+    Column("leaf_depth", Integer, nullable=False),
+    Column("next_turn", Integer, nullable=False),
+    Column("message_count", Integer, nullable=False),
+    Column("created_at_ms", BigInteger, nullable=False),
+    Column("last_message_at_ms", BigInteger, nullable=False),
+    UniqueConstraint("owner", "id"),
+    Index("ix_conversation_owner_last", "owner", "last_message_at_ms", "key"),
+)
+
+message = Table(
+    "message",
+    metadata,
+    Column("key", Key, primary_key=True),
+    Column("id", String, nullable=False, unique=True),
+    Column(
+        "conversation_key",
+        Key,
+        ForeignKey("conversation.key", ondelete="CASCADE"),
+        nullable=False,
+    ),
+    Column("owner", String, nullable=False),
+    # A tree: an edit or a regenerated reply is a sibling. A branch is named by its first message; a message joins
+    # its parent's branch unless that place is taken. So a path is a few ranges of (branch, depth), never a walk.
+    Column("parent_id", String),
+    Column("branch", String, nullable=False),
+    Column("depth", Integer, nullable=False),
+    Column("role", String, nullable=False),
+    Column("parts", Text, nullable=False),
+    # `complete`, or for a reply also `queued`, `running`, `failed`, `stopped`.
+    Column("status", String, nullable=False),
+    Column("run_id", String),
+    Column("model", String),
+    Column("usage", Text),
+    Column("metadata", Text),
+    Column("feedback", Text),
+    Column("created_at_ms", BigInteger, nullable=False),
+    UniqueConstraint("conversation_key", "branch", "depth"),
+)
+
+run = Table(
+    "run",
+    metadata,
+    Column("key", Key, primary_key=True),
+    Column("id", String, nullable=False, unique=True),
+    Column(
+        "conversation_key",
+        Key,
+        ForeignKey("conversation.key", ondelete="CASCADE"),
+        nullable=False,
+    ),
+    Column("owner", String, nullable=False),
+    Column("session_id", String, nullable=False),
+    Column("turn", Integer, nullable=False),
+    Column("state", String, nullable=False),
+    # Raised by each adoption: an append or an end under an older epoch is refused.
+    Column("epoch", Integer, nullable=False),
+    # Adoptions after a crash; a hand-over at a planned stop does not count.
+    Column("takeovers", Integer, nullable=False),
+    Column("stop_by", String),
+    Column("user_message_id", String, nullable=False),
+    Column("message_id", String, nullable=False),
+    # 1 where the turn brought a message, 0 where it repeats a reply.
+    Column("asks", Integer, nullable=False),
+    # What was asked for: model, temperature, max_tokens, system_prompt.
+    Column("request", Text, nullable=False),
+    Column("model", String),
+    Column("calls", Integer, nullable=False),
+    Column("usage", Text),
+    Column("finish_reason", String),
+    Column("error", Text),
+    Column("created_at_ms", BigInteger, nullable=False),
+    Column("started_at_ms", BigInteger),
+    Column("first_token_at_ms", BigInteger),
+    Column("ended_at_ms", BigInteger),
+    UniqueConstraint("conversation_key", "turn"),
+    Index(
+        "ix_run_running",
+        "conversation_key",
+        unique=True,
+        sqlite_where=text("state = 'running'"),
+        postgresql_where=text("state = 'running'"),
+    ),
+    Index(
+        "ix_run_queued",
+        "conversation_key",
+        "turn",
+        sqlite_where=text("state = 'queued'"),
+        postgresql_where=text("state = 'queued'"),
+    ),
+)
+
+# What one flush brought of one run, in the order of appending. No foreign key: rows go when the run is packed.
+segment = Table(
+    "segment",
+    metadata,
+    Column("id", Key, primary_key=True),
+    Column("run_key", Key, nullable=False),
+    Column("first_seq", Integer, nullable=False),
+    Column("count", Integer, nullable=False),
+    Column("epoch", Integer, nullable=False),
+    Column("schema", Integer, nullable=False),
+    Column("format", Integer, nullable=False),
+    Column("data", LargeBinary, nullable=False),
+)
+
+# The whole log of an ended run, packed, boundaries kept.
+run_log = Table(
+    "run_log",
+    metadata,
+    Column("run_key", Key, ForeignKey("run.key", ondelete="CASCADE"), primary_key=True),
+    Column("count", Integer, nullable=False),
+    Column("schema", Integer, nullable=False),
+    Column("format", Integer, nullable=False),
+    Column("data", LargeBinary, nullable=False),
+)
+
+# No foreign key: a key outlives its run for 24 h, to be answered with 410.
+request_key = Table(
+    "request_key",
+    metadata,
+    Column("owner", String, primary_key=True),
+    Column("key", String, primary_key=True),
+    Column("body_hash", LargeBinary, nullable=False),
+    Column("run_id", String, nullable=False),
+    Column("created_at_ms", BigInteger, nullable=False),
+    Index("ix_request_key_created_at_ms", "created_at_ms"),
+)
+
+api_key = Table(
+    "api_key",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("owner", String, nullable=False),
+    Column("role", String, nullable=False),
+    Column("name", String, nullable=False),
+    Column("hash", LargeBinary, nullable=False),
+    Column("created_at_ms", BigInteger, nullable=False),
+    Column("revoked_at_ms", BigInteger),
+)
+
+# Written into the SQL, not bound: a partial index serves only a query that names its condition.
+IS_QUEUED = run.c.state == literal_column("'queued'")
+IS_RUNNING = run.c.state == literal_column("'running'")
+IS_UNFINISHED = or_(IS_QUEUED, IS_RUNNING)

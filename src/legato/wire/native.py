@@ -1,0 +1,156 @@
+"""The native protocol: a run's log as `chunk`, `complete` and `error` events over SSE.
+
+Pure: the same events at the same place give the same bytes. Clients in the field parse this stream naively (they split
+on blank lines, test for `event: chunk`, and take what stands between the first `data: ` and the next), so the order of
+the lines, LF, one line of data and the absence of a literal `data: ` inside the JSON are part of the contract.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, assert_never
+
+import msgspec
+
+from legato.core.event import (
+    CallStarted,
+    Event,
+    LogItem,
+    ReasoningDelta,
+    RunFailed,
+    RunFinished,
+    RunStarted,
+    RunStopped,
+    UsageReported,
+)
+from legato.core.log import RunLog
+from legato.core.reply import Reply, fold_reply
+from legato.core.text import utf16_length
+from legato.core.usage import Usage
+
+OPENING = b": ok\n\n"
+"""A comment that is sent at once: it carries the headers through proxies."""
+
+_encode = msgspec.json.Encoder().encode
+
+
+def encode_json(value: Any) -> bytes:
+    """Return `value` as JSON on one line that never holds `data: ` literally."""
+    return _encode(value).replace(b"data: ", b"data:\\u0020")
+
+
+def error_event(code: str, message: str, retryable: bool, conversation_id: str | None, **more: Any) -> bytes:
+    """Return the `error` event of a failure before a stream has a log: it has no id."""
+    data = {"error": message, "conversationId": conversation_id, "code": code, "retryable": retryable, "partial": False}
+    return b"event: error\ndata: %b\n\n" % encode_json(data | more)
+
+
+class NativeRenderer:
+    """Renders one run's events. `log` is read for what stands before them."""
+
+    __slots__ = ("_chunk_end", "_conversation_id", "_epoch", "_heads", "_log", "_run_id")
+
+    def __init__(self, run_id: str, log: RunLog) -> None:
+        self._run_id = run_id.encode()
+        self._log = log
+        self._conversation_id = ""
+        self._chunk_end = b""
+        self._epoch = -1
+        self._heads: tuple[bytes, bytes] = (b"", b"")
+
+    def render(self, first: int, items: Sequence[LogItem]) -> bytes:
+        """Return the frames of `items`, which stand in the log from seq `first` on and are of one epoch."""
+        log = self._log
+        if not self._chunk_end:
+            self._conversation_id = log.events[0].conversation_id if isinstance(log.events[0], RunStarted) else ""
+            self._chunk_end = b',"conversationId":' + encode_json(self._conversation_id) + b"}\n\n"
+        epoch = log.epoch_at(first)
+        if epoch != self._epoch:
+            self._epoch = epoch
+            cursor = b"\nid: %b.%d." % (self._run_id, epoch)
+            self._heads = (b"event: chunk" + cursor, cursor)
+        head, cursor = self._heads
+        end = self._chunk_end
+        index = log.texts_before(first)
+        frames: list[bytes] = []
+        seq = first
+        for item in items:
+            if type(item) is str:
+                index += 1
+                content = _encode(item)
+                if b"data: " in content:
+                    content = content.replace(b"data: ", b"data:\\u0020")
+                frames.append(b'%b%d\ndata: {"content":%b,"index":%d%b' % (head, seq, content, index, end))
+            elif frame := self._frame(item, cursor, seq):  # type: ignore[arg-type]
+                frames.append(frame)
+            seq += 1
+        return b"".join(frames)
+
+    def _frame(self, event: Event, cursor: bytes, seq: int) -> bytes:
+        match event:
+            case RunStarted():
+                if not event.ahead:
+                    return b""
+                name, data = b"queued", {"conversationId": self._conversation_id, "ahead": event.ahead}
+            case CallStarted() | UsageReported():
+                return b""
+            case ReasoningDelta():
+                name, data = b"reasoning", {"content": event.text, "conversationId": self._conversation_id}
+            case RunFinished() | RunStopped():
+                name, data = b"complete", self._complete(event)
+            case RunFailed():
+                name, data = b"error", self._error(event)
+            case _:
+                assert_never(event)
+        return b"event: %b%b%d\ndata: %b\n\n" % (name, cursor, seq, encode_json(data))
+
+    def _complete(self, event: RunFinished | RunStopped) -> dict[str, Any]:
+        reply = fold_reply(self._log)
+        data = self._shared(reply)
+        data["finishReason"] = reply.finish_reason
+        if isinstance(event, RunStopped):
+            data["stoppedBy"] = event.by
+        data["responseTimeMs"] = event.response_time_ms
+        data["failover"] = (
+            {"from": reply.failover.from_model, "to": reply.failover.to_model} if reply.failover else None
+        )
+        return {
+            "conversationId": self._conversation_id,
+            "messageCount": event.message_count,
+            "responseLength": utf16_length(reply.text),
+        } | data
+
+    def _error(self, event: RunFailed) -> dict[str, Any]:
+        reply = fold_reply(self._log)
+        return {
+            "error": event.message,
+            "conversationId": self._conversation_id,
+            "code": event.code,
+            "retryable": event.retryable,
+            "partial": bool(reply.text),
+            "messageCount": event.message_count,
+            "responseLength": utf16_length(reply.text),
+            "responseTimeMs": event.response_time_ms,
+        } | self._shared(reply)
+
+    def _shared(self, reply: Reply) -> dict[str, Any]:
+        started = reply.started
+        return {
+            "messageId": started.message_id if started else None,
+            "runId": self._run_id.decode(),
+            "model": reply.model,
+            "usage": usage_json(reply.usage),
+            "cost": None,
+        }
+
+
+def usage_json(usage: Usage | None) -> dict[str, int | None] | None:
+    """Return a usage as the API shows it: camelCase, unknown is null."""
+    if usage is None:
+        return None
+    return {
+        "inputTokens": usage.input_tokens,
+        "outputTokens": usage.output_tokens,
+        "cacheReadTokens": usage.cache_read_tokens,
+        "reasoningTokens": usage.reasoning_tokens,
+    }
