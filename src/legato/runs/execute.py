@@ -20,6 +20,7 @@ from legato.runs.node import Node
 log = structlog.get_logger(__name__)
 
 LONGEST_PAUSE_S = 30.0
+DEFAULT_TEMPERATURE = 0.7
 MOST_BREAKS = 5
 """Times that one reply is continued after a break in mid-stream."""
 CONTINUE = (
@@ -30,14 +31,18 @@ CONTINUE = (
 
 def begin(node: Node, run: LiveRun, *, first_call_logged: bool = False) -> None:
     """Start making a run's reply in the background; a request that goes away does not end it."""
-    task = asyncio.get_running_loop().create_task(_execute(node, run, first_call_logged))
-    run.bind(task)
-    node.keep(task)
+    node.keep(asyncio.get_running_loop().create_task(_execute(node, run, first_call_logged)))
 
 
 async def _execute(node: Node, run: LiveRun, first_call_logged: bool) -> None:
     how: End
+    # Bound only now: a task that is cancelled before its first step runs nothing, and would never end its run.
+    task = asyncio.current_task()
+    assert task is not None
+    run.bind(task)
     try:
+        if run.stop_cause is not None or run.failure is not None:
+            raise asyncio.CancelledError
         async with asyncio.timeout(node.settings.run_timeout_s):
             how = await _generate(node, run, first_call_logged)
     except TimeoutError:
@@ -50,8 +55,6 @@ async def _execute(node: Node, run: LiveRun, first_call_logged: bool) -> None:
         else:
             # The process is going down: the run stays as it is, for whoever starts next.
             raise
-        task = asyncio.current_task()
-        assert task is not None
         task.uncancel()
     except RunError as error:
         how = Failed(error)
@@ -139,7 +142,7 @@ async def _call(node: Node, run: LiveRun, provider: Provider, shown: str) -> Cal
     request = CallRequest(
         run_id=run.id,
         messages=messages,
-        temperature=run.request.temperature,
+        temperature=DEFAULT_TEMPERATURE if run.request.temperature is None else run.request.temperature,
         max_tokens=max_tokens,
         continues=continues,
     )

@@ -57,12 +57,12 @@ class Tail:
 
     __slots__ = (
         "_feeds",
+        "_types",
         "closed",
         "epoch",
         "key",
         "log",
         "on_append_failed",
-        "on_published",
         "owner",
         "pending",
         "run_id",
@@ -76,52 +76,54 @@ class Tail:
         self.log = log if log is not None else RunLog()
         self.closed = self.log.terminal is not None
         self.pending: list[LogItem] = []
-        self._feeds: dict[RendererType, tuple[Renderer, set[Reader]]] = {}
+        self._types: list[RendererType] = []
+        self._feeds: list[tuple[Renderer, list[Reader]]] = []
         self.on_append_failed: Callable[[Exception], None] = lambda error: None
-        self.on_published: Callable[[Sequence[LogItem]], None] | None = None
 
     @property
     def end(self) -> int:
         """Seq of the next event to be committed."""
-        return len(self.log)
+        return len(self.log.ends)
 
     def publish(self, items: Sequence[LogItem]) -> None:
         """Take what has been committed and show it to all readers. Called from the Committer alone."""
-        first = len(self.log)
-        self.log.extend(items, self.epoch)
-        self.closed = self.log.event_seqs[-1] == len(self.log) - 1 and self.log.terminal is not None
-        end = len(self.log)
-        for renderer, readers in self._feeds.values():
-            if not readers:
-                continue
-            frames = renderer.render(first, items)
-            for reader in tuple(readers):
-                reader.offer(frames, first, end)
-        if self.on_published is not None:
-            self.on_published(items)
+        log = self.log
+        first = len(log.ends)
+        log.extend(items, self.epoch)
+        if type(items[-1]) is not str:
+            self.closed = log.terminal is not None
+        end = first + len(items)
+        for renderer, readers in self._feeds:
+            if readers:
+                frames = renderer.render(first, items)
+                # A copy: a reader that is done takes itself out.
+                for reader in readers[:]:
+                    reader.offer(frames, first, end)
 
     def append_failed(self, error: Exception) -> None:
         self.on_append_failed(error)
 
     def cut(self) -> None:
         """Cut all readers without an end: the log has no terminal event that could be shown."""
-        for _, readers in self._feeds.values():
-            for reader in tuple(readers):
+        for _, readers in self._feeds:
+            for reader in readers[:]:
                 reader.sink.abort()
                 reader.close()
 
     def attach(self, reader: Reader, renderer_type: RendererType) -> Renderer:
         """Add a reader of a protocol; return the renderer that it shares."""
-        feed = self._feeds.get(renderer_type)
-        if feed is None:
-            feed = self._feeds[renderer_type] = (renderer_type(self.run_id, self.log), set())
-        feed[1].add(reader)
-        return feed[0]
+        if renderer_type not in self._types:
+            self._types.append(renderer_type)
+            self._feeds.append((renderer_type(self.run_id, self.log), []))
+        renderer, readers = self._feeds[self._types.index(renderer_type)]
+        readers.append(reader)
+        return renderer
 
     def detach(self, reader: Reader) -> None:
         """Remove a reader, if it is there."""
-        for _, readers in self._feeds.values():
-            readers.discard(reader)
+        for _, readers in self._feeds:
+            if reader in readers:
+                readers.remove(reader)
 
 
 class Reader:
@@ -155,9 +157,10 @@ class Reader:
 
     def offer(self, frames: bytes, first: int, end: int) -> None:
         """Take the frames of [first, end) if they are next and the connection takes more; else catch up later."""
-        if first == self.next and not self.sink.paused:
+        sink = self.sink
+        if first == self.next and not sink.paused:
             if frames:
-                self.sink.write(frames)
+                sink.write(frames)
                 self.wrote = True
             self.next = end
             if self.tail.closed:
@@ -166,13 +169,13 @@ class Reader:
     def pull(self) -> None:
         """Write what is missing, slice by slice, until the connection is full or the head is reached."""
         tail, sink = self.tail, self.sink
-        while not self._closed and self.next < len(tail.log) and not sink.paused:
+        while not self._closed and self.next < tail.end and not sink.paused:
             items = tail.log.slice(self.next, SLICE)
             if frames := self._renderer.render(self.next, items):
                 sink.write(frames)
                 self.wrote = True
             self.next += len(items)
-        if tail.closed and self.next >= len(tail.log):
+        if tail.closed and self.next >= tail.end:
             self._finish()
 
     def close(self) -> None:

@@ -96,22 +96,20 @@ class _Unit:
     done: bool = False
 
 
-@dataclass(slots=True)
-class _Flush:
-    """What one run brings to a batch."""
-
-    run: Appending
-    items: list[LogItem]
-    row: tuple[Any, ...]
-    error: Exception | None = None
-    done: bool = False
+# What one run brings to a batch: the run, its items, and its row's run_key, first_seq, count and epoch. A plain tuple,
+# because one is made for almost every delta.
+_Flush = tuple[Appending, list[LogItem], tuple[int, int, int, int]]
 
 
 @dataclass(slots=True)
 class _Batch:
+    """What is written together. `written` and `refused` (by place in `flushes`) fill when it is done piece by piece."""
+
     flushes: list[_Flush] = field(default_factory=list)
     units: list[_Unit] = field(default_factory=list)
     fault: sqlite3.Error | None = None
+    written: set[int] = field(default_factory=set)
+    refused: dict[int, Exception] = field(default_factory=dict)
 
 
 class Committer:
@@ -222,7 +220,7 @@ class Committer:
                 # A command that ends a run takes its last items along.
                 if items := run.pending:
                     run.pending = []
-                    batch.flushes.append(_Flush(run, items, (run.key, run.end, len(items), run.epoch)))
+                    batch.flushes.append((run, items, (run.key, run.end, len(items), run.epoch)))
         self._batches.put(batch)
 
     def _committed(self, batch: _Batch) -> None:
@@ -235,11 +233,12 @@ class Committer:
             log.info("database takes writes again", stalled_s=round(self.stalled_s, 1))
             self._stalled_since = None
             self.on_stall(False)
-        for flush in batch.flushes:
-            if flush.error is None:
-                flush.run.publish(flush.items)
-            else:
-                flush.run.append_failed(flush.error)
+        if batch.refused:
+            for place, error in batch.refused.items():
+                batch.flushes[place][0].append_failed(error)
+            batch.flushes = [each for place, each in enumerate(batch.flushes) if place not in batch.refused]
+        for run, items, _ in batch.flushes:
+            run.publish(items)
         for unit in batch.units:
             if unit.error is None:
                 unit.command.committed(unit.value)
@@ -276,40 +275,46 @@ class Committer:
             self._loop.call_soon_threadsafe(self._committed, batch)
 
     def _write(self, connection: sqlite3.Connection, batch: _Batch) -> None:
-        # A held batch may be partly written already: pieces are done one by one after a fault of one piece's data.
-        flushes = [flush for flush in batch.flushes if not flush.done]
-        units = [unit for unit in batch.units if not unit.done]
+        if batch.written or batch.refused or any(unit.done for unit in batch.units):
+            # It was begun piece by piece before the database went away.
+            self._write_pieces(connection, batch)
+            return
         try:
-            self._transact(connection, flushes, units)
+            self._transact(connection, batch.flushes, batch.units)
         except Exception as error:
             if is_away(error):
                 raise
             # A fault of one piece's data: find out whose.
-            if len(flushes) + len(units) == 1:
-                _blame([*flushes, *units], error)
-                return
-            for flush in flushes:
-                self._write_alone(connection, [flush], [])
-            for unit in units:
-                self._write_alone(connection, [], [unit])
+            self._write_pieces(connection, batch)
 
-    def _write_alone(self, connection: sqlite3.Connection, flushes: list[_Flush], units: list[_Unit]) -> None:
-        try:
-            self._transact(connection, flushes, units)
-        except Exception as error:
-            if is_away(error):
-                raise
-            _blame([*flushes, *units], error)
+    def _write_pieces(self, connection: sqlite3.Connection, batch: _Batch) -> None:
+        for place, flush in enumerate(batch.flushes):
+            if place in batch.written or place in batch.refused:
+                continue
+            try:
+                self._transact(connection, [flush], [])
+                batch.written.add(place)
+            except Exception as error:
+                if is_away(error):
+                    raise
+                batch.refused[place] = error
+        for unit in batch.units:
+            if unit.done:
+                continue
+            try:
+                self._transact(connection, [], [unit])
+            except Exception as error:
+                if is_away(error):
+                    raise
+                unit.error = error
+            unit.done = True
 
     @staticmethod
     def _transact(connection: sqlite3.Connection, flushes: list[_Flush], units: list[_Unit]) -> None:
         connection.execute("BEGIN IMMEDIATE")
         try:
             if flushes:
-                connection.executemany(
-                    INSERT_SEGMENT.sql,
-                    [(*flush.row, SCHEMA_VERSION, SEGMENT_FORMAT, encode_segment(flush.items)) for flush in flushes],
-                )
+                _insert_segments(connection, flushes)
             tx = Transaction(connection)
             for unit in units:
                 changes = connection.total_changes
@@ -325,10 +330,28 @@ class Committer:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
             raise
-        for flush in flushes:
-            flush.done = True
-        for unit in units:
-            unit.done = True
+
+
+_MOST_ROWS = 128
+_INSERT_HEAD, _, _INSERT_ROW = INSERT_SEGMENT.sql.partition(" VALUES ")
+
+
+def _insert_segments(connection: sqlite3.Connection, flushes: Sequence[_Flush]) -> None:
+    """Write one row a flush, in few statements: the interpreter's lock is given up and fought for at each.
+
+    Rows go in groups of a power of two, so that a handful of statements stay compiled.
+    """
+    at, left, rows = 0, len(flushes), _MOST_ROWS
+    while left:
+        while rows > left:
+            rows //= 2
+        values: list[object] = []
+        for _, items, row in flushes[at : at + rows]:
+            values += row
+            values += (SCHEMA_VERSION, SEGMENT_FORMAT, encode_segment(items))
+        connection.execute(f"{_INSERT_HEAD} VALUES {', '.join([_INSERT_ROW] * rows)}", values)
+        at += rows
+        left -= rows
 
 
 _AWAY = frozenset(
@@ -351,9 +374,3 @@ def is_away(error: Exception) -> bool:
     """Whether the database as a whole takes no writes, so that the same batch may pass later."""
     # Extended codes carry the primary one in their low byte.
     return isinstance(error, sqlite3.Error) and (getattr(error, "sqlite_errorcode", 0) & 0xFF) in _AWAY
-
-
-def _blame(pieces: Sequence[_Flush | _Unit], error: Exception) -> None:
-    for piece in pieces:
-        piece.error = error
-        piece.done = True

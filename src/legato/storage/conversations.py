@@ -231,6 +231,8 @@ def fork_conversation(
             message_id is None and tx.one(_UNFINISHED, conversation_key=row.key).number
         ):
             raise Conflict("a reply is being made: name an earlier message, or fork when it has ended")
+        if tip.role != "assistant":
+            raise Conflict("a branch ends in a reply: name one of the assistant's messages")
         depth = tip.depth
     new_key = tx.insert(
         INSERT_CONVERSATION,

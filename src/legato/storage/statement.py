@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import sqlite3
 from collections import namedtuple
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from operator import itemgetter
 from typing import Any
 
 from sqlalchemy.dialects import sqlite
@@ -22,24 +23,34 @@ _SQLITE = sqlite.dialect(paramstyle="qmark")
 class Prepared:
     """One statement with named parameters (`bindparam`s), ready for SQLite."""
 
-    __slots__ = ("_constants", "_names", "_row", "sql")
+    __slots__ = ("_constants", "_pick", "_row", "sql")
 
     def __init__(self, statement: Select[Any] | UpdateBase | CompoundSelect[Any]) -> None:
         compiled = statement.compile(dialect=_SQLITE)
         assert isinstance(compiled, SQLCompiler)
         self.sql = str(compiled)
-        self._names: tuple[str, ...] = tuple(compiled.positiontup or ())
+        names = tuple(compiled.positiontup or ())
+        self._pick = _picker(names)
         self._constants: dict[str, Any] = {name: value for name, value in compiled.params.items() if value is not None}
         columns = [str(column.key) for column in statement.exported_columns]
         self._row: Any = namedtuple("Row", columns) if columns else None
 
     def bind(self, values: dict[str, Any]) -> tuple[Any, ...]:
         """Return the parameters in the order of the SQL text; a missing name is a KeyError."""
-        constants = self._constants
-        return tuple(values[name] if name in values else constants[name] for name in self._names)
+        return self._pick(self._constants | values if self._constants else values)
 
     def row(self, values: Sequence[Any]) -> Any:
         return self._row._make(values)
+
+
+def _picker(names: tuple[str, ...]) -> Callable[[dict[str, Any]], tuple[Any, ...]]:
+    match names:
+        case ():
+            return lambda values: ()
+        case (name,):
+            return lambda values: (values[name],)
+        case _:
+            return itemgetter(*names)
 
 
 class Transaction:

@@ -33,10 +33,24 @@ OPENING = b": ok\n\n"
 
 _encode = msgspec.json.Encoder().encode
 
+_LINE_ENDS = tuple((chr(code).encode(), b"\\u%04x" % code) for code in (0x85, 0x2028, 0x2029))
+"""What Python's `str.splitlines` splits on, and JSON leaves as it is."""
+
 
 def encode_json(value: Any) -> bytes:
     """Return `value` as JSON on one line that never holds `data: ` literally."""
-    return _encode(value).replace(b"data: ", b"data:\\u0020")
+    return _on_one_line(_encode(value))
+
+
+def _on_one_line(data: bytes) -> bytes:
+    """Return JSON without what a client may take for a field or, beside LF, for the end of a line."""
+    if b"data: " in data:
+        data = data.replace(b"data: ", b"data:\\u0020")
+    if not data.isascii():
+        for mark, escaped in _LINE_ENDS:
+            if mark in data:
+                data = data.replace(mark, escaped)
+    return data
 
 
 def error_event(code: str, message: str, retryable: bool, conversation_id: str | None, **more: Any) -> bytes:
@@ -48,7 +62,7 @@ def error_event(code: str, message: str, retryable: bool, conversation_id: str |
 class NativeRenderer:
     """Renders one run's events. `log` is read for what stands before them."""
 
-    __slots__ = ("_chunk_end", "_conversation_id", "_epoch", "_heads", "_log", "_run_id")
+    __slots__ = ("_chunk_end", "_conversation_id", "_epoch", "_heads", "_index", "_log", "_next", "_run_id")
 
     def __init__(self, run_id: str, log: RunLog) -> None:
         self._run_id = run_id.encode()
@@ -56,6 +70,9 @@ class NativeRenderer:
         self._conversation_id = ""
         self._chunk_end = b""
         self._epoch = -1
+        # Where the last rendering ended: most renderings go on from there.
+        self._next = 0
+        self._index = 0
         self._heads: tuple[bytes, bytes] = (b"", b"")
 
     def render(self, first: int, items: Sequence[LogItem]) -> bytes:
@@ -64,27 +81,29 @@ class NativeRenderer:
         if not self._chunk_end:
             self._conversation_id = log.events[0].conversation_id if isinstance(log.events[0], RunStarted) else ""
             self._chunk_end = b',"conversationId":' + encode_json(self._conversation_id) + b"}\n\n"
-        epoch = log.epoch_at(first)
+        # All epochs but the last are read back only: what is being written is of the last one.
+        epoch = log.epochs[-1] if first >= log.epoch_starts[-1] else log.epoch_at(first)
         if epoch != self._epoch:
             self._epoch = epoch
             cursor = b"\nid: %b.%d." % (self._run_id, epoch)
             self._heads = (b"event: chunk" + cursor, cursor)
         head, cursor = self._heads
         end = self._chunk_end
-        index = log.texts_before(first)
+        index = self._index if first == self._next else log.texts_before(first)
         frames: list[bytes] = []
         seq = first
         for item in items:
             if type(item) is str:
                 index += 1
                 content = _encode(item)
-                if b"data: " in content:
-                    content = content.replace(b"data: ", b"data:\\u0020")
+                if b"data: " in content or not content.isascii():
+                    content = _on_one_line(content)
                 frames.append(b'%b%d\ndata: {"content":%b,"index":%d%b' % (head, seq, content, index, end))
             elif frame := self._frame(item, cursor, seq):  # type: ignore[arg-type]
                 frames.append(frame)
             seq += 1
-        return b"".join(frames)
+        self._next, self._index = seq, index
+        return frames[0] if len(frames) == 1 else b"".join(frames)
 
     def _frame(self, event: Event, cursor: bytes, seq: int) -> bytes:
         match event:
