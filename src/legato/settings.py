@@ -25,6 +25,9 @@ from legato.core.errors import ConfigurationError
 CONFIG_FILE = Path("legato.toml")
 ENV_FILE = Path(".env")
 
+CLIENT_VARIABLES = ("LEGATO_CHAT_URL", "LEGATO_CHAT_KEY")
+"""Environment variables of `legato chat`: known, but no settings of the server."""
+
 WordList = Annotated[list[str], NoDecode]
 
 
@@ -65,6 +68,7 @@ class Settings(BaseSettings):
     data_dir: Path = Field(Path("data"), description="Folder of the embedded database.")
     database_url: str | None = Field(None, description="`sqlite:///path`; by default a file in `data_dir`.")
     workers: int = Field(1, ge=1, le=64, description="Worker processes; SQLite takes one.")
+    reload: bool = Field(False, description="Start anew when a Python file, legato.toml or .env changes.")
 
     model: WordList = Field(
         default_factory=list,
@@ -190,7 +194,7 @@ def nearest(name: str, known: list[str]) -> str | None:
 
 
 def _refuse_unknown_environment() -> None:
-    known = [f"LEGATO_{name}".upper() for name in Settings.model_fields]
+    known = [f"LEGATO_{name}".upper() for name in Settings.model_fields] + list(CLIENT_VARIABLES)
     names = set(os.environ)
     if ENV_FILE.is_file():
         lines = ENV_FILE.read_text("utf-8", "replace").splitlines()

@@ -24,7 +24,11 @@ def configure_logs(level: Literal["debug", "info", "warning", "error"], form: Li
             serializer=lambda value, **kw: orjson.dumps(value, default=str).decode()
         )
     else:
-        renderer = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+        renderer = structlog.dev.ConsoleRenderer(
+            # The default prints local variables, and with them messages and keys.
+            colors=sys.stderr.isatty(),
+            exception_formatter=structlog.dev.plain_traceback,
+        )
     number = getattr(logging, level.upper())
     structlog.configure(
         processors=[*shared, renderer],

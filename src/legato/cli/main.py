@@ -3,38 +3,67 @@
 from __future__ import annotations
 
 import sys
+from typing import Annotated
 
 import typer
 
-from legato import __version__
-from legato.cli.serve import serve
+from legato.cli import backup, chat, doctor, keys, models, serve
+from legato.cli.exits import CONFIGURATION, STOPPED, UNREACHABLE, help_end
+from legato.cli.terminal import complain
 from legato.core.errors import ConfigurationError
-
-EXIT_CONFIGURATION = 78
-"""sysexits.h EX_CONFIG: it cannot run as it is configured."""
 
 app = typer.Typer(
     name="legato",
-    help="A streaming chat server: a reply that has begun reaches its reader whole.",
+    help="A streaming chat server: a reply that has begun reaches its reader whole.\n\n"
+    "Settings come from the command line, then the environment (`LEGATO_…`), then `.env`, then `legato.toml`.",
+    epilog=help_end(
+        "legato serve                     # on http://localhost:3111",
+        "legato chat                      # talk to it, in this terminal",
+        "legato doctor                    # what is missing, and how to mend it",
+        exits={
+            UNREACHABLE: "no server answers (chat)",
+            CONFIGURATION: "a setting is wrong or missing",
+            STOPPED: "stopped by Ctrl-C",
+        },
+    ),
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
     rich_markup_mode="markdown",
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command()(serve)
+app.command(epilog=serve.HELP_END)(serve.serve)
+app.command(epilog=chat.HELP_END)(chat.chat)
+app.add_typer(models.app, name="models")
+app.add_typer(keys.app, name="keys")
+app.command(epilog=doctor.HELP_END)(doctor.doctor)
+app.command(epilog=backup.HELP_END)(backup.backup)
 
 
-@app.callback(invoke_without_command=True)
-def _root(version: bool = typer.Option(False, "--version", help="Print the version and exit.")) -> None:
-    if version:
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from legato import __version__
+
         typer.echo(f"legato {__version__}")
         raise typer.Exit
 
 
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Print the version and exit.")
+    ] = False,
+) -> None: ...
+
+
 def main() -> None:
-    """Run the command line; exit 0 for success, 78 for a configuration that cannot work, 2 for wrong usage."""
+    """Run the command line; cli.exits lists how it may end."""
+    for stream in (sys.stdout, sys.stderr):
+        # A terminal that lacks a character must not end a command; lone surrogates have no bytes at all.
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")
     try:
         app()
     except ConfigurationError as error:
-        typer.echo(f"legato: {error.message}", err=True)
-        sys.exit(EXIT_CONFIGURATION)
+        complain(error.message)
+        sys.exit(CONFIGURATION)

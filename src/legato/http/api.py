@@ -9,6 +9,7 @@ from starlette.types import ASGIApp
 from legato import __version__
 from legato.core.principal import Principal
 from legato.http import chat, conversations
+from legato.http.documents import describe
 from legato.http.guard import LOOPBACK, Guard
 from legato.http.problems import install_problem_handlers
 from legato.runs.node import Node
@@ -42,6 +43,8 @@ def create_api(node: Node) -> ASGIApp:
     async def welcome(request: Request) -> Response:
         return PlainTextResponse(WELCOME.format(host=request.headers.get("host", "localhost")))
 
+    plain = api.openapi
+    api.openapi = lambda: api.openapi_schema or describe(plain())  # type: ignore[method-assign]
     settings = node.settings
 
     async def principal(key: str) -> Principal | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, TypeVar
 
 import msgspec
@@ -14,7 +15,13 @@ from legato.core.ids import ID_MAX_CHARS, id_fault
 from legato.settings import nearest
 
 MAX_METADATA_BYTES = 16_384
+MAX_METADATA_DEPTH = 32
+MAX_ERRORS = 20
+"""Wrong fields that one answer names; a body of a hundred thousand unknown ones is not answered with as many."""
+MAX_NAME_CHARS = 80
+"""Of a client's own words in an answer."""
 
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 _decode = msgspec.json.Decoder().decode
 
 
@@ -37,10 +44,17 @@ def _checked_message(value: str) -> str:
 
 
 def _checked_metadata(value: dict[str, Any]) -> dict[str, Any]:
+    if _too_deep(value, MAX_METADATA_DEPTH):
+        raise ValueError(f"is nested more than {MAX_METADATA_DEPTH} levels deep")
     size = len(msgspec.json.encode(value))
     if size > MAX_METADATA_BYTES:
         raise ValueError(f"has {size} bytes: at most {MAX_METADATA_BYTES} are taken")
     return value
+
+
+def _too_deep(value: object, levels: int) -> bool:
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else None
+    return inner is not None and (levels == 0 or any(_too_deep(each, levels - 1) for each in inner))
 
 
 # The bounds stand in the schema too; the validators say them in words.
@@ -49,6 +63,7 @@ ClientId = Annotated[
 ]
 Text = Annotated[str, AfterValidator(_checked_text)]
 Message = Annotated[str, AfterValidator(_checked_message), Field(json_schema_extra={"minLength": 1})]
+ModelName = Annotated[str, Field(max_length=200, description="A configured model's name.")]
 Metadata = Annotated[dict[str, Any], AfterValidator(_checked_metadata)]
 
 
@@ -91,20 +106,26 @@ def parse_body(data: bytes, content_type: str, model: type[BodyT]) -> BodyT:
     except UnicodeDecodeError:
         raise InvalidBody("the body is not UTF-8") from None
     except msgspec.DecodeError as error:
+        if _SURROGATE.search(data):
+            raise InvalidBody("the body is not JSON: it seems to hold half of a surrogate pair") from None
         raise InvalidBody(f"the body is not JSON: {str(error)[:200].lower()}") from None
     if not isinstance(value, dict):
         raise InvalidRequest.of("body", "is not an object")
     try:
         return model.model_validate(value)
     except ValidationError as error:
-        raise InvalidRequest([_field_error(each, model) for each in error.errors(include_url=False)]) from None
+        found = error.errors(include_url=False, include_input=False)
+        fields = [_field_error(each, model) for each in found[:MAX_ERRORS]]
+        if len(found) > MAX_ERRORS:
+            fields.append(FieldError(field="body", message=f"has {len(found) - MAX_ERRORS} more wrong fields"))
+        raise InvalidRequest(fields) from None
 
 
 def _field_error(each: Any, model: type[Body]) -> FieldError:
     name = ".".join(_shown(part) for part in each["loc"]) or "body"
     if each["type"] == "extra_forbidden":
         known = [field.alias or field_name for field_name, field in model.model_fields.items()]
-        close = nearest(str(each["loc"][-1]), known)
+        close = nearest(str(each["loc"][-1])[:MAX_NAME_CHARS], known)
         said = f"is not known here: did you mean {close}?" if close else f"is not known here; known: {', '.join(known)}"
         return FieldError(field=name, message=said, nearest=close)
     message = each["msg"].removeprefix("Value error, ")
@@ -113,7 +134,7 @@ def _field_error(each: Any, model: type[Body]) -> FieldError:
 
 def _shown(part: object) -> str:
     text = str(part)
-    return text if text.isprintable() and len(text) <= 80 else ascii(text[:80])
+    return text if text.isprintable() and len(text) <= MAX_NAME_CHARS else ascii(text[:MAX_NAME_CHARS])
 
 
 async def _read(request: Request, limit: int) -> bytes:

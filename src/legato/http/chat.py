@@ -15,7 +15,7 @@ from legato.core.cursor import parse_cursor
 from legato.core.errors import InvalidRequest, KeyReused, Overloaded
 from legato.core.ids import id_fault
 from legato.core.principal import Principal
-from legato.http.bodies import Body, ClientId, Message, Metadata, Text, read_body
+from legato.http.bodies import Body, ClientId, Message, Metadata, ModelName, Text, read_body
 from legato.http.documents import json_body, problems
 from legato.http.streams import RunStream
 from legato.runs.follow import check_cursor, find_tail, is_read
@@ -41,7 +41,7 @@ class ChatMessage(Body):
         None, description="An unknown one makes the conversation; absent, the server makes an id."
     )
     system_prompt: Text | None = Field(None, description="For this reply, instead of the conversation's.")
-    model: str | None = Field(None, description="A configured model's name.")
+    model: ModelName | None = None
     temperature: float | None = Field(None, ge=0, le=2, description="0.7 by default.")
     max_tokens: int | None = Field(None, ge=1, le=1_000_000, description="Most output tokens; 2000 by default.")
     parent_id: ClientId | None = Field(
@@ -68,7 +68,7 @@ RunId = Annotated[str, Path(description="Id of a run: the header X-Run-Id, or `r
 @router.post(
     "/chat/stream",
     response_class=Response,
-    responses={200: _EVENTS, **problems(400, 401, 402, 403, 404, 409, 410, 413, 415, 422, 429, 503)},
+    responses={200: _EVENTS, **problems(400, 401, 402, 403, 410, 413, 415, 422, 429, 503, stream=True)},
     openapi_extra=json_body(ChatMessage),
 )
 async def post_message(
@@ -110,7 +110,7 @@ async def post_message(
     responses={
         200: _EVENTS,
         204: {"description": "The cursor is at or past the run's last event: there is nothing to wait for."},
-        **problems(401, 403, 404, 409, 422, 503),
+        **problems(401, 403, 404, 409, 422, 503, stream=True),
     },
 )
 async def follow_run(

@@ -6,14 +6,15 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 from fastapi import APIRouter, Path, Query, Request
-from pydantic import Field
+from pydantic import AfterValidator, Field
 from starlette.responses import Response
 
 from legato.core.errors import Conflict, InvalidRequest, NotFound
 from legato.core.ids import new_id
-from legato.http.bodies import Body, ClientId, Metadata, Text, read_body
+from legato.http.bodies import Body, ClientId, Metadata, ModelName, Text, read_body
 from legato.http.chat import body_hash, check_readers, context, stream_of
 from legato.http.documents import json_body, problems
+from legato.http.guard import SLASH
 from legato.http.resources import (
     ConversationOut,
     ConversationPage,
@@ -24,9 +25,10 @@ from legato.http.resources import (
     message_out,
     run_out,
 )
+from legato.runs.context import parts_text
 from legato.runs.live import RunRequest
 from legato.runs.node import Node
-from legato.runs.start import NewMessage, start
+from legato.runs.start import NewMessage, first_words, start
 from legato.runs.stop import let_go
 from legato.storage.conversations import (
     change_conversation,
@@ -43,7 +45,9 @@ from legato.storage.turns import LEAF, find_run
 router = APIRouter()
 
 LATEST_MS = 2**62
-ConversationId = Annotated[str, Path(description="Id of a conversation.")]
+ConversationId = Annotated[
+    str, Path(description="Id of a conversation."), AfterValidator(lambda value: value.replace(SLASH, "/"))
+]
 MessageId = Annotated[str, Path(description="Id of a message.")]
 Limit = Annotated[int, Query(ge=1, le=200, description="Most entries of a page.")]
 
@@ -54,7 +58,7 @@ class NewConversation(Body):
     id: ClientId | None = Field(None, description="Any 1 to 200 printable characters; absent, the server makes one.")
     title: Text | None = Field(None, max_length=500)
     system_prompt: Text | None = None
-    model: str | None = Field(None, description="A configured model's name.")
+    model: ModelName | None = None
     temperature: float | None = Field(None, ge=0, le=2)
     max_tokens: int | None = Field(None, ge=1, le=1_000_000)
     metadata: Metadata | None = None
@@ -65,7 +69,7 @@ class ConversationChange(Body):
 
     title: Text | None = Field(None, max_length=500, description="`null` names it by its first words again.")
     system_prompt: Text | None = None
-    model: str | None = None
+    model: ModelName | None = None
     temperature: float | None = Field(None, ge=0, le=2)
     max_tokens: int | None = Field(None, ge=1, le=1_000_000)
     metadata: Metadata | None = None
@@ -85,7 +89,7 @@ class Regenerate(Body):
 
     session_id: ClientId | None = None
     system_prompt: Text | None = None
-    model: str | None = None
+    model: ModelName | None = None
     temperature: float | None = Field(None, ge=0, le=2)
     max_tokens: int | None = Field(None, ge=1, le=1_000_000)
     request_id: ClientId | None = Field(None, description="Idempotency key.")
@@ -175,7 +179,7 @@ async def patch_conversation(request: Request, conversation_id: ConversationId) 
     node, principal = context(request)
     body = await read_body(request, ConversationChange)
     _check_model(node, body.model)
-    changes = {
+    changes: dict[str, Any] = {
         name: getattr(body, name)
         for name in ("system_prompt", "model", "temperature", "max_tokens")
         if name in body.model_fields_set
@@ -187,10 +191,13 @@ async def patch_conversation(request: Request, conversation_id: ConversationId) 
         changes["title_source"] = "user" if body.title else "words"
     if "leaf_id" in body.model_fields_set and body.leaf_id is None:
         raise InvalidRequest.of("leafId", "is null: name a reply")
-    row = await node.committer.write(
-        lambda tx: change_conversation(tx, principal.id, conversation_id, changes, body.leaf_id),
-        wait_s=node.settings.storage_wait_s,
-    )
+
+    def change(tx: Transaction) -> Any:
+        if changes.get("title") == "" and (row := find_conversation(tx, principal.id, conversation_id)) is not None:
+            changes["title"] = _title_by_words(tx, row)
+        return change_conversation(tx, principal.id, conversation_id, changes, body.leaf_id)
+
+    row = await node.committer.write(change, wait_s=node.settings.storage_wait_s)
     return _respond(conversation_out(row))
 
 
@@ -263,7 +270,8 @@ async def get_messages(
     rows: list[Any] = []
     if tip is not None:
         rows = await node.database.read(lambda tx: find_page(tx, conversation.key, tip, cursor, limit + 1))
-        if not rows and leaf_id is not None and cursor == 0:
+        tip_row = await node.database.read(lambda tx: find_message(tx, principal.id, tip)) if not rows else rows[0]
+        if tip_row is None or tip_row.conversation_key != conversation.key:
             raise NotFound("there is no message with this id in the conversation")
     page = rows[:limit]
     following = page[-1].depth if len(rows) > limit else None
@@ -352,6 +360,11 @@ async def _conversation(node: Node, owner: str, conversation_id: str) -> Any:
     if row is None:
         raise NotFound("there is no conversation with this id")
     return row
+
+
+def _title_by_words(tx: Transaction, conversation: Any) -> str:
+    first = find_page(tx, conversation.key, conversation.leaf_id, 0, 1) if conversation.leaf_id else []
+    return first_words(parts_text(first[0].parts)) if first else ""
 
 
 def _check_model(node: Node, name: str | None) -> None:

@@ -23,14 +23,20 @@ _STATUS = {
 }
 
 
-def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """Return the OpenAPI responses for errors with these statuses."""
+_PROBLEM = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
+_EVENT = {"text/event-stream": {"schema": {"type": "string"}}}
+_WAIT = {"Retry-After": {"description": "Seconds to wait before the next try.", "schema": {"type": "integer"}}}
+
+
+def problems(*statuses: int, stream: bool = False) -> dict[int | str, dict[str, Any]]:
+    """Return the OpenAPI responses for errors with these statuses; `stream` tells them as `event: error` too."""
     return {
         status: {
             "description": _STATUS[status],
             "model": Problem,
-            "content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}},
+            "content": _PROBLEM | _EVENT if stream else _PROBLEM,
         }
+        | ({"headers": _WAIT} if status in (429, 503) else {})
         for status in statuses
     }
 
@@ -39,3 +45,27 @@ def json_body(model: type[Body], *, required: bool = True) -> dict[str, Any]:
     """Return the OpenAPI description of a body that the route reads through http.bodies."""
     schema = model.model_json_schema(by_alias=True)
     return {"requestBody": {"required": required, "content": {"application/json": {"schema": schema}}}}
+
+
+def describe(schema: dict[str, Any]) -> dict[str, Any]:
+    """Return FastAPI's description of the routes without what is not so: errors are problems, and a key is needed."""
+    for route in schema["paths"].values():
+        for operation in route.values():
+            for status, response in list(operation["responses"].items()):
+                content = response.get("content", {})
+                if "HTTPValidationError" in str(content):
+                    del operation["responses"][status]
+                elif int(status) >= 400:
+                    content.pop("application/json", None)
+    components = schema["components"]
+    for name in ("HTTPValidationError", "ValidationError"):
+        components["schemas"].pop(name, None)
+    components["securitySchemes"] = {
+        "key": {
+            "type": "http",
+            "scheme": "bearer",
+            "description": "A key of `legato keys create`, with LEGATO_AUTH=keys.",
+        }
+    }
+    schema["security"] = [{"key": []}, {}]
+    return schema

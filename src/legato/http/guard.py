@@ -7,8 +7,9 @@ rebinding, the Origin check and JSON-only bodies stop other sites' pages.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Awaitable, Callable
-from urllib.parse import urlsplit
+from urllib.parse import unquote
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import Response
@@ -25,6 +26,10 @@ ALLOWED_HEADERS = "Content-Type, Authorization, Idempotency-Key, Last-Event-ID, 
 KEY_CACHE_S = 5.0
 """How long a good key is taken for good without looking again; a revoked one works for so long at most."""
 KEY_CACHE_SIZE = 10_000
+
+SLASH = "\x1f"
+"""Stands for a slash inside a path's part (`%2F`) while the path is routed; no id may hold this character."""
+_SLASH_IN_PART = re.compile(rb"%2f", re.IGNORECASE)
 
 FindPrincipal = Callable[[str], Awaitable[Principal | None]]
 
@@ -58,6 +63,9 @@ class Guard:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        raw_path: bytes | None = scope.get("raw_path")
+        if raw_path and b"%" in raw_path and _SLASH_IN_PART.search(raw_path):
+            scope["path"] = unquote(_SLASH_IN_PART.sub(b"%1F", raw_path).decode("ascii"))
         headers = Headers(scope=scope)
         origin = headers.get("origin")
         try:
@@ -96,7 +104,8 @@ class Guard:
     def _check_origin(self, headers: Headers, origin: str | None) -> None:
         if origin is None:
             return
-        if origin.lower() not in self._origins and urlsplit(origin).netloc.lower() != headers.get("host", "").lower():
+        own = origin.lower().partition("://")[2]
+        if origin.lower() not in self._origins and (not own or own != headers.get("host", "").lower()):
             raise Forbidden("pages of this origin may not call: name it in LEGATO_ALLOWED_ORIGINS")
 
     async def _principal(self, headers: Headers) -> Principal:

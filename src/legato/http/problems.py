@@ -26,6 +26,10 @@ from legato.wire.native import encode_json, error_event
 log = structlog.get_logger(__name__)
 
 
+class Cut(Exception):
+    """A stream was cut on purpose: the server must close the connection without a proper end."""
+
+
 class ProblemField(BaseModel):
     """One wrong field."""
 
@@ -111,7 +115,8 @@ def install_problem_handlers(api: FastAPI) -> None:
         return _respond(request, Refused(str(error.detail).lower()))
 
     async def fault(request: Request, error: Exception) -> Response:
-        log.error("request failed", path=request.url.path, exc_info=error)
+        if not isinstance(error, Cut):
+            log.error("request failed", path=request.url.path, exc_info=error)
         return _respond(request, LegatoError("the server made a mistake; its log says more"))
 
     api.add_exception_handler(LegatoError, refused)

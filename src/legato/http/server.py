@@ -17,6 +17,8 @@ from legato.core.errors import ConfigurationError
 from legato.http.edge import StreamingHttpProtocol
 
 BACKLOG = 4096
+LOOK_TICKS = 50
+"""uvicorn's ticks, ten a second, between two looks at connections whose request does not arrive."""
 
 
 class LegatoServer(uvicorn.Server):
@@ -52,6 +54,14 @@ class LegatoServer(uvicorn.Server):
         self._loop = asyncio.get_running_loop()
         await super().startup(sockets)
         self._on_ready()
+
+    async def on_tick(self, counter: int) -> bool:
+        if counter % LOOK_TICKS == 0:
+            now_s = asyncio.get_running_loop().time()
+            for connection in tuple(self.server_state.connections):
+                if isinstance(connection, StreamingHttpProtocol):
+                    connection.look(now_s)
+        return await super().on_tick(counter)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         assert self._loop is not None

@@ -9,6 +9,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from legato.http.edge import EXTENSION, AsgiSink, Connection, Edge
+from legato.http.problems import Cut
 from legato.runs.tail import Reader, Readers, RendererType, Tail
 
 SSE_HEADERS = {
@@ -16,10 +17,6 @@ SSE_HEADERS = {
     "Content-Type": "text/event-stream; charset=utf-8",
     "X-Accel-Buffering": "no",
 }
-
-
-class Cut(Exception):
-    """The stream was cut on purpose: the server must close the connection without a proper end."""
 
 
 class RunStream(Response):
@@ -51,6 +48,8 @@ class RunStream(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         connection: Connection | None = scope.get("extensions", {}).get(EXTENSION)
+        if connection is not None:
+            connection.prepare()
         await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
         if connection is not None and connection.can_stream():
             connection.take(self._open_edge)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
-
 from legato.core.errors import Interrupted, UpstreamTimeout
 from legato.core.event import ReasoningDelta
 from legato.providers.base import CallEnd, CallRequest, Pausable, Provider
@@ -19,19 +17,38 @@ class ReplyTooLong(Exception):
 
 
 class CallSink:
-    """Appends a call's deltas to the run's log. What `text` does is all that a chunk costs here."""
+    """Appends a call's deltas to the run's log, and watches the clock between them.
 
-    __slots__ = ("_append", "_clock", "_fault", "_left", "_run", "_seam", "_tail", "began", "last_s")
+    What `text` does is all that a chunk costs here.
+    """
 
-    def __init__(self, node: Node, run: LiveRun, seam: Seam | None, fault: Callable[[Exception], None]) -> None:
+    __slots__ = (
+        "_append",
+        "_clock",
+        "_left",
+        "_run",
+        "_seam",
+        "_settings",
+        "_tail",
+        "_timer",
+        "_watch",
+        "began",
+        "failure",
+        "last_s",
+    )
+
+    def __init__(self, node: Node, run: LiveRun, seam: Seam | None) -> None:
         self._append = node.committer.append
         self._clock = node.clock
+        self._settings = node.settings
         self._run = run
         self._tail = run.tail
         self._seam = seam
-        self._fault = fault
         self._left = node.settings.max_reply_bytes - len(run.tail.log.text_bytes)
+        self._watch: asyncio.Timeout | None = None
+        self._timer: asyncio.TimerHandle | None = None
         self.began = False
+        self.failure: Exception | None = None
         self.last_s = time.monotonic()
 
     def opened(self, flow: Pausable | None) -> None:
@@ -51,7 +68,7 @@ class CallSink:
         # A character is at most four bytes; counting characters is enough to bound memory.
         self._left -= len(delta)
         if self._left < 0:
-            self._fault(ReplyTooLong())
+            self._fail(ReplyTooLong())
             return
         self._append(self._tail, delta)
 
@@ -62,12 +79,28 @@ class CallSink:
         self.began = True
         self._left -= len(delta)
         if self._left < 0:
-            self._fault(ReplyTooLong())
+            self._fail(ReplyTooLong())
             return
         self._append(self._tail, ReasoningDelta(text=delta))
 
+    def watch(self, watch: asyncio.Timeout) -> None:
+        """End `watch` when a token is late, or when the call has to be given up."""
+        self._watch = watch
+        self._look()
+
     def close(self) -> None:
-        """Show what a seam held back."""
+        """Watch no longer."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._watch = None
+        self._run.flow(None)
+
+    def show_rest(self) -> None:
+        """Show what a seam held back; called when the call has come to its end.
+
+        Raises:
+            Interrupted: It is the beginning of a second reply.
+        """
         if self._seam is not None:
             seam, self._seam = self._seam, None
             try:
@@ -77,12 +110,34 @@ class CallSink:
             if rest:
                 self._append(self._tail, rest)
 
+    def _look(self) -> None:
+        limit = self._settings.token_timeout_s if self.began else self._settings.first_token_timeout_s
+        if self._run.paused:
+            self.last_s = time.monotonic()
+        left = self.last_s + limit - time.monotonic()
+        if left <= 0:
+            what = "no further token" if self.began else "no first token"
+            self._fail(UpstreamTimeout(f"{what} came from the model within {limit:g} s"))
+        else:
+            # Looked at again by the shorter limit: the first token may come at any time.
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_later(min(left, self._settings.token_timeout_s), self._look)
+
+    def _fail(self, error: Exception) -> None:
+        if self.failure is None:
+            self.failure = error
+            if self._watch is not None:
+                self._watch.reschedule(asyncio.get_running_loop().time())
+
     def _mended(self, delta: str) -> str:
         assert self._seam is not None
+        if self.failure is not None:
+            # What comes behind a second beginning, before the call is given up, is no part of the reply either.
+            return ""
         try:
             return self._seam.feed(delta)
         except Restarted:
-            self._fault(_restarted())
+            self._fail(_restarted())
             return ""
 
 
@@ -100,43 +155,16 @@ async def call_model(node: Node, run: LiveRun, provider: Provider, request: Call
         RunError: As Provider.call, and UpstreamTimeout, and Interrupted for a model that began again.
         ReplyTooLong: The reply was cut at its longest.
     """
-    settings = node.settings
-    loop = asyncio.get_running_loop()
-    faults: list[Exception] = []
-    seam = Seam(shown, exact=request.continues) if shown else None
-
-    timer: asyncio.TimerHandle | None = None
+    sink = CallSink(node, run, Seam(shown, exact=request.continues) if shown else None)
     try:
         async with asyncio.timeout(None) as watch:
-
-            def fault(error: Exception) -> None:
-                if not faults:
-                    faults.append(error)
-                    watch.reschedule(loop.time())
-
-            sink = CallSink(node, run, seam, fault)
-
-            def look() -> None:
-                nonlocal timer
-                limit = settings.token_timeout_s if sink.began else settings.first_token_timeout_s
-                if run.paused:
-                    sink.last_s = time.monotonic()
-                left = sink.last_s + limit - time.monotonic()
-                if left <= 0:
-                    what = "no further token" if sink.began else "no first token"
-                    fault(UpstreamTimeout(f"{what} came from the model within {limit:g} s"))
-                else:
-                    timer = loop.call_later(min(left, settings.token_timeout_s), look)
-
-            look()
+            sink.watch(watch)
             end = await provider.call(request, sink)
     except TimeoutError:
-        raise faults[0] if faults else UpstreamTimeout("the model's server did not answer in time") from None
+        raise sink.failure or UpstreamTimeout("the model's server did not answer in time") from None
     finally:
-        if timer is not None:
-            timer.cancel()
-        run.flow(None)
-    if faults:
-        raise faults[0]
-    sink.close()
+        sink.close()
+    if sink.failure is not None:
+        raise sink.failure
+    sink.show_rest()
     return end

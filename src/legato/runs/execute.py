@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import random
 from typing import Any
 
@@ -31,22 +32,18 @@ CONTINUE = (
 
 def begin(node: Node, run: LiveRun, *, first_call_logged: bool = False) -> None:
     """Start making a run's reply in the background; a request that goes away does not end it."""
-    node.keep(asyncio.get_running_loop().create_task(_execute(node, run, first_call_logged)))
+    loop = asyncio.get_running_loop()
+    # An empty context: this task outlives the request whose context it would copy.
+    task = loop.create_task(_execute(node, run, first_call_logged), context=contextvars.Context())
+    left_s = run.began_s + node.settings.run_timeout_s - node.clock.monotonic_s()
+    run.bind(task, loop.call_later(max(0.0, left_s), run.stop, "time"))
+    node.keep(task)
 
 
 async def _execute(node: Node, run: LiveRun, first_call_logged: bool) -> None:
     how: End
-    # Bound only now: a task that is cancelled before its first step runs nothing, and would never end its run.
-    task = asyncio.current_task()
-    assert task is not None
-    run.bind(task)
     try:
-        if run.stop_cause is not None or run.failure is not None:
-            raise asyncio.CancelledError
-        async with asyncio.timeout(node.settings.run_timeout_s):
-            how = await _generate(node, run, first_call_logged)
-    except TimeoutError:
-        how = Stopped("time")
+        how = await _generate(node, run, first_call_logged)
     except asyncio.CancelledError:
         if run.stop_cause is not None:
             how = Stopped(run.stop_cause)
@@ -55,7 +52,6 @@ async def _execute(node: Node, run: LiveRun, first_call_logged: bool) -> None:
         else:
             # The process is going down: the run stays as it is, for whoever starts next.
             raise
-        task.uncancel()
     except RunError as error:
         how = Failed(error)
     except Exception as error:
@@ -77,6 +73,9 @@ def promote(node: Node, row: Any) -> None:
         log.warning("promoted run is not held", run_id=row.id)
         return
     run.queued = False
+    if run.stop_cause is not None:
+        # Whoever stopped it while it waited is ending it: no model is asked.
+        return
     run.history = True
     run.began_s = node.clock.monotonic_s()
     run.request = RunRequest.from_json(row.request).over(row)
@@ -174,7 +173,8 @@ def _log_usage(node: Node, run: LiveRun, call_end: CallEnd) -> None:
 
 def _reason(run: LiveRun, fault: RunError | None, attempt: int) -> CallReason:
     if fault is None:
-        return "takeover" if run.tail.epoch else "first"
+        # A turn that was let run, and killed before its first call was logged, has its first call still to come.
+        return "takeover" if any(isinstance(event, CallStarted) for event in run.tail.log.events) else "first"
     return "retry" if attempt else "failover"
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from legato.core.cursor import Cursor
-from legato.core.errors import CursorDiverged, NotFound, StorageUnavailable
+from legato.core.errors import CursorDiverged, Draining, NotFound, StorageUnavailable
 from legato.core.principal import Principal
 from legato.runs.node import Node
 from legato.runs.tail import Tail
@@ -17,7 +17,10 @@ async def find_tail(node: Node, principal: Principal, run_id: str) -> Tail:
     Raises:
         NotFound: No such run, or another's.
         StorageUnavailable: The log cannot be read at present.
+        Draining: The run, as all that still run, has been left to the next start.
     """
+    if node.left:
+        raise Draining("the server is shutting down: try again in a moment")
     run = node.live.get(run_id)
     if run is not None:
         if run.tail.owner != principal.id:

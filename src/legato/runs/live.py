@@ -10,7 +10,7 @@ import msgspec
 
 from legato.core.event import RunStarted, StopCause
 from legato.providers.base import Pausable
-from legato.runs.tail import Tail
+from legato.runs.tail import Tail, ignore
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +52,7 @@ class LiveRun:
     """
 
     __slots__ = (
+        "_deadline",
         "_flow",
         "_paused",
         "_task",
@@ -108,6 +109,7 @@ class LiveRun:
         self.stop_cause: StopCause | None = None
         self.failure: Exception | None = None
         self._task: asyncio.Task[None] | None = None
+        self._deadline: asyncio.TimerHandle | None = None
         self._flow: Pausable | None = None
         self._paused = False
         tail.on_append_failed = self.fail
@@ -123,14 +125,22 @@ class LiveRun:
         assert isinstance(first, RunStarted)
         return first
 
-    def bind(self, task: asyncio.Task[None]) -> None:
-        """Say which task is to be cancelled when the run is interrupted; that task ends the run."""
+    def bind(self, task: asyncio.Task[None], deadline: asyncio.TimerHandle) -> None:
+        """Say which task is to be cancelled when the run is interrupted; that task ends the run.
+
+        Args:
+            deadline: What stops the run at its longest duration; cancelled when the generation is over.
+        """
         self._task = task
+        self._deadline = deadline
 
     def release(self) -> None:
         """Say that the generation is over: what comes now interrupts nothing."""
-        self._task = None
-        self._flow = None
+        if self._deadline is not None:
+            self._deadline.cancel()
+        # Nothing here may point back to the run: thousands would wait for the garbage collector.
+        self._task = self._flow = self._deadline = None
+        self.tail.on_append_failed = ignore
 
     def stop(self, cause: StopCause) -> None:
         """Interrupt the generation; it ends with run-stopped."""

@@ -33,6 +33,8 @@ class Node:
         """Running and waiting runs by id, in the order of their first segment."""
         self.starting = 0
         self.draining = False
+        self.left = False
+        """What still runs is handed to the next start: nothing of it is shown here any more."""
         self.tasks: set[asyncio.Task[None]] = set()
         committer.on_stall = self._on_stall
 

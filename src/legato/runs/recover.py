@@ -30,9 +30,9 @@ async def recover(node: Node) -> int:
     for row in segments:
         logs.setdefault(row.run_key, []).append(row)
     adopted = [_take_up(node, row, logs.get(row.key, [])) for row in (*running, *queued)]
-    for run in adopted:
-        if run.queued:
-            continue
+    # Told apart now: the end of one lets the next of its conversation run, which is begun there and then.
+    stopped = [run for run in adopted if run.queued and run.stop_cause is not None]
+    for run in [run for run in adopted if not run.queued]:
         if run.stop_cause is not None:
             following = await end(node, run, Stopped(run.stop_cause))
         elif run.takeovers > MOST_TAKEOVERS:
@@ -42,9 +42,11 @@ async def recover(node: Node) -> int:
             continue
         if following is not None:
             promote(node, following)
-    for run in adopted:
-        if run.queued and run.stop_cause is not None:
-            await end(node, run, Stopped(run.stop_cause))
+    for run in stopped:
+        assert run.stop_cause is not None
+        following = await end(node, run, Stopped(run.stop_cause))
+        if following is not None:
+            promote(node, following)
     if adopted:
         log.info("took up unfinished runs", running=len(running), waiting=len(queued))
     return len(adopted)
@@ -78,6 +80,10 @@ def _take_up(node: Node, row: Any, segments: list[Any]) -> LiveRun:
 
 async def leave(node: Node) -> None:
     """Say that what still runs is handed to the next start on purpose, and let go of it."""
+    if node.left:
+        # Handed over once already: a second time would take a crash off the count.
+        return
+    node.left = True
     if node.live and node.committer.stalled_s == 0:
         await node.committer.write(hand_over)
     for task in list(node.tasks):

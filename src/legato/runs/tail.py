@@ -41,6 +41,10 @@ class Renderer(Protocol):
     def render(self, first: int, items: Sequence[LogItem]) -> bytes: ...
 
 
+def ignore(error: Exception) -> None:
+    """Do nothing about an error that nobody is left to be told of."""
+
+
 RendererType = Callable[[str, RunLog], Renderer]
 
 
@@ -78,7 +82,7 @@ class Tail:
         self.pending: list[LogItem] = []
         self._types: list[RendererType] = []
         self._feeds: list[tuple[Renderer, list[Reader]]] = []
-        self.on_append_failed: Callable[[Exception], None] = lambda error: None
+        self.on_append_failed: Callable[[Exception], None] = ignore
 
     @property
     def end(self) -> int:

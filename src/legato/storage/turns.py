@@ -181,8 +181,9 @@ _PROMOTE = Prepared(
 _STATUS = Prepared(
     update(message).where(message.c.id == bindparam("message_id")).values(status=bindparam("new_status"))
 )
-_SELECT_RUNNING = Prepared(_RUNS.where(IS_RUNNING).order_by(run.c.key))
-_SELECT_QUEUED = Prepared(_RUNS.where(IS_QUEUED).order_by(run.c.key))
+# Sorted afterwards: asked to order by key, SQLite reads the whole table in that order.
+_SELECT_RUNNING = Prepared(_RUNS.where(IS_RUNNING))
+_SELECT_QUEUED = Prepared(_RUNS.where(IS_QUEUED))
 _SELECT_SEGMENTS = Prepared(select(segment).order_by(segment.c.id))
 _ADOPT = Prepared(
     update(run)
@@ -632,8 +633,8 @@ def adopt_all(tx: Transaction) -> tuple[list[Any], list[Any], list[Any]]:
     Returns:
         The running runs (as they were before), the waiting ones, and all segments, each in order of making.
     """
-    running = tx.all(_SELECT_RUNNING)
-    queued = tx.all(_SELECT_QUEUED)
+    running = sorted(tx.all(_SELECT_RUNNING), key=lambda row: row.key)
+    queued = sorted(tx.all(_SELECT_QUEUED), key=lambda row: row.key)
     for row in running:
         tx.run(_ADOPT, run_key=row.key, seen=row.epoch)
     return running, queued, tx.all(_SELECT_SEGMENTS)

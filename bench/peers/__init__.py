@@ -1,0 +1,1 @@
+"""What Legato is measured beside: one small file a peer."""

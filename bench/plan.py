@@ -1,0 +1,140 @@
+"""The scenarios with their numbers: the full run, and a quick one of everything in small."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+
+from bench.load import Load
+from bench.memory import Memory
+from bench.throughput import START_S, Throughput
+from bench.turns import Turns
+
+SCENARIOS = ("main", "short", "long", "tls", "first", "memory", "turns")
+TARGET_NAMES = ("legato", "nginx", "relay", "tutorial")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What is run, in this order."""
+
+    throughput: Sequence[Throughput]
+    memory: Memory | None
+    turns: Turns | None
+
+    @property
+    def expected_s(self) -> float:
+        """Seconds that everything should take."""
+        total = sum(plan.expected_s for plan in self.throughput)
+        if any(plan.name == "main" for plan in self.throughput):
+            total += self.throughput[0].load.expected_s + START_S
+        total += self.memory.expected_s if self.memory else 0
+        return total + (self.turns.expected_s if self.turns else 0)
+
+    def but(self, *, scenarios: Collection[str], targets: Collection[str]) -> "Plan":
+        """Return the plan cut down to some scenarios and targets."""
+        kept = [
+            replace(plan, targets=[name for name in plan.targets if name in targets])
+            for plan in self.throughput
+            if plan.name in scenarios
+        ]
+        memory = self.memory if "memory" in scenarios else None
+        if memory:
+            names = tuple(name for name in memory.targets if name in targets)
+            memory = replace(memory, targets=names) if names else None
+        return Plan(
+            throughput=[plan for plan in kept if plan.targets],
+            memory=memory,
+            turns=self.turns if "turns" in scenarios and "legato" in targets else None,
+        )
+
+
+RELAYS = ("legato", "nginx", "relay")
+
+
+def full_plan(rounds: int) -> Plan:
+    """Return the run whose figures are published."""
+    return Plan(
+        throughput=[
+            Throughput(
+                name="main",
+                title="1,000 streams × 20 chunks/s × 200 chunks a reply",
+                load=Load.steady(1000, tokens=200, window_s=10),
+                targets=TARGET_NAMES,
+                rounds=rounds,
+            ),
+            Throughput(
+                name="short",
+                title="1,000 streams × 20 chunks/s × 50 chunks a reply",
+                load=Load.steady(1000, tokens=50, window_s=10),
+                targets=RELAYS,
+                rounds=rounds,
+            ),
+            Throughput(
+                name="long",
+                title="1,000 streams × 20 chunks/s × 400 chunks a reply",
+                load=Load.steady(1000, tokens=400, window_s=20),
+                targets=RELAYS,
+                rounds=rounds,
+            ),
+            Throughput(
+                name="tls",
+                title="as main, TLS to the upstream",
+                load=Load.steady(1000, tokens=200, window_s=10),
+                targets=RELAYS,
+                rounds=rounds,
+                tls=True,
+            ),
+            Throughput(
+                name="first",
+                title="100 streams × 20 chunks/s × 50 chunks a reply",
+                load=Load.steady(100, tokens=50, window_s=10),
+                targets=RELAYS,
+                rounds=rounds,
+            ),
+        ],
+        memory=Memory(
+            few=100,
+            many=1000,
+            idle_few=500,
+            idle_many=5000,
+            tokens=200,
+            targets=RELAYS,
+            release_s=5,
+            settle_s=20,
+        ),
+        turns=Turns(deep=10_000, wide=1_000_000, posts=200, rounds=rounds),
+    )
+
+
+def quick_plan() -> Plan:
+    """Return one short round of everything: it shows that all of it works, not how fast it is."""
+    load = Load.steady(100, tokens=30, window_s=1, rate=30)
+    return Plan(
+        throughput=[
+            Throughput(
+                name="main",
+                title="100 streams × 30 chunks/s × 30 chunks a reply",
+                load=load,
+                targets=TARGET_NAMES,
+                rounds=1,
+            ),
+            Throughput(
+                name="tls",
+                title="as main, TLS to the upstream",
+                load=load,
+                targets=("legato", "nginx"),
+                rounds=1,
+                tls=True,
+            ),
+        ],
+        memory=Memory(
+            few=20,
+            many=100,
+            idle_few=50,
+            idle_many=250,
+            tokens=20,
+            targets=("legato",),
+            release_s=0.5,
+            settle_s=1,
+        ),
+        turns=Turns(deep=200, wide=2_000, posts=20, rounds=1),
+    )

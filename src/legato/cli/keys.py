@@ -1,0 +1,117 @@
+"""`legato keys`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from legato.cli.exits import FAILED, help_end
+from legato.cli.terminal import complain, console, one_line
+
+app = typer.Typer(
+    help="API keys: make, list and revoke them. They count where `LEGATO_AUTH=keys`.",
+    no_args_is_help=True,
+    epilog=help_end(
+        "legato keys create --name ann",
+        "legato keys create --name ops --role admin",
+        "legato keys list",
+        "legato keys revoke 1f2e3d4c5b6a",
+    ),
+)
+
+DataDir = Annotated[Path | None, typer.Option(help="Folder of the embedded database.")]
+DatabaseUrl = Annotated[str | None, typer.Option(help="`sqlite:///path/to/legato.db`")]
+
+
+@app.command(
+    epilog=help_end(
+        "legato keys create --name ann",
+        "legato keys create --name laptop --owner ann   # the same person",
+        "export LEGATO_CHAT_KEY=$(legato keys create --name me)",
+    )
+)
+def create(
+    name: Annotated[str, typer.Option(help="What the key is called in lists.")],
+    role: Annotated[
+        Literal["member", "admin"], typer.Option(help="`admin` may also look after the server.")
+    ] = "member",
+    owner: Annotated[
+        str | None,
+        typer.Option(help="Whose conversations it opens; by default the name. Keys of one owner share them."),
+    ] = None,
+    data_dir: DataDir = None,
+    database_url: DatabaseUrl = None,
+) -> None:
+    """Make a key and print it, once. A running server takes it at once."""
+    from legato.cli.database_file import settings_of, write
+    from legato.core.clock import SystemClock
+    from legato.core.ids import id_fault
+    from legato.storage.keys import create_key
+
+    who = owner if owner is not None else name
+    for option, value in (("--name", name), ("--owner", who)):
+        fault = id_fault(value) if value.strip() else "is blank"
+        if fault is not None:
+            raise typer.BadParameter(fault, param_hint=option)
+    settings = settings_of(data_dir, database_url)
+    now_ms = SystemClock().now_ms()
+    key = write(settings, lambda tx: create_key(tx, owner=who, role=role, name=name, now_ms=now_ms))
+    typer.echo(key)
+    complain("this is the only time that the key is shown: keep it now")
+    if settings.auth == "none":
+        complain("keys count once LEGATO_AUTH=keys is set and the server is started anew")
+
+
+@app.command("list", epilog=help_end("legato keys list"))
+def list_all(data_dir: DataDir = None, database_url: DatabaseUrl = None) -> None:
+    """List all keys; what they are made of is not kept and cannot be shown."""
+    from datetime import datetime
+
+    from rich.table import Table
+
+    from legato.cli.database_file import read, settings_of
+    from legato.storage.keys import list_keys
+
+    rows = read(settings_of(data_dir, database_url), list_keys) or []
+    if not rows:
+        complain("there is no key yet: legato keys create --name me")
+        return
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for title in ("id", "name", "owner", "role", "made", "revoked"):
+        table.add_column(title, overflow="fold")
+
+    def day(ms: int | None) -> str:
+        return "" if ms is None else datetime.fromtimestamp(ms / 1000).strftime("%Y-%m-%d %H:%M")
+
+    for row in rows:
+        style = "dim" if row.revoked_at_ms is not None else None
+        words = (row.id, one_line(row.name), one_line(row.owner), row.role)
+        table.add_row(*words, day(row.created_at_ms), day(row.revoked_at_ms), style=style)
+    console().print(table)
+
+
+@app.command(epilog=help_end("legato keys revoke 1f2e3d4c5b6a", exits={FAILED: "there is no such key"}))
+def revoke(
+    key_id: Annotated[str, typer.Argument(metavar="ID", help="The key's id, from `legato keys list`.")],
+    data_dir: DataDir = None,
+    database_url: DatabaseUrl = None,
+) -> None:
+    """Make a key worthless. A running server refuses it within 5 seconds."""
+    from legato.cli.database_file import read, settings_of, write
+    from legato.core.clock import SystemClock
+    from legato.storage.keys import PREFIX, list_keys, revoke_key
+
+    # A whole key is taken for its id: who has one at hand need not look the other up.
+    wanted = key_id.removeprefix(PREFIX).partition("_")[0]
+    settings = settings_of(data_dir, database_url)
+    row = next((row for row in read(settings, list_keys) or [] if row.id == wanted), None)
+    if row is None:
+        complain(f"there is no key {one_line(wanted)[:40]}: `legato keys list` shows all")
+        raise typer.Exit(FAILED)
+    now_ms = SystemClock().now_ms()
+    if not write(settings, lambda tx: revoke_key(tx, wanted, now_ms)):
+        typer.echo(f"key {wanted} ({one_line(row.name)}) was revoked before")
+        return
+    typer.echo(f"key {wanted} ({one_line(row.name)}) is revoked; a running server refuses it within 5 seconds")

@@ -1,0 +1,78 @@
+"""What `legato serve` prints when it listens."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from legato import __version__
+from legato.cli.describe import INSTEAD, ModelView, short_path
+from legato.cli.terminal import console
+
+if TYPE_CHECKING:
+    from legato.settings import Settings
+
+
+def print_start(settings: Settings, port: int, models: Sequence[ModelView], given: dict[str, Any]) -> None:
+    """Print where the server is, what answers, and a line to try.
+
+    Args:
+        port: The port that was bound.
+        models: The models that answer, in order.
+        given: The options of the command line; the commands that are shown repeat them where they must.
+    """
+    out = console()
+    address = f"http://{_host(settings.host)}:{port}"
+    out.print(f"Legato {__version__}, listening on {address}", style="bold")
+    for label, text in _facts(settings, models):
+        out.print(f"  {label:<7} {text}", soft_wrap=True)
+    if not any(model.missing is None for model in models):
+        out.print("\nNo model can answer yet. Set one of these, in the environment or in .env:")
+        for line in INSTEAD:
+            out.print(f"  {line}", soft_wrap=True)
+        for mend in dict.fromkeys(model.mend for model in models if model.mend):
+            out.print(f"or {mend}. Then start again.")
+    out.print("\nTry it:" if any(model.missing is None for model in models) else "\nThen try it:")
+    for line in _try(address, settings, given):
+        out.print(f"  {line}", soft_wrap=True)
+    out.print("\nCtrl-C stops it, after the running replies; twice: at once.")
+    sys.stdout.flush()
+
+
+def _facts(settings: Settings, models: Sequence[ModelView]) -> list[tuple[str, str]]:
+    facts = []
+    for number, model in enumerate(models):
+        state = f", but {model.missing}" if model.missing else ""
+        label = "model" if number == 0 else "then" if number == 1 else ""
+        shown = model.name if model.kind == model.name else f"{model.name} ({model.kind})"
+        facts.append((label, f"{shown}, {model.where}{state}"))
+    facts.append(("data", short_path(settings.database_path)))
+    return facts
+
+
+def _try(address: str, settings: Settings, given: dict[str, Any]) -> list[str]:
+    """Return shell lines that work as they stand."""
+    post = f"curl -N {address}/chat/stream \\"
+    body = "-H 'content-type: application/json' -d '{\"message\": \"Hello!\"}'"
+    if settings.auth == "none":
+        return [post, f"  {body}"]
+    options = [f"--{name.replace('_', '-')} {shlex.quote(str(given[name]))}" for name in _PLACES if name in given]
+    make_key = " ".join(["legato keys create --name me", *options])
+    return [
+        f"export LEGATO_CHAT_KEY=$({make_key})",
+        post,
+        '  -H "authorization: Bearer $LEGATO_CHAT_KEY" \\',
+        f"  {body}",
+    ]
+
+
+_PLACES = ("data_dir", "database_url")
+
+
+def _host(host: str) -> str:
+    """Return the host as it stands in an address that can be opened on this machine."""
+    if host in ("0.0.0.0", "::", ""):
+        return "localhost"
+    return f"[{host}]" if ":" in host else host

@@ -1,0 +1,191 @@
+"""Chunks of an OpenAI-compatible stream: bytes to typed values, whatever shape a server gives them.
+
+Pure. `decode_chunk` takes the quick way (msgspec into typed structs) and, where a server's shape
+does not fit the types, the tolerant one (json into the same structs), so that what is said about
+a chunk elsewhere is said once.
+
+Source:
+    https://platform.openai.com/docs/api-reference/chat-streaming
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+import msgspec
+
+from legato.core.usage import Usage
+from legato.providers.base import EndReason
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+class Delta(msgspec.Struct, gc=False):
+    """What a chunk adds. Servers name reasoning in one of two ways, never both with different text."""
+
+    content: str | None = None
+    reasoning_content: str | None = None
+    reasoning: str | None = None
+    refusal: str | None = None
+
+
+class Choice(msgspec.Struct, gc=False):
+    """One choice; `message` stands in answers that are not streamed."""
+
+    delta: Delta | None = None
+    finish_reason: str | None = None
+    message: Delta | None = None
+
+
+class CachedTokens(msgspec.Struct, gc=False):
+    """`prompt_tokens_details`."""
+
+    cached_tokens: int | None = None
+
+
+class ReasoningTokens(msgspec.Struct, gc=False):
+    """`completion_tokens_details`."""
+
+    reasoning_tokens: int | None = None
+
+
+class ChunkUsage(msgspec.Struct, gc=False):
+    """`usage`, as OpenAI names it; cached tokens are part of the prompt's."""
+
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    prompt_tokens_details: CachedTokens | None = None
+    completion_tokens_details: ReasoningTokens | None = None
+
+
+class Chunk(msgspec.Struct, gc=False):
+    """One chunk, or one whole answer that is not streamed. `error` is any JSON value."""
+
+    choices: tuple[Choice, ...] | None = None
+    usage: ChunkUsage | None = None
+    error: Any = None
+
+
+_typed = msgspec.json.Decoder(Chunk).decode
+
+_REASONS: dict[str, EndReason] = {
+    "stop": "stop",
+    "length": "length",
+    "max_tokens": "length",
+    "model_length": "length",
+    "content_filter": "content_filter",
+    "sensitive": "content_filter",
+}
+# With these the server says that it gave up, so the text is not whole.
+BROKEN_REASONS = frozenset(("error", "network_error", "insufficient_system_resource"))
+
+
+def end_reason(finish_reason: str) -> EndReason:
+    """Return why a reply ended; tool calls and unknown reasons are `stop`."""
+    return _REASONS.get(finish_reason, "stop")
+
+
+def decode_chunk(data: bytes) -> Chunk | None:
+    """Return the chunk that `data`, one JSON text, holds; None where it is no JSON object.
+
+    Every string in the chunk is valid Unicode: what is not becomes U+FFFD.
+    """
+    try:
+        return _typed(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return _decode_tolerantly(data)
+
+
+def _decode_tolerantly(data: bytes) -> Chunk | None:
+    try:
+        value = json.loads(data.decode("utf-8", "replace"), strict=False)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(value, dict):
+        return None
+    choices = value.get("choices")
+    return Chunk(
+        choices=tuple(map(_choice, choices)) if isinstance(choices, list) else None,
+        usage=_usage(value.get("usage")),
+        error=value.get("error"),
+    )
+
+
+def _choice(value: object) -> Choice:
+    if not isinstance(value, dict):
+        return Choice()
+    return Choice(
+        delta=_delta(value.get("delta")),
+        finish_reason=_text(value.get("finish_reason")),
+        message=_delta(value.get("message")),
+    )
+
+
+def _delta(value: object) -> Delta | None:
+    if not isinstance(value, dict):
+        return None
+    content = value.get("content")
+    delta = Delta(
+        content=_text(content),
+        reasoning_content=_text(value.get("reasoning_content")),
+        reasoning=_text(value.get("reasoning")),
+        refusal=_text(value.get("refusal")),
+    )
+    if isinstance(content, dict):
+        content = [content]
+    if isinstance(content, list):
+        parts = [part for part in content if isinstance(part, dict)]
+        delta.content = "".join(_part_text(part, "text") for part in parts)
+        if not (delta.reasoning_content or delta.reasoning):
+            delta.reasoning = "".join(_part_text(part, "thinking") for part in parts)
+    return delta
+
+
+def _part_text(part: dict[str, object], field: str) -> str:
+    """Return the text of a content part; `thinking` holds a string or again a list of parts."""
+    value = part.get(field)
+    if isinstance(value, list):
+        return "".join(_part_text(inner, "text") for inner in value if isinstance(inner, dict))
+    return _text(value) or ""
+
+
+def _text(value: object) -> str | None:
+    return _SURROGATE.sub("\ufffd", value) if isinstance(value, str) else None
+
+
+def _usage(value: object) -> ChunkUsage | None:
+    if not isinstance(value, dict):
+        return None
+    prompt, completion = (value.get(name) for name in ("prompt_tokens_details", "completion_tokens_details"))
+    return ChunkUsage(
+        prompt_tokens=_count(value.get("prompt_tokens")),
+        completion_tokens=_count(value.get("completion_tokens")),
+        prompt_tokens_details=CachedTokens(_count(prompt.get("cached_tokens"))) if isinstance(prompt, dict) else None,
+        completion_tokens_details=ReasoningTokens(_count(completion.get("reasoning_tokens")))
+        if isinstance(completion, dict)
+        else None,
+    )
+
+
+def _count(value: object) -> int | None:
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def usage_of(reported: ChunkUsage) -> Usage | None:
+    """Return the counts that a server reported; None where it reported none, or below zero."""
+    cached, reasoning = reported.prompt_tokens_details, reported.completion_tokens_details
+    usage = Usage(
+        input_tokens=_known(reported.prompt_tokens),
+        output_tokens=_known(reported.completion_tokens),
+        cache_read_tokens=_known(cached.cached_tokens) if cached else None,
+        reasoning_tokens=_known(reasoning.reasoning_tokens) if reasoning else None,
+    )
+    return None if usage == Usage() else usage
+
+
+def _known(count: int | None) -> int | None:
+    return count if count is not None and count >= 0 else None

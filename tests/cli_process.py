@@ -1,0 +1,145 @@
+"""`legato` as a process of its own, and a proxy that cuts what passes through it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+WAIT_S = 30.0
+
+
+def environment(**values: object) -> dict[str, str]:
+    """This process's environment without any setting, as an 80-column terminal has it, and `values`."""
+    inherited = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("LEGATO_", "OPENAI_")) and "PROXY" not in name.upper()
+    }
+    return inherited | {"COLUMNS": "80"} | {name: str(value) for name, value in values.items()}
+
+
+def launch(folder: Path, *arguments: str, stdin: int = subprocess.DEVNULL, **values: object) -> subprocess.Popen[bytes]:
+    """Start `legato` with `arguments` in `folder`; its output is piped."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "legato", *arguments],
+        cwd=folder,
+        env=environment(**values),
+        stdin=stdin,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+
+
+def legato(
+    folder: Path, *arguments: str, stdin: str | None = None, **values: object
+) -> subprocess.CompletedProcess[str]:
+    """Run `legato` to its end."""
+    given: dict[str, Any] = {"stdin": subprocess.DEVNULL} if stdin is None else {"input": stdin}
+    return subprocess.run(
+        [sys.executable, "-m", "legato", *arguments],
+        cwd=folder,
+        env=environment(**values),
+        capture_output=True,
+        encoding="utf-8",
+        timeout=WAIT_S * 2,
+        check=False,
+        **given,
+    )
+
+
+class CuttingProxy:
+    """Forwards connections to a server and cuts each after a number of bytes of its answer.
+
+    Args:
+        port: The server's.
+        cuts: For each connection in turn, after how many bytes; connections beyond them are not cut.
+    """
+
+    def __init__(self, port: int, cuts: list[int]) -> None:
+        self._target = port
+        self._cuts = list(cuts)
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._listener.getsockname()[1]
+        self.connections = 0
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def close(self) -> None:
+        # A thread that waits in accept is woken only by this.
+        with contextlib.suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                client, _ = self._listener.accept()
+            except OSError:
+                return
+            self.connections += 1
+            limit = self._cuts.pop(0) if self._cuts else None
+            threading.Thread(target=self._serve, args=(client, limit), daemon=True).start()
+
+    def _serve(self, client: socket.socket, limit: int | None) -> None:
+        with client, socket.create_connection(("127.0.0.1", self._target), timeout=WAIT_S) as server:
+            server.settimeout(WAIT_S)
+            pump = threading.Thread(target=_pump, args=(client, server), daemon=True)
+            pump.start()
+            passed = 0
+            with contextlib.suppress(OSError):
+                while limit is None or passed < limit:
+                    piece = server.recv(65536 if limit is None else min(65536, limit - passed))
+                    if not piece:
+                        break
+                    client.sendall(piece)
+                    passed += len(piece)
+            for sock in (client, server):
+                with contextlib.suppress(OSError):
+                    sock.shutdown(socket.SHUT_RDWR)
+            pump.join(WAIT_S)
+
+
+def _pump(source: socket.socket, sink: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        while piece := source.recv(65536):
+            sink.sendall(piece)
+
+
+@contextlib.contextmanager
+def cutting_proxy(port: int, *cuts: int) -> Iterator[CuttingProxy]:
+    """Run a CuttingProxy."""
+    proxy = CuttingProxy(port, list(cuts))
+    try:
+        yield proxy
+    finally:
+        proxy.close()
+
+
+@contextlib.contextmanager
+def ended(process: subprocess.Popen[bytes]) -> Iterator[subprocess.Popen[bytes]]:
+    """Make sure that a process is gone, whatever the test found."""
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            process.kill()
+        process.wait()
+        for stream in (process.stdin, process.stdout, process.stderr):
+            if stream is not None:
+                stream.close()
+
+
+def read_until(read: Callable[[], bytes], wanted: bytes) -> bytes:
+    """Read until `wanted` has come; whoever hangs is ended by the test's time limit."""
+    seen = b""
+    while wanted not in seen:
+        piece = read()
+        assert piece, f"it ended before {wanted!r}: {seen!r}"
+        seen += piece
+    return seen

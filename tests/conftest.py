@@ -1,0 +1,95 @@
+"""Fixtures that all tests share: real servers, and nodes inside this process."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from legato.app import open_node
+from legato.runs.node import Node
+from legato.settings import Settings
+from tests.client import Client
+from tests.server import ServerProcess
+
+StartServer = Callable[..., ServerProcess]
+OpenNode = Callable[..., AbstractAsyncContextManager[Node]]
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    """The server that quick tests share: no test may count on what others left, or leave it unable to serve."""
+    shared = ServerProcess(tmp_path_factory.mktemp("server"), {"heartbeat_s": 1}).start()
+    yield shared
+    with Client(shared.port) as client:
+        undocumented = undescribed(client.get("/openapi.json"), Client.seen)
+    shared.kill()
+    assert not undocumented, "answers that /openapi.json does not describe"
+
+
+def undescribed(document: dict[str, Any], seen: set[tuple[str, str, int]]) -> list[tuple[str, str, int]]:
+    """Return the answers of described routes whose status is not described."""
+    routes = {re.compile(re.sub(r"\{\w+\}", "[^/]+", path)): each for path, each in document["paths"].items()}
+    found = []
+    for method, path, status in sorted(seen):
+        for pattern, operations in routes.items():
+            operation = operations.get(method.lower())
+            if operation and pattern.fullmatch(path) and str(status) not in operation["responses"]:
+                found.append((method, path, status))
+    return found
+
+
+@pytest.fixture
+def client(server: ServerProcess) -> Iterator[Client]:
+    """A client of the shared server."""
+    with Client(server.port) as client:
+        yield client
+
+
+@pytest.fixture
+def start_server(tmp_path: Path) -> Iterator[StartServer]:
+    """Starts a server of the test's own: `start_server(drain_s=1, max_readers=2)`."""
+    started: list[ServerProcess] = []
+
+    def start(folder: Path | None = None, **settings: object) -> ServerProcess:
+        own = ServerProcess(folder or tmp_path / f"server-{len(started)}", settings)
+        started.append(own)
+        return own.start()
+
+    yield start
+    for each in started:
+        each.kill()
+
+
+def node_settings(folder: Path, **settings: Any) -> Settings:
+    """Settings of a node inside this process: the scripted model, nothing taken from the environment's models."""
+    values: dict[str, Any] = {
+        "data_dir": folder,
+        "model": ["scripted"],
+        "durability": "process",
+        "titles": "words",
+        "models": {name: {"provider": "scripted"} for name in ("scripted", "other")}
+        | {"tiny": {"provider": "scripted", "script": {"context_window": 600}}},
+    }
+    return Settings(**(values | settings))
+
+
+@pytest.fixture
+def open_test_node(tmp_path: Path) -> OpenNode:
+    """Opens a node inside this process: `async with open_test_node(max_readers=2) as node`."""
+
+    def opened(folder: Path | None = None, **settings: Any) -> AbstractAsyncContextManager[Node]:
+        return open_node(node_settings(folder or tmp_path / "node", **settings))
+
+    return opened
+
+
+@pytest.fixture
+async def node(open_test_node: OpenNode) -> AsyncIterator[Node]:
+    """A node inside this process, with the scripted model."""
+    async with AsyncExitStack() as stack:
+        yield await stack.enter_async_context(open_test_node())

@@ -1,0 +1,121 @@
+"""`make faults`: every fault, counted; exit 1 if anything was lost, repeated, reordered or changed."""
+
+from __future__ import annotations
+
+import shutil
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from tests.faults import cuts, disk, drains, embedded, kills, stalls, stops, upstream
+from tests.faults.oracle import CHECKS
+from tests.faults.scenario import Context, Scenario
+
+SCENARIOS = (
+    Scenario("cut-responses", "after every byte of a response", cuts.response_trials, cuts.cut_responses),
+    Scenario("cut-requests", "after every byte of a request", cuts.request_trials, cuts.cut_requests),
+    Scenario("stall", "a reader that takes nothing", stalls.trials, stalls.stall),
+    Scenario("kill-tokens", "kill -9 at every token", kills.token_trials, kills.kill_at_tokens),
+    Scenario("kill-seams", "kill -9 at every seam", kills.seam_trials, kills.kill_at_seams),
+    Scenario("kill-crowds", "kill -9 under many and queued turns", kills.crowd_trials, kills.kill_a_crowd),
+    Scenario("kill-thrice", "three kills of one reply", kills.third_trials, kills.kill_thrice),
+    Scenario("stop", "stops that race", stops.trials, stops.stop),
+    Scenario("terminate", "SIGTERM in mid-reply", drains.trials, drains.terminate),
+    Scenario("upstream", "the model's server breaks", upstream.fault_trials, upstream.break_upstream),
+    Scenario("close", "the model's server is let go", upstream.close_trials, upstream.close_upstream),
+    Scenario("disk", "a full disk", disk.trials, disk.fill),
+    Scenario("clock", "a clock that jumps", drains.clock_trials, drains.jump_clock),
+    Scenario("embedded", "kill -9 under the embedded model", embedded.trials, embedded.kill_embedded),
+)
+NEEDED = {"kills": 300, "cuts": 3000}
+"""Counts that a full run must reach."""
+
+HELP = """Kill, cut and starve real servers, and count what a reader lost.
+
+    \b
+    python -m tests.faults                              everything; 20 to 25 minutes on two cores
+    python -m tests.faults --quick                      a few of each; two minutes
+    python -m tests.faults --only kill-seams            one scenario
+    python -m tests.faults --seed 7 --only kill-seams:commit-after-3    one trial, as it was
+
+Exit 0: nothing was lost. Exit 1: something was; each case is named with the words that bring it back.
+"""
+
+
+def main(
+    quick: Annotated[bool, typer.Option(help="A small count of each fault.")] = False,
+    seed: Annotated[int, typer.Option(help="All choices follow from it.")] = 1,
+    only: Annotated[str | None, typer.Option(help="One scenario, or one trial of it: NAME or NAME:TRIAL.")] = None,
+    workers: Annotated[int, typer.Option(min=1, max=16, help="Servers at once.")] = 2,
+    keep: Annotated[bool, typer.Option(help="Keep the servers' folders and logs.")] = False,
+) -> None:
+    console = Console(width=max(130, Console().width))
+    chosen = [scenario for scenario in SCENARIOS if not only or scenario.name == only.partition(":")[0]]
+    if not chosen:
+        console.print(f"no scenario {only!r}: there are {', '.join(scenario.name for scenario in SCENARIOS)}")
+        raise typer.Exit(2)
+    folder = Path(tempfile.mkdtemp(prefix="legato-faults-"))
+    console.print(f"seed {seed}")
+    table = Table("fault", "trials", "s", *CHECKS, "other")
+    total = Context(folder)
+    bar = Progress(TextColumn("{task.description:14}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with bar:
+        for scenario in chosen:
+            context = Context(folder / scenario.name, seed=seed, quick=quick, only=only, workers=workers)
+            trials = context.chosen(scenario.trials(context))
+            if not trials:
+                continue
+            task = bar.add_task(scenario.name, total=len(trials))
+            context.step = lambda done, task=task: bar.advance(task, done)  # type: ignore[misc]
+            began = time.monotonic()
+            scenario.run(context, trials)
+            tally = context.tally
+            other = sum(times for kind, times in tally.violations.items() if kind not in CHECKS)
+            cells = [str(tally.violations[kind]) for kind in CHECKS]
+            table.add_row(scenario.name, str(len(trials)), f"{time.monotonic() - began:.0f}", *cells, str(other))
+            total.tally.merge(tally)
+    console.print(table)
+    _print_counts(console, total)
+    if not quick and not only:
+        for kind, count in NEEDED.items():
+            if total.tally.counts[kind] < count:
+                total.tally.violate("count", f"{total.tally.counts[kind]} {kind}, fewer than {count}")
+    for note in total.tally.notes[:50]:
+        console.print(note, markup=False, highlight=False)
+    if total.tally.violations:
+        console.print(f"[red]{total.tally.violations.total()} violations[/red]; servers' folders: {folder}")
+        console.print(f"again: python -m tests.faults --seed {seed} --only NAME:TRIAL")
+        raise typer.Exit(1)
+    if not keep:
+        shutil.rmtree(folder, ignore_errors=True)
+    console.print("[green]nothing lost, repeated, reordered or changed[/green]")
+
+
+def _print_counts(console: Console, total: Context) -> None:
+    tally = total.tally
+    counts = Table("counted", "times")
+    for name, times in sorted(tally.counts.items()):
+        counts.add_row(name, f"{times:,}")
+    for name, figure in tally.figures.items():
+        counts.add_row(name, figure)
+    if restarts := sorted(tally.restart_s):
+        cut = statistics.quantiles(restarts, n=100, method="inclusive") if len(restarts) > 1 else restarts * 99
+        figures = f"p50 {cut[49]:.2f}, p99 {cut[98]:.2f}, max {restarts[-1]:.2f} s of {len(restarts)}"
+        counts.add_row("from the listening socket to the first new event", figures)
+    console.print(counts)
+
+
+main.__doc__ = HELP
+
+if __name__ == "__main__":
+    app = typer.Typer(add_completion=False, rich_markup_mode=None)
+    app.command()(main)
+    sys.exit(app())

@@ -1,0 +1,199 @@
+"""What should have been shown, and what was: compared byte by byte, and counted.
+
+Only legato.providers.scripted is shared with the server: its token(seed, i) says what must come. Run logs are read
+straight from the database file.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import time
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import msgspec
+
+from legato.providers.scripted import reply
+from tests.faults.client import TERMINAL, Connection, Reader, call, request_bytes
+from tests.faults.server import Server
+
+CHECKS = ("lost", "duplicated", "reordered", "changed", "terminals", "transcript", "calls")
+"""What is counted; each must be 0."""
+
+
+@dataclass(slots=True)
+class Expected:
+    """What a run's reader must have in the end.
+
+    Attributes:
+        text: The whole text; None where only a prefix of `of` is known to come.
+        last: Name of the terminal event.
+        code: Of an `error` event.
+    """
+
+    text: str | None
+    of: str = ""
+    last: bytes = b"complete"
+    code: str | None = None
+    finish_reason: str | None = "stop"
+
+
+def whole(seed: int, tokens: int) -> Expected:
+    """Return what a reader of an uncut script must have."""
+    return Expected(text=reply(seed, tokens))
+
+
+@dataclass(slots=True)
+class Tally:
+    """Counts over many trials."""
+
+    counts: Counter[str] = field(default_factory=Counter)
+    violations: Counter[str] = field(default_factory=Counter)
+    notes: list[str] = field(default_factory=list)
+    restart_s: list[float] = field(default_factory=list)
+    figures: dict[str, str] = field(default_factory=dict)
+
+    def violate(self, kind: str, note: str, times: int = 1) -> None:
+        """Count something that must not be."""
+        self.violations[kind] += times
+        self.notes.append(f"{kind}: {note}")
+
+    def merge(self, other: Tally) -> None:
+        self.counts.update(other.counts)
+        self.violations.update(other.violations)
+        self.notes += other.notes
+        self.restart_s += other.restart_s
+        self.figures |= other.figures
+
+
+def check_reader(tally: Tally, name: str, reader: Reader, expected: Expected) -> None:
+    """Compare what one reader was shown with what should have come."""
+    for kind, times in reader.faults.items():
+        tally.violate(kind if kind in CHECKS else "changed", f"{name}: {'; '.join(reader.notes[:3])}", times)
+    indexes = [frame.data["index"] for frame in reader.frames if frame.name == b"chunk"]
+    if indexes != list(range(1, len(indexes) + 1)):
+        tally.violate("lost", f"{name}: chunk indexes {indexes[:60]}")
+    terminals = [frame for frame in reader.frames if frame.name in TERMINAL]
+    if len(terminals) != 1 or terminals[0] is not reader.frames[-1]:
+        tally.violate("terminals", f"{name}: {[t.raw for t in terminals]} among {len(reader.frames)} events")
+    elif terminals[0].name != expected.last or terminals[0].data.get("code") != expected.code:
+        tally.violate("terminals", f"{name}: ended with {terminals[0].raw!r}, not {expected.last!r} {expected.code}")
+    elif expected.last == b"complete" and terminals[0].data["finishReason"] != expected.finish_reason:
+        tally.violate("terminals", f"{name}: {terminals[0].data['finishReason']}, not {expected.finish_reason}")
+    if terminals and terminals[0].data["responseLength"] != len(reader.text.encode("utf-16-le")) // 2:
+        tally.violate("transcript", f"{name}: responseLength {terminals[0].data['responseLength']}")
+    if terminals and terminals[0].data["responseTimeMs"] < 0:
+        tally.violate("changed", f"{name}: responseTimeMs {terminals[0].data['responseTimeMs']}")
+    if expected.text is not None and reader.text != expected.text:
+        _tell_difference(tally, name, reader.text, expected.text)
+    elif expected.text is None and not expected.of.startswith(reader.text):
+        _tell_difference(tally, name, reader.text, expected.of)
+
+
+def _tell_difference(tally: Tally, name: str, shown: str, right: str) -> None:
+    at = next((i for i, (a, b) in enumerate(zip(shown, right, strict=False)) if a != b), min(len(shown), len(right)))
+    kind = "lost" if at == len(shown) or shown[at : at + 8] in right[at:] else "changed"
+    if shown[at : at + 8] and shown[at : at + 8] in right[:at]:
+        kind = "duplicated"
+    tally.violate(kind, f"{name}: at {at} of {len(right)}: {shown[at : at + 60]!r}, not {right[at : at + 60]!r}")
+
+
+def check_run(tally: Tally, name: str, port: int, reader: Reader, expected: Expected, conversation_id: str) -> None:
+    """Check a run that has ended: the reader's view, a replay from the start, cursors, and the transcript."""
+    check_reader(tally, name, reader, expected)
+    if reader.run_id is None:
+        tally.violate("lost", f"{name}: no run")
+        return
+    shown = b"".join(frame.raw + b"\n\n" for frame in reader.frames)
+    replayed = replay(port, reader.run_id)
+    if replayed != shown:
+        tally.violate("changed", f"{name}: a replay gives {replayed[-300:]!r}, shown was {shown[-300:]!r}")
+    if len(reader.frames) > 1:
+        middle = reader.frames[len(reader.frames) // 2]
+        rest = b"".join(frame.raw + b"\n\n" for frame in reader.frames[len(reader.frames) // 2 + 1 :])
+        cursor = f"{reader.run_id}.{middle.epoch}.{middle.seq}"
+        if rest and (seen := replay(port, reader.run_id, cursor)) != rest:
+            tally.violate("changed", f"{name}: from {cursor} a replay gives {seen[:200]!r}, shown was {rest[:200]!r}")
+    terminal = reader.terminal
+    if terminal is None:
+        return
+    messages = call(port, "GET", f"/conversations/{quote(conversation_id)}/messages").json()["messages"]
+    mine = [each for each in messages if each["id"] == terminal.data["messageId"]]
+    if [each["content"] for each in mine] != [reader.text]:
+        tally.violate("transcript", f"{name}: {[each['content'][-60:] for each in mine]}, not {reader.text[-60:]!r}")
+    tally.counts["runs"] += 1
+    tally.counts["chunks"] += sum(1 for frame in reader.frames if frame.name == b"chunk")
+
+
+def replay(port: int, run_id: str, cursor: str | None = None) -> bytes:
+    """Return the events that a fresh reader is shown, comments left out."""
+    headers = {"Last-Event-ID": cursor} if cursor else {}
+    connection = Connection(port)
+    connection.send(request_bytes("GET", f"/chat/stream/{run_id}", None, headers))
+    try:
+        body = bytes(connection.whole().body)
+    finally:
+        connection.cut("fin")
+    return b"".join(block + b"\n\n" for block in body.split(b"\n\n") if block and not block.startswith(b":"))
+
+
+def check_calls(tally: Tally, name: str, server: Server, allowed: Mapping[str, int]) -> None:
+    """Compare the calls in the logs of ended runs with those in the journal: each made once, none unaccounted for.
+
+    Args:
+        allowed: Per run, how many calls may be logged and not made.
+    """
+    made = _journalled(server.journal)
+    logged = logged_calls(server.database)
+    for run_id, unmade in allowed.items():
+        reasons = logged.get(run_id, [])
+        adoptions = sum(reason == "takeover" for reason in reasons)
+        retries = sum(reason in ("retry", "failover") for reason in reasons)
+        missing = len(reasons) - made[run_id]
+        if reasons.count("first") != 1 or len(reasons) != 1 + adoptions + retries:
+            tally.violate("calls", f"{name} {run_id}: the log names {reasons}")
+        elif not 0 <= missing <= unmade:
+            tally.violate("calls", f"{name} {run_id}: {made[run_id]} calls made, {len(reasons)} logged: {reasons}")
+        tally.counts["calls"] += made[run_id]
+        tally.counts["adoptions"] += adoptions
+        tally.counts["retries"] += retries
+        tally.counts["calls logged, not made"] += max(0, missing)
+
+
+def logged_calls(database: Path) -> dict[str, list[str]]:
+    """Return the reasons of the calls in each ended run's log, oldest first."""
+    connection = sqlite3.connect(f"file:{database}?mode=ro", uri=True, timeout=10)
+    try:
+        rows = connection.execute("SELECT run.id, data FROM run_log JOIN run ON run.key = run_log.run_key").fetchall()
+    finally:
+        connection.close()
+    logs: dict[str, list[str]] = {}
+    for run_id, data in rows:
+        events: list[tuple[str, dict[str, Any]]] = msgspec.msgpack.decode(data)[3]
+        logs[run_id] = [fields["reason"] for kind, fields in events if kind == "call-started"]
+    return logs
+
+
+def _journalled(journal: Path) -> Counter[str]:
+    """Return how many calls the model has had for each run."""
+    lines = journal.read_bytes().split(b"\n")[:-1] if journal.exists() else []
+    return Counter(json.loads(line)["run"] for line in lines)
+
+
+def follow_to_end(port: int, reader: Reader, *, within_s: float = 30.0) -> None:
+    """Reconnect by the cursor until the run has ended or time is up."""
+    until = time.monotonic() + within_s
+    while reader.terminal is None and time.monotonic() < until:
+        try:
+            response = reader.follow(port, until=until)
+        except OSError:
+            response = None
+        if response is not None and response.status == 204:
+            return
+        if reader.terminal is None:
+            time.sleep(0.02)

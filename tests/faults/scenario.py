@@ -1,0 +1,86 @@
+"""What a fault scenario is given, and how its trials are chosen, seeded and counted."""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+
+from tests.faults.oracle import Tally
+
+T = TypeVar("T")
+
+
+@dataclass(slots=True)
+class Context:
+    """One run of the faults.
+
+    Attributes:
+        seed: All choices follow from it and the trial's name.
+        quick: A small count of each fault.
+        only: Name of the one scenario or `scenario:trial` to run, None for all.
+        step: Called with the number of trials done.
+        workers: Servers at once.
+    """
+
+    folder: Path
+    seed: int = 1
+    quick: bool = False
+    only: str | None = None
+    workers: int = 2
+    step: Callable[[int], None] = lambda done: None
+    tally: Tally = field(default_factory=Tally)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _folders: int = 0
+
+    def new_folder(self) -> Path:
+        """Return an empty folder for one server."""
+        with self._lock:
+            self._folders += 1
+            return self.folder / f"server-{self._folders}"
+
+    def draw(self, name: str) -> random.Random:
+        """Return the random numbers of one trial."""
+        return random.Random(f"{self.seed}/{name}")
+
+    def chosen(self, trials: Iterable[str]) -> list[str]:
+        """Return those trials that `only` names."""
+        _, _, one = (self.only or "").partition(":")
+        return [name for name in trials if not one or name == one]
+
+    def add(self, tally: Tally, done: int = 1) -> None:
+        """Count what a trial found."""
+        with self._lock:
+            self.tally.merge(tally)
+        self.step(done)
+
+    def spread(self, items: list[T], work: Callable[[list[T]], None]) -> None:
+        """Share `items` out to the workers; each works its share off alone, in a thread."""
+        shares = [share for n in range(self.workers) if (share := items[n :: self.workers])]
+        with ThreadPoolExecutor(max(1, len(shares))) as pool:
+            for each in [pool.submit(work, share) for share in shares]:
+                each.result()
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """A named group of trials.
+
+    Attributes:
+        trials: Names of its trials, for a context.
+        run: Runs the chosen ones.
+    """
+
+    name: str
+    about: str
+    trials: Callable[[Context], list[str]]
+    run: Callable[[Context, list[str]], None]
+
+
+def numbered(prefix: str, numbers: Iterable[int]) -> Iterator[str]:
+    """Return trial names `prefix-<n>`."""
+    return (f"{prefix}-{n}" for n in numbers)

@@ -1,0 +1,217 @@
+"""`legato chat` against real servers, cut and killed."""
+
+from __future__ import annotations
+
+import os
+import pty
+import signal
+import socket
+import subprocess
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from legato.providers.scripted import reply
+from tests.cli_process import WAIT_S, cutting_proxy, ended, environment, launch, legato, read_until
+from tests.conftest import StartServer
+from tests.server import ServerProcess, free_port
+
+SCRIPT = "script: tokens=40 delay_ms=20 seed=1"
+REPLY = reply(1, 40) + "\n"
+
+
+def test_one_message_prints_just_the_reply(server: ServerProcess, tmp_path: Path) -> None:
+    """Exactly the reply on standard output, nothing on standard error, exit 0."""
+    done = legato(tmp_path, "chat", "--url", server.address, "script: tokens=40", "seed=1")
+    assert (done.stdout, done.stderr, done.returncode) == (REPLY, "", 0)
+
+
+def test_a_pipe_is_the_message(server: ServerProcess, tmp_path: Path) -> None:
+    """What is piped in is what is said."""
+    done = legato(tmp_path, "chat", "--url", server.address, stdin="two\nlines script: tokens=3 seed=4\n")
+    assert (done.stdout, done.returncode) == (reply(4, 3) + "\n", 0)
+    assert legato(tmp_path, "chat", "--url", server.address, stdin=" \n").returncode == 2
+
+
+def test_a_failed_reply_exits_1(server: ServerProcess, tmp_path: Path) -> None:
+    """The failure is one sentence on standard error."""
+    done = legato(tmp_path, "chat", "--url", server.address, "script: tokens=3 fail=400")
+    assert (done.stdout, done.returncode) == ("", 1)
+    assert done.stderr.startswith("legato: the reply failed: ")
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_server_that_is_not_there_is_named(tmp_path: Path) -> None:
+    """Says how to start one; exit 69."""
+    done = legato(tmp_path, "chat", "--url", f"http://127.0.0.1:{free_port()}", "hi")
+    assert done.returncode == 69
+    assert "legato serve" in done.stderr
+    assert "connection refused" in done.stderr
+
+
+def test_an_address_that_is_none_is_wrong_usage(tmp_path: Path) -> None:
+    """Exit 2, as for every wrong command line."""
+    assert legato(tmp_path, "chat", "--url", "ftp://example.org", "hi").returncode == 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("cuts", [(0,), (30, 0), (500, 700, 1, 2500)])
+def test_a_cut_reply_is_read_to_its_end(server: ServerProcess, tmp_path: Path, cuts: tuple[int, ...]) -> None:
+    """Cut before the headers, inside them, inside events: the reply comes whole, once, and one run was made."""
+    before = len(server.calls())
+    with cutting_proxy(server.port, *cuts) as proxy:
+        done = legato(tmp_path, "chat", "--url", f"http://127.0.0.1:{proxy.port}", SCRIPT)
+        assert proxy.connections == len(cuts) + 1
+    assert (done.stdout, done.returncode) == (REPLY, 0)
+    assert done.stderr.count("reconnecting") >= 1
+    assert len(server.calls()) == before + 1
+
+
+@pytest.mark.slow
+def test_a_reply_outlives_the_servers_death(start_server: StartServer, tmp_path: Path) -> None:
+    """After `kill -9` and a new start the reply goes on where it was, to its end."""
+    server = start_server()
+    with ended(launch(tmp_path, "chat", "--url", server.address, SCRIPT)) as client:
+        assert client.stdout is not None
+        out = client.stdout
+        seen = read_until(lambda: os.read(out.fileno(), 4096), b"1.8")
+        server.restart()
+        rest, said = client.communicate(timeout=WAIT_S)
+    assert (seen + rest).decode() == REPLY
+    assert client.returncode == 0
+    assert b"reconnecting" in said
+
+
+@pytest.mark.slow
+def test_ctrl_c_stops_the_reply(server: ServerProcess, tmp_path: Path) -> None:
+    """The server is asked to stop, what was said is kept, exit 130."""
+    with ended(launch(tmp_path, "chat", "--url", server.address, "script: tokens=900 delay_ms=20 seed=1")) as client:
+        assert client.stdout is not None
+        out = client.stdout
+        seen = read_until(lambda: os.read(out.fileno(), 4096), b"1.8")
+        client.send_signal(signal.SIGINT)
+        rest, said = client.communicate(timeout=WAIT_S)
+    assert client.returncode == 130
+    assert said == b"legato: stopped\n"
+    assert reply(1, 900).startswith((seen + rest).decode().rstrip("\n"))
+
+
+@pytest.mark.slow
+def test_a_second_ctrl_c_leaves_at_once(tmp_path: Path) -> None:
+    """Also where the server says nothing at all."""
+    with (
+        socket.create_server(("127.0.0.1", 0)) as mute,
+        ended(launch(tmp_path, "chat", "--url", f"http://127.0.0.1:{mute.getsockname()[1]}", "hi")) as client,
+    ):
+        mute.settimeout(WAIT_S)
+        connection, _ = mute.accept()
+        with connection:
+            connection.recv(10)
+            client.send_signal(signal.SIGINT)
+            time.sleep(0.3)
+            assert client.poll() is None
+            client.send_signal(signal.SIGINT)
+            assert client.wait(WAIT_S) == 130
+
+
+@pytest.mark.slow
+def test_a_key_is_asked_for_and_taken(start_server: StartServer, tmp_path: Path) -> None:
+    """Without one, the answer says how to get it; option, environment and .env give it; it is never shown."""
+    server = start_server(auth="keys")
+    place = ("--data-dir", str(server.data_dir))
+    made = legato(tmp_path, "keys", "create", "--name", "ann", *place)
+    key = made.stdout.strip()
+    ask = ("chat", "--url", server.address, "script: tokens=3 seed=1")
+    refused = legato(tmp_path, *ask)
+    assert refused.returncode == 1
+    assert "legato keys create" in refused.stderr
+    wrong = legato(tmp_path, *ask, "--key", "lk_0_wrong")
+    assert wrong.returncode == 1
+    assert "wrong" not in wrong.stderr
+    assert legato(tmp_path, *ask, "--key", key).stdout == reply(1, 3) + "\n"
+    assert legato(tmp_path, *ask, LEGATO_CHAT_KEY=key).returncode == 0
+    (tmp_path / ".env").write_text(f"LEGATO_CHAT_KEY={key}\n")
+    assert legato(tmp_path, *ask).returncode == 0
+    assert key.rpartition("_")[2] not in server.log
+
+
+def test_a_full_server_says_when_to_try_again(tmp_path: Path) -> None:
+    """429 and 503 are one sentence with the pause that Retry-After names."""
+    body = b'{"title":"Service Unavailable","code":"overloaded","detail":"full \\u001b[31m"}'
+    answer = (
+        b"HTTP/1.1 503 X\r\nRetry-After: 7\r\nContent-Type: application/problem+json\r\nContent-Length: %d\r\n\r\n%b"
+    )
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve() -> None:
+            connection, _ = listener.accept()
+            with connection:
+                connection.recv(65536)
+                connection.sendall(answer % (len(body), body))
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        done = legato(tmp_path, "chat", "--url", f"http://127.0.0.1:{listener.getsockname()[1]}", "hi")
+        thread.join(WAIT_S)
+    assert done.returncode == 1
+    assert done.stderr == "legato: full ␛[31m (503 overloaded); try again in 7 s\n"
+
+
+@pytest.mark.slow
+def test_a_conversation_at_a_terminal(server: ServerProcess, tmp_path: Path) -> None:
+    """Lines are answered in one conversation; Ctrl-C stops a reply and not the program; /quit leaves."""
+    ours, theirs = pty.openpty()
+    client = subprocess.Popen(
+        [*_legato(), "chat", "--url", server.address],
+        cwd=tmp_path,
+        env=environment(TERM="xterm", NO_COLOR="1"),
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        start_new_session=True,
+        preexec_fn=_take_terminal,
+    )
+    os.close(theirs)
+    with ended(client):
+        try:
+            seen = b""
+
+            def until(wanted: bytes) -> bytes:
+                """Return what is shown up to `wanted`; what follows is left for the next call."""
+                nonlocal seen
+                while wanted not in seen:
+                    seen += os.read(ours, 65536)
+                before, _, seen = seen.partition(wanted)
+                return before
+
+            until(b"> ")
+            os.write(ours, b"/help\r")
+            until(b"/new")
+            os.write(ours, b"script: tokens=900 delay_ms=20 seed=1\r")
+            until(b"1.9")
+            os.write(ours, b"\x03")
+            until(b"(stopped)")
+            until(b"> ")
+            os.write(ours, b"script: tokens=3 seed=2\r")
+            until(b"2.2")
+            until(b"> ")
+            os.write(ours, b"/quit\r")
+            assert b"legato chat --conversation c-" in until(b"goes on")
+            assert client.wait(WAIT_S) == 0
+        finally:
+            os.close(ours)
+
+
+def _legato() -> list[str]:
+    import sys
+
+    return [sys.executable, "-m", "legato"]
+
+
+def _take_terminal() -> None:
+    import fcntl
+    import termios
+
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)

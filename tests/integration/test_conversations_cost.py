@@ -1,0 +1,141 @@
+"""What a turn costs the database does not depend on how much is in it."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from starlette.types import ASGIApp
+
+import legato.storage
+from legato.http.api import create_api
+from legato.runs.node import Node
+from legato.storage.migrate import migrate
+from legato.storage.statement import Prepared, Transaction
+from tests.asgi import call
+
+ALLOWED_SCANS = {
+    "_SELECT_SEGMENTS": "recovery reads every segment that is left, which is those of unfinished runs",
+    "_LIST": "an operator lists all keys",
+}
+"""Statements that may read a table whole, and why."""
+INDEXED_SCANS = {
+    "_SELECT_RUNNING": "a partial index that holds the running runs alone",
+    "_SELECT_QUEUED": "a partial index that holds the waiting runs alone",
+    "_HAND_OVER": "a partial index that holds the running runs alone",
+}
+"""Statements that read an index from its beginning: it holds only what they are about."""
+
+
+def statements() -> Iterator[tuple[str, str, Prepared]]:
+    """All statements of the storage room, by module and name."""
+    for info in pkgutil.iter_modules(legato.storage.__path__):
+        if info.ispkg:
+            continue
+        module = importlib.import_module(f"legato.storage.{info.name}")
+        for name, value in vars(module).items():
+            if isinstance(value, Prepared) and (info.name, name) not in {
+                # Imported from where they are made.
+                ("turns", "INSERT_SEGMENT"),
+                ("conversations", "INSERT_CONVERSATION"),
+            }:
+                yield info.name, name, value
+
+
+@pytest.fixture(scope="module")
+def connection(tmp_path_factory: pytest.TempPathFactory) -> Iterator[sqlite3.Connection]:
+    """An empty database, which plans as a database without statistics does."""
+    path: Path = tmp_path_factory.mktemp("plans") / "legato.db"
+    migrate(path)
+    found = sqlite3.connect(path)
+    yield found
+    found.close()
+
+
+@pytest.mark.parametrize(
+    ("name", "statement"),
+    [pytest.param(name, statement, id=f"{module}.{name}") for module, name, statement in statements()],
+)
+def test_no_plan_scans_a_table(connection: sqlite3.Connection, name: str, statement: Prepared) -> None:
+    """Every statement finds its rows by an index; the exceptions are listed with their reasons."""
+    parameters = [None] * statement.sql.count("?")
+    plan = [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {statement.sql}", parameters)]
+    scans = [line for line in plan if line.startswith("SCAN") and line != "SCAN path" and "CONSTANT ROW" not in line]
+    if name in ALLOWED_SCANS:
+        return
+    if name in INDEXED_SCANS:
+        assert all("USING" in line for line in scans), plan
+        return
+    assert not scans, plan
+    assert not any("TEMP B-TREE" in line and "ORDER BY" in line for line in plan) or name in ("_PAGE", "_LATEST"), plan
+
+
+class Statements:
+    """Counts what goes through Transaction."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.made: list[str] = []
+        for name in ("run", "insert", "one", "all"):
+            monkeypatch.setattr(Transaction, name, self._counting(getattr(Transaction, name)))
+
+    def _counting(self, original: Any) -> Any:
+        def counting(tx: Transaction, statement: Prepared, **values: Any) -> Any:
+            self.made.append(statement.sql)
+            return original(tx, statement, **values)
+
+        return counting
+
+    async def of_turn(self, node: Node, api: ASGIApp, conversation_id: str) -> list[str]:
+        """Which statements a turn takes, beside the care that is taken of old segments."""
+        await node.committer.flush()
+        self.made.clear()
+        answer = await call(
+            api, "POST", "/chat/stream", {"message": "script: tokens=3", "conversationId": conversation_id}
+        )
+        assert b"event: complete" in answer.body
+        return sorted(sql for sql in self.made if "min(segment.id)" not in sql and "DELETE FROM segment" not in sql)
+
+
+async def test_a_turn_takes_the_same_statements_in_a_long_conversation(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same ones, one by one, behind 1 turn and behind 500, and among many other conversations."""
+    api = create_api(node)
+    statements = Statements(monkeypatch)
+    for name in ("short", "long"):
+        await call(api, "POST", "/chat/stream", {"message": "script: tokens=1", "conversationId": name})
+    few = await statements.of_turn(node, api, "short")
+    for _ in range(60):
+        await call(api, "POST", "/chat/stream", {"message": "script: tokens=1", "conversationId": "long"})
+        await call(api, "POST", "/conversations")
+    # The rest by copying: a fork of a fork is as long as both.
+    await node.committer.write(lambda tx: grow(tx, 500))
+    many = await statements.of_turn(node, api, "long")
+    assert (await call(api, "GET", "/conversations/long")).json["messageCount"] >= 1000
+    assert many == few
+    assert len(few) < 25
+
+
+def grow(tx: Transaction, turns: int) -> None:
+    """Lengthen the conversation `long` to so many turns, as rows."""
+    key, branch, depth, leaf = tx.connection.execute(
+        "SELECT key, leaf_branch, leaf_depth, leaf_id FROM conversation WHERE id = 'long'"
+    ).fetchone()
+    for turn in range(depth // 2, turns):
+        for at, role in ((1, "user"), (2, "assistant")):
+            name = f"m-{turn}-{at}"
+            tx.connection.execute(
+                "INSERT INTO message (id, conversation_key, owner, parent_id, branch, depth, role, parts, status,"
+                " created_at_ms) VALUES (?, ?, 'local', ?, ?, ?, ?, ?, 'complete', 0)",
+                (name, key, leaf, branch, 2 * turn + at, role, '[{"type":"text","text":"x"}]'),
+            )
+            leaf = name
+    tx.connection.execute(
+        "UPDATE conversation SET leaf_id = ?, leaf_depth = ?, next_turn = ?, message_count = ? WHERE key = ?",
+        (leaf, 2 * turns, turns + 1, 2 * turns, key),
+    )
