@@ -229,8 +229,8 @@ async def drain(node: Node) -> None:
     if node.live:
         log.info("draining", replies=len(node.live), most_s=node.settings.drain_s)
     until = node.clock.monotonic_s() + node.settings.drain_s
-    while node.live and node.clock.monotonic_s() < until:
-        await asyncio.sleep(0.05)
+    while node.live and node.tasks and (left_s := until - node.clock.monotonic_s()) > 0:
+        await asyncio.wait(node.tasks, timeout=left_s, return_when=asyncio.FIRST_COMPLETED)
     # A last event may still be on its way to a socket.
     await asyncio.sleep(0.05)
     if node.live:

@@ -49,7 +49,6 @@ ROUTES = {
 }
 
 
-@cache
 def tree(cls: type[LegatoError]) -> set[str]:
     return {cls.code}.union(*(tree(each) for each in cls.__subclasses__()))
 
@@ -174,8 +173,8 @@ def wrongs(route: Route) -> dict[str, Wrong]:
             "with a private character": "\ue000",
         }.items():
             found[f"an id {what}"] = (filled(route, **{name: value}), {422}, name)
-        for value in (5, ["x"], {"a": 1}, True, 1.5):
-            found[f"{value!r} for an id"] = (filled(route, **{name: value}), {422}, name)
+        for other in (5, ["x"], {"a": 1}, True, 1.5):
+            found[f"{other!r} for an id"] = (filled(route, **{name: other}), {422}, name)
     return found
 
 

@@ -14,7 +14,6 @@ import functools
 import os
 import signal
 import sqlite3
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -111,7 +110,7 @@ def install(fuse: Fuse) -> None:
         def __getattr__(self, name: str) -> Any:
             return getattr(sqlite3, name)
 
-    database.sqlite3 = Sqlite()  # type: ignore[attr-defined]
+    setattr(database, "sqlite3", Sqlite())  # noqa: B010
     append = Committer.append
 
     def append_and_pass(self: Committer, run: committer.Appending, item: Any) -> None:
@@ -148,4 +147,4 @@ if __name__ == "__main__":
     if seam := os.environ.get("FAULT_SEAM"):
         arm = os.environ.get("FAULT_ARM")
         install(Fuse(seam, int(os.environ.get("FAULT_AT", "1")), Path(arm) if arm else None))
-    sys.exit(main())
+    main()

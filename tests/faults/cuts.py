@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from tests.faults.client import END, Connection, Reader, chat_bytes
+from tests.faults.client import END, Connection, chat_bytes
 from tests.faults.oracle import Tally, check_calls, check_run, follow_to_end, whole
+from tests.faults.reader import Reader
 from tests.faults.scenario import Context
 from tests.faults.server import Server
 
@@ -89,7 +90,7 @@ def _cut_response(context: Context, server: Server, name: str, allowed: dict[str
 
 
 def cut_requests(context: Context, trials: list[str]) -> None:
-    """Cut the request after its kth byte, then repeat it with the same key: one run, one message, however far it got."""
+    """Cut the request after its kth byte, then repeat it with its key: one run, one message, however far it got."""
 
     def work(share: list[str]) -> None:
         for at in range(0, len(share), SHARE):

@@ -8,9 +8,10 @@ from __future__ import annotations
 import resource
 import time
 
-from tests.faults.client import Reader, call
+from tests.faults.client import call
 from tests.faults.kills import close_books
 from tests.faults.oracle import Tally, whole
+from tests.faults.reader import Reader
 from tests.faults.scenario import Context
 from tests.faults.server import Server
 from tests.faults.watcher import Watcher, wait_until

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from legato.providers.weights import weights_present
 from legato.settings import load_settings
-from tests.faults.client import TERMINAL
 from tests.faults.kills import unfinished
-from tests.faults.oracle import Tally, check_run, Expected
+from tests.faults.oracle import Expected, Tally, check_run
+from tests.faults.reader import TERMINAL
 from tests.faults.scenario import Context
 from tests.faults.server import Server
 from tests.faults.watcher import Watcher

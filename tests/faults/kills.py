@@ -213,13 +213,18 @@ def _kill_a_crowd(context: Context, server: Server, name: str, allowed: dict[str
         watchers[-1].start()
         # The order of turns is the order of posts: each is known before the next is sent.
         wait_until(lambda: watchers[-1].reader.run_id is not None, 20.0)
-    for wait_s in (draw.uniform(0.0, 0.4), draw.uniform(0.1, 0.6), None):
-        if wait_s is None:
-            break
-        wait_until(lambda: False, wait_s)
-        server.kill()
-        tally.counts["kills"] += 1
+    wait_until(lambda: False, draw.uniform(0.0, 0.4))
+    server.kill()
+    if draw.random() < 0.5:
+        # The second one falls while it starts, at any place from the first import to the listening socket.
+        server.launch()
+        wait_until(lambda: False, draw.uniform(0.3, 1.5))
+    else:
         server.start()
+        wait_until(lambda: False, draw.uniform(0.1, 0.6))
+    server.kill()
+    tally.counts["kills"] += 2
+    server.start()
     for watcher in watchers:
         watcher.finish()
     for seed, watcher in zip(seeds, watchers, strict=True):

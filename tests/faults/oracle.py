@@ -19,7 +19,8 @@ from urllib.parse import quote
 import msgspec
 
 from legato.providers.scripted import reply
-from tests.faults.client import TERMINAL, Connection, Reader, call, request_bytes
+from tests.faults.client import Connection, call, request_bytes
+from tests.faults.reader import TERMINAL, Reader
 from tests.faults.server import Server
 
 CHECKS = ("lost", "duplicated", "reordered", "changed", "terminals", "transcript", "calls")

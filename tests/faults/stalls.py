@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import time
 
-from tests.faults.client import Connection, Reader, chat_bytes
+from tests.faults.client import Connection, chat_bytes
 from tests.faults.kills import close_books
 from tests.faults.oracle import Tally, check_run, follow_to_end, whole
+from tests.faults.reader import Reader
 from tests.faults.scenario import Context
 from tests.faults.server import Server
 from tests.faults.watcher import Watcher, wait_until

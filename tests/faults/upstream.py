@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import time
 
-from tests.faults.client import Reader, call
+from tests.faults.client import call
 from tests.faults.mock_upstream import FAULTS, MockUpstream
 from tests.faults.oracle import Expected, Tally, logged_calls, whole
+from tests.faults.reader import Reader
 from tests.faults.scenario import Context
 from tests.faults.server import Server
 from tests.faults.watcher import Watcher, wait_until
@@ -99,7 +100,7 @@ def _break(context: Context, server: Server, upstream: MockUpstream, name: str) 
 
 
 def close_upstream(context: Context, trials: list[str]) -> None:
-    """Stop a reply, or let it reach a limit: its upstream is closed within a second; a dropped reader changes nothing."""
+    """Stop a reply, or let it reach a limit: its upstream is closed in a second; a reader's going changes nothing."""
     upstream = MockUpstream()
     server = _start(context, upstream)
 

@@ -8,8 +8,9 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from tests.faults.client import Connection, Reader, chat_bytes
+from tests.faults.client import Connection, chat_bytes
 from tests.faults.oracle import Expected, Tally, check_run
+from tests.faults.reader import Reader
 from tests.faults.server import Server
 
 RETRY_S = 0.01
@@ -52,13 +53,21 @@ class Watcher(threading.Thread):
         return len(self.reader.text) and sum(1 for frame in list(self.reader.frames) if frame.name == b"chunk")
 
     def run(self) -> None:
-        while self.reader.terminal is None and time.monotonic() < self._until:
+        while self.reader.terminal is None and not self._gave_up() and time.monotonic() < self._until:
             try:
                 self._look()
             except OSError:
                 self.statuses[0] += 1
             if self.reader.terminal is None:
                 time.sleep(RETRY_S)
+
+    def _gave_up(self) -> bool:
+        # 204: it is told that it has the end already, and it has not.
+        return bool(self._refused()) or self.statuses[204] > 0
+
+    def _refused(self) -> set[int]:
+        """Return the answers that no fault explains: asking again would not help."""
+        return set(self.statuses) - {0, 200, 204, 503}
 
     def _look(self) -> None:
         if self.reader.run_id is not None:
@@ -85,7 +94,7 @@ class Watcher(threading.Thread):
 
     def check(self, tally: Tally, name: str, expected: Expected) -> None:
         """Check what it was shown; the server must be running."""
-        for status in self.statuses.keys() - {0, 200, 204, 503}:
+        for status in self._refused():
             tally.violate("lost", f"{name}: answered {status}", self.statuses[status])
         check_run(tally, f"{name} {self.key}", self._server.port, self.reader, expected, self.conversation_id)
 

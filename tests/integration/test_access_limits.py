@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Iterator
 
 import pytest
 
-from tests.client import Answer, Client, Stream
+from legato.providers.scripted import reply
+from tests.client import Answer, Client, Stream, text_of
+from tests.conftest import StartServer
 from tests.server import ServerProcess
 
 HELD = "script: seed=1 tokens=9 stall=1"
@@ -95,3 +99,23 @@ def test_bodies_are_limited(client: Client) -> None:
     answer = client.ask("POST", "/chat/stream", bare % (b"x" * (room + 1)))
     assert (answer.status, answer.code) == (413, "body_too_large")
     assert client.open("POST", "/chat/stream", bare % (b"x" * room)).rest()[-1].name == "complete"
+
+
+@pytest.mark.slow
+def test_a_server_that_shuts_down_begins_nothing(start_server: StartServer) -> None:
+    """503 `draining` with Retry-After in both forms, while what runs goes on to its end and can be followed."""
+    server = start_server(drain_s=20)
+    with Client(server.port) as client:
+        stream = client.post("script: seed=1 tokens=60 delay_ms=50")
+        stream.take(1)
+        os.kill(server.pid, signal.SIGTERM)
+        body = {"message": "script: tokens=1"}
+        while (answer := client.ask("POST", "/chat/stream", body)).status == 200:
+            pass
+        refused(answer, 503, "draining")
+        assert answer.head["content-type"].startswith("text/event-stream")
+        refused(client.ask("POST", "/chat/stream", body, {"Accept": "application/json"}), 503, "draining")
+        again = client.follow(stream.run_id)
+        assert stream.rest()[-1].name == "complete"
+        assert text_of(again.rest()) == reply(1, 60)
+    assert server.wait() == 0

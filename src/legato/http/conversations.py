@@ -11,6 +11,7 @@ from starlette.responses import Response
 
 from legato.core.errors import Conflict, InvalidRequest, NotFound
 from legato.core.ids import new_id
+from legato.core.text import first_words
 from legato.http.bodies import Body, ClientId, Metadata, ModelName, Text, read_body
 from legato.http.chat import body_hash, check_readers, context, stream_of
 from legato.http.documents import json_body, problems
@@ -28,7 +29,7 @@ from legato.http.resources import (
 from legato.runs.context import parts_text
 from legato.runs.live import RunRequest
 from legato.runs.node import Node
-from legato.runs.start import NewMessage, first_words, start
+from legato.runs.start import NewMessage, start
 from legato.runs.stop import let_go
 from legato.storage.conversations import (
     change_conversation,

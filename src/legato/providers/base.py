@@ -77,12 +77,14 @@ class Provider(Protocol):
         name: The model's name in the settings and in the API.
         kind: What serves it: `openai`, `embedded`, `scripted`.
         prefill: Whether it goes on from an assistant message at the end of the context.
+        names_things: Whether it is asked for a conversation's title: good enough, and cheap enough.
         context_window: Tokens that input and output may have together, or None if unknown.
     """
 
     name: str
     kind: str
     prefill: bool
+    names_things: bool
     context_window: int | None
 
     async def call(self, request: CallRequest, sink: DeltaSink) -> CallEnd:

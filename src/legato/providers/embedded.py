@@ -100,6 +100,7 @@ class EmbeddedProvider:
     """
 
     kind = "embedded"
+    names_things = False
     prefill = True
 
     def __init__(

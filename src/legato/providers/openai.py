@@ -30,6 +30,7 @@ class OpenAIProvider:
     """One model of an OpenAI-compatible server (see base.Provider)."""
 
     kind = "openai"
+    names_things = True
 
     def __init__(
         self,

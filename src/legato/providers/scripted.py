@@ -91,6 +91,7 @@ class ScriptedProvider:
     """See the module. `journal` None keeps calls in memory alone."""
 
     kind = "scripted"
+    names_things = False
 
     def __init__(
         self,

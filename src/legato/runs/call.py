@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+
 from legato.core.errors import Interrupted, UpstreamTimeout
 from legato.core.event import ReasoningDelta
 from legato.providers.base import CallEnd, CallRequest, Pausable, Provider

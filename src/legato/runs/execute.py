@@ -17,6 +17,7 @@ from legato.runs.context import build_context
 from legato.runs.end import End, Failed, Finished, Stopped, end, failure
 from legato.runs.live import LiveRun, RunRequest
 from legato.runs.node import Node
+from legato.runs.title import begin_title
 
 log = structlog.get_logger(__name__)
 
@@ -61,6 +62,7 @@ async def _execute(node: Node, run: LiveRun, first_call_logged: bool) -> None:
     if run.stop_cause is not None and not isinstance(how, Stopped):
         how = Stopped(run.stop_cause)
     following = await end(node, run, how)
+    begin_title(node, run)
     if following is not None:
         promote(node, following)
 
@@ -89,12 +91,10 @@ async def _generate(node: Node, run: LiveRun, first_call_logged: bool) -> End:
         raise UpstreamRefused(error.message) from None
     fault: RunError | None = None
     breaks = 0
-    for position, provider in enumerate(chain):
+    for provider in chain:
         attempt = 0
         while attempt < node.settings.call_attempts:
-            if fault is None and first_call_logged:
-                pass
-            else:
+            if fault is not None or not first_call_logged:
                 await _log_call(node, run, provider, _reason(run, fault, attempt))
             shown = run.tail.log.text
             try:

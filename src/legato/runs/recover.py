@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import structlog
@@ -97,7 +98,7 @@ async def prune(node: Node) -> None:
         if floor is None and node.starting:
             # A run whose first segment may be on its way is not in `live` yet.
             return
-        more = await node.committer.write(lambda tx: prune_segments(tx, floor, PRUNE_ROWS))
+        more = await node.committer.write(partial(prune_segments, floor=floor, limit=PRUNE_ROWS))
         if not more:
             return
         floor = min((run.segment_id for run in node.live.values()), default=None)

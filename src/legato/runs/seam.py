@@ -72,9 +72,12 @@ def mend(prefix: str, continuation: str, *, exact: bool) -> str:
     bare = prefix.rstrip()
     # A repeat may begin with other white space than the prefix had there.
     begin = continuation.lstrip()
+    lead = len(continuation) - len(begin)
     longest = min(len(bare), len(begin))
-    for size in range(longest, (EXACT_REPEAT_CHARS if exact else REPEAT_CHARS) - 1, -1):
-        if bare.endswith(begin[:size]):
+    shortest = EXACT_REPEAT_CHARS if exact else REPEAT_CHARS
+    for size in range(longest, max(1, shortest - lead) - 1, -1):
+        # White space before the repeat is part of it where the prefix has some there too.
+        if bare.endswith(begin[:size]) and size + min(lead, _spaces_at_end(bare[:-size])) >= shortest:
             return _behind_space(prefix[len(bare) :], begin[size:])
     if not exact:
         top = bare.lstrip()
@@ -88,6 +91,10 @@ def mend(prefix: str, continuation: str, *, exact: bool) -> str:
         if len(begin) > len(fragment) and begin.startswith(fragment) and begin[len(fragment)].isalnum():
             return begin[len(fragment) :]
     return _behind_space(prefix[len(bare) :], continuation)
+
+
+def _spaces_at_end(text: str) -> int:
+    return len(text) - len(text.rstrip())
 
 
 def _behind_space(shown: str, text: str) -> str:

@@ -10,6 +10,7 @@ from legato.core.errors import ContextExceeded, InvalidRequest, MessageTooLong
 from legato.core.event import CallStarted, LogItem, RunStarted
 from legato.core.ids import new_id
 from legato.core.principal import Principal
+from legato.core.text import first_words
 from legato.runs.context import DEFAULT_MAX_TOKENS, fit
 from legato.runs.execute import begin
 from legato.runs.live import LiveRun, RunRequest
@@ -20,7 +21,6 @@ from legato.storage.conversations import find_conversation
 from legato.storage.statement import Transaction
 from legato.storage.turns import KnownTurn, NewTurn, StartedTurn, start_turn
 
-TITLE_CHARS = 60
 SURE_TO_FIT_CHARS = 1024
 """A message up to here is not measured before it is saved: every model's window holds it."""
 
@@ -200,15 +200,6 @@ async def _check_length(node: Node, principal: Principal, conversation_id: str, 
         await fit(provider, system=system, history=(), question=message.text, max_tokens=max_tokens)
     except ContextExceeded as error:
         raise MessageTooLong(error.message) from error
-
-
-def first_words(text: str) -> str:
-    """Return a title of at most TITLE_CHARS characters from the beginning of a message."""
-    words = " ".join(text[: TITLE_CHARS * 4].split())
-    if len(words) <= TITLE_CHARS:
-        return words
-    cut = words[: TITLE_CHARS - 1]
-    return (cut.rsplit(" ", 1)[0] if " " in cut[20:] else cut) + "…"
 
 
 def _text_parts(text: str) -> str:

@@ -187,8 +187,8 @@ class Committer:
         await self._loop.run_in_executor(None, self._thread.join)
 
     def _give_up(self, unit: _Unit, wait_s: float) -> None:
-        # A batch that is on its way to the disk may still be committed: only one that is held can be given up.
-        if not unit.future.done() and not (self._busy and self._held is None):
+        # What is on its way to the disk may still be committed, and a piece of a held batch may be there already.
+        if not unit.future.done() and not unit.done and not (self._busy and self._held is None):
             unit.future.set_exception(
                 StorageUnavailable(f"the database has taken no writes for {wait_s:.0f} s: try again")
             )
@@ -209,7 +209,7 @@ class Committer:
             self._held = None
             batch.fault = None
             # Whoever gave up was told so: it must not be written after all.
-            batch.units = [unit for unit in batch.units if not unit.future.done()]
+            batch.units = [unit for unit in batch.units if unit.done or not unit.future.done()]
         else:
             units, self._units = self._units, []
             batch.units = [unit for unit in units if not unit.future.done()]
