@@ -136,5 +136,5 @@ def quick_plan() -> Plan:
             release_s=0.5,
             settle_s=1,
         ),
-        turns=Turns(deep=200, wide=2_000, posts=20, rounds=1),
+        turns=Turns(deep=500, wide=2_000, posts=50, rounds=1),
     )

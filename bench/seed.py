@@ -120,7 +120,8 @@ def _turn(key: int, stem: str, branch: str, turn: int, now_ms: int) -> Iterator[
         "created_at_ms": now_ms,
     }
     question = _parts(f"Question {turn}: what comes after {turn}?")
-    answer = _parts(f"After {turn} comes {turn + 1}, and after that {turn + 2}.")
+    # About 180 tokens, as replies in chats have; the question has a dozen.
+    answer = _parts(f"After {turn} comes {turn + 1}, and after that {turn + 2}. " * 18)
     user = {"id": asked, "parent_id": before, "depth": 2 * turn - 1, "role": "user"}
     yield message, {**shared, **user, "parts": question}
     reply = {"id": replied, "parent_id": asked, "depth": 2 * turn, "role": "assistant"}

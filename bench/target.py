@@ -26,6 +26,9 @@ LEGATO_ENV: Mapping[str, str] = {
 }
 """Legato as it is measured: durable to power loss, limits above the largest load."""
 
+CONTEXT_WINDOW = 8192
+"""Tokens that the mock model is said to take."""
+
 START_LIMIT_S = 30.0
 
 
@@ -70,6 +73,10 @@ def _tls_env(place: Place) -> dict[str, str]:
 def _legato_command(place: Place) -> list[str]:
     data = place.folder / "data"
     data.mkdir(exist_ok=True)
+    # A window makes a long conversation's context what it is in life: the latest turns, not all.
+    (place.folder / "legato.toml").write_text(
+        f'[models.mock-model]\nbase_url = "{place.mock.url}"\ncontext_window = {CONTEXT_WINDOW}\n'
+    )
     arguments = ["--host", "127.0.0.1", "--port", str(place.port), "--data-dir", str(data)]
     return _python("-m", "legato", "serve", *arguments)
 

@@ -189,7 +189,7 @@ def _journalled(journal: Path) -> Counter[str]:
 def follow_to_end(port: int, reader: Reader, *, within_s: float = 30.0) -> None:
     """Reconnect by the cursor until the run has ended or time is up."""
     until = time.monotonic() + within_s
-    while reader.terminal is None and time.monotonic() < until:
+    while reader.terminal is None and not reader.faults and time.monotonic() < until:
         try:
             response = reader.follow(port, until=until)
         except OSError:

@@ -146,6 +146,8 @@ class Reader:
         while True:
             response = self.take(connection)
             if response is not None and response.ended:
+                if response.status == 200 and self.terminal is None:
+                    self._fault("terminals", "a response came to its proper end without a terminal event")
                 return response
             if until is not None and time.monotonic() >= until:
                 return response

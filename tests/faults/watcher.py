@@ -63,7 +63,7 @@ class Watcher(threading.Thread):
 
     def _gave_up(self) -> bool:
         # 204: it is told that it has the end already, and it has not.
-        return bool(self._refused()) or self.statuses[204] > 0
+        return bool(self.reader.faults or self._refused()) or self.statuses[204] > 0
 
     def _refused(self) -> set[int]:
         """Return the answers that no fault explains: asking again would not help."""

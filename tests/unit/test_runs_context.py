@@ -24,9 +24,8 @@ def history_of(turns: int, size: int) -> list[ChatMessage]:
 
 
 def cost(message: ChatMessage) -> int:
-    """Tokens as the scripted provider counts them, or as short text is taken to have."""
-    short = len(message.content) < 256
-    return (len(message.content) // 2 if short else len(message.content) // 4 + 1) + MESSAGE_TOKENS
+    """Tokens as the scripted provider counts them."""
+    return len(message.content) // 4 + 1 + MESSAGE_TOKENS
 
 
 @given(

@@ -20,8 +20,12 @@ UNKNOWN_WINDOW = 128_000
 """Taken for a model whose window nobody told."""
 MESSAGE_TOKENS = 8
 """What a chat template adds to each message, at most, in the models that we know."""
-HISTORY_MESSAGES = 400
+HISTORY_MESSAGES = 1000
 """Messages that are ever read back, whatever the window."""
+CHARS_PER_TOKEN = 6
+"""So much is read back for each token of the window; what turns out to be too much is dropped."""
+SHORTEST_REPLY = 64
+"""Tokens that must be left for a reply, where so many are asked for."""
 
 
 async def build_context(node: Node, run: LiveRun, provider: Provider) -> tuple[list[ChatMessage], int]:
@@ -35,8 +39,9 @@ async def build_context(node: Node, run: LiveRun, provider: Provider) -> tuple[l
     if run.history:
         window = provider.context_window or UNKNOWN_WINDOW
         rows = await node.database.read(
-            # A token is seldom more than 8 bytes; what is read beyond the window is dropped below.
-            lambda tx: find_path(tx, run.conversation_key, run.user_message_id, HISTORY_MESSAGES, window * 8)
+            lambda tx: find_path(
+                tx, run.conversation_key, run.user_message_id, HISTORY_MESSAGES, window * CHARS_PER_TOKEN
+            )
         )
         for row in rows:
             text = parts_text(row.parts)
@@ -68,18 +73,19 @@ async def fit(
     window = provider.context_window or UNKNOWN_WINDOW
     head = [ChatMessage(role="system", content=system)] if system else []
     fixed = [*head, ChatMessage(role="user", content=question)]
+    # No tokenizer makes more tokens than bytes. What fits even so, as most does, need not be counted.
+    if sum(map(_most_tokens, fixed)) + sum(map(_most_tokens, history)) + max_tokens <= window:
+        return [*head, *history, fixed[-1]], max_tokens
     used = 0
     for message in fixed:
         used += await _tokens(provider, message)
     # Room for an answer is part of fitting: a reply of no token is none.
-    reply = min(max_tokens, max(1, window - used))
-    if used + min(max_tokens, 64) > window:
+    if used + min(max_tokens, SHORTEST_REPLY) > window:
         raise ContextExceeded(
             f"the message has about {used} tokens with the system prompt; "
             f"{provider.name} takes {window} with its reply: shorten it"
         )
-    if window - used < max_tokens:
-        reply = window - used
+    reply = min(max_tokens, window - used)
     kept: list[ChatMessage] = []
     left = window - used - reply
     for message in reversed(history):
@@ -94,13 +100,14 @@ async def fit(
     return [*head, *reversed(kept), fixed[-1]], reply
 
 
-async def _tokens(provider: Provider, message: ChatMessage) -> int:
+def _most_tokens(message: ChatMessage) -> int:
     content = message.content
-    # No tokenizer in use makes more tokens than bytes: short text need not be counted exactly.
-    if len(content) < 256:
-        return len(content) // 2 + MESSAGE_TOKENS
-    counted = await provider.count_tokens(content)
-    return (counted if counted is not None else estimate_tokens(content)) + MESSAGE_TOKENS
+    return (len(content) if content.isascii() else len(content.encode())) + MESSAGE_TOKENS
+
+
+async def _tokens(provider: Provider, message: ChatMessage) -> int:
+    counted = await provider.count_tokens(message.content)
+    return (counted if counted is not None else estimate_tokens(message.content)) + MESSAGE_TOKENS
 
 
 def estimate_tokens(text: str) -> int:
@@ -108,6 +115,14 @@ def estimate_tokens(text: str) -> int:
     return len(text.encode()) // 3 + 1
 
 
+class _Part(msgspec.Struct):
+    type: str
+    text: str = ""
+
+
+_decode_parts = msgspec.json.Decoder(list[_Part]).decode
+
+
 def parts_text(parts: str) -> str:
     """Return the text of a message's parts (JSON)."""
-    return "".join(part["text"] for part in msgspec.json.decode(parts) if part["type"] == "text")
+    return "".join([part.text for part in _decode_parts(parts) if part.type == "text"])

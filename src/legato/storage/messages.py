@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from operator import attrgetter
 from typing import Any
 
-from sqlalchemy import Select, and_, bindparam, select, update
+from sqlalchemy import Select, and_, bindparam, func, literal_column, select, update
 
 from legato.storage.statement import Prepared, Transaction
 from legato.storage.tables import conversation, message
@@ -49,14 +50,33 @@ _PAGE = Prepared(
     .where(message.c.depth > bindparam("after"), message.c.depth <= bindparam("until"))
     .order_by(message.c.depth)
 )
-_LATEST = Prepared(
-    path_to(tuple(message.columns)).where(message.c.depth > bindparam("after")).order_by(message.c.depth.desc())
-)
-_DEPTH = Prepared(
-    select(message.c.depth).where(
-        message.c.id == bindparam("id"), message.c.conversation_key == bindparam("conversation_key")
+# Walks from a message to its parents until enough is read: nothing beyond that is touched, however long the
+# conversation is.
+_walk = (
+    select(
+        message.c.parent_id,
+        message.c.role,
+        message.c.parts,
+        func.length(message.c.parts).label("chars"),
+        literal_column("1").label("steps"),
     )
+    .where(message.c.id == bindparam("tip_id"), message.c.conversation_key == bindparam("conversation_key"))
+    .cte("walk", recursive=True)
 )
+_older = message.alias("older")
+_walk = _walk.union_all(
+    select(
+        _older.c.parent_id,
+        _older.c.role,
+        _older.c.parts,
+        _walk.c.chars + func.length(_older.c.parts),
+        _walk.c.steps + literal_column("1"),
+    )
+    .select_from(_walk)
+    .join(_older, _older.c.id == _walk.c.parent_id)
+    .where(_walk.c.chars < bindparam("most_chars"), _walk.c.steps < bindparam("most_messages"))
+)
+_LATEST = Prepared(select(_walk.c.role, _walk.c.parts, _walk.c.steps))
 _FIND = Prepared(
     select(*message.columns, conversation.c.id.label("conversation_id"))
     .join(conversation, conversation.c.key == message.c.conversation_key)
@@ -74,24 +94,20 @@ def find_page(tx: Transaction, conversation_key: int, tip_id: str, after: int, l
     return tx.all(_PAGE, conversation_key=conversation_key, tip_id=tip_id, after=after, until=after + limit)
 
 
-def find_path(tx: Transaction, conversation_key: int, tip_id: str, most_messages: int, most_bytes: int) -> list[Any]:
-    """Return the end of the path to `tip_id`, oldest first, bounded in messages and in bytes of their parts.
+def find_path(tx: Transaction, conversation_key: int, tip_id: str, most_messages: int, most_chars: int) -> list[Any]:
+    """Return (role, parts) of the end of the path to `tip_id`, oldest first.
 
-    The message `tip_id` itself is always there.
+    It begins with the message with which `most_chars` of parts (JSON) or `most_messages` are reached.
     """
-    tip = tx.one(_DEPTH, id=tip_id, conversation_key=conversation_key)
-    if tip is None:
-        return []
-    rows = tx.all(_LATEST, conversation_key=conversation_key, tip_id=tip_id, after=max(0, tip.depth - most_messages))
-    kept: list[Any] = []
-    left = most_bytes
-    for row in rows:
-        left -= len(row.parts)
-        if left < 0 and kept:
-            break
-        kept.append(row)
-    kept.reverse()
-    return kept
+    rows = tx.all(
+        _LATEST,
+        conversation_key=conversation_key,
+        tip_id=tip_id,
+        most_messages=most_messages,
+        most_chars=most_chars,
+    )
+    rows.sort(key=attrgetter("steps"), reverse=True)
+    return rows
 
 
 def find_message(tx: Transaction, owner: str, message_id: str) -> Any | None:

@@ -1,0 +1,1 @@
+"""One file a reference page: each reads the code and returns Markdown."""
