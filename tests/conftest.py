@@ -14,6 +14,7 @@ from legato.app import open_node
 from legato.runs.node import Node
 from legato.settings import Settings
 from tests.client import Client
+from tests.guarded import PAGE, Guarded, make_keys
 from tests.server import ServerProcess
 
 StartServer = Callable[..., ServerProcess]
@@ -48,6 +49,19 @@ def client(server: ServerProcess) -> Iterator[Client]:
     """A client of the shared server."""
     with Client(server.port) as client:
         yield client
+
+
+@pytest.fixture(scope="session")
+def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
+    """A server with keys for ann, ben and eve."""
+    process = ServerProcess(
+        tmp_path_factory.mktemp("guarded"), {"auth": "keys", "allowed_origins": f"{PAGE},http://localhost:5173"}
+    )
+    made = make_keys(process.database, {"ann": "admin", "ben": "member", "eve": "member"})
+    found = Guarded(process.start(), made)
+    yield found
+    found.close()
+    process.kill()
 
 
 @pytest.fixture

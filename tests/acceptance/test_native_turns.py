@@ -156,6 +156,14 @@ def test_spelling_does_not_tell_bodies_apart(client: Client) -> None:
     assert two.run_id == one.run_id
 
 
+def test_how_a_key_is_given_does_not_tell_bodies_apart(client: Client) -> None:
+    """Once as the header and once as the field is the same key, and the field is no part of the message."""
+    key = new_id("k")
+    one = client.post("script: tokens=1", {"Idempotency-Key": key}, conversationId=(name := new_id()))
+    two = client.post("script: tokens=1", conversationId=name, requestId=key)
+    assert two.run_id == one.run_id
+
+
 @pytest.mark.parametrize(
     "other",
     [

@@ -51,7 +51,13 @@ def _fill(context: Context, server: Server, name: str, allowed: dict[str, int]) 
     draw = context.draw(f"disk/{name}")
     seeds = [draw.randrange(1, 1000) for _ in range(3)]
     watchers = [
-        Watcher(server, f"script: seed={seed} tokens={TOKENS} delay_ms=15", f"c-{name}-{n}", f"k-{name}-{n}")
+        Watcher(
+            server,
+            f"script: seed={seed} tokens={TOKENS} delay_ms=15",
+            f"c-{name}-{n}",
+            f"k-{name}-{n}",
+            within_s=20,
+        )
         for n, seed in enumerate(seeds)
     ]
     for watcher in watchers:

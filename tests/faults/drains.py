@@ -76,6 +76,8 @@ def _many(context: Context, server: Server, name: str, allowed: dict[str, int]) 
     if watcher.reader.run_id is not None:
         allowed[watcher.reader.run_id] = 0
     server.settings["LEGATO_DRAIN_S"] = f"{DRAIN_S}"
+    server.kill()
+    server.start()
     return tally
 
 

@@ -25,6 +25,7 @@ class Context:
         only: Name of the one scenario or `scenario:trial` to run, None for all.
         step: Called with the number of trials done.
         workers: Servers at once.
+        fail_fast: Raise what the first trial that goes wrong has found.
     """
 
     folder: Path
@@ -32,6 +33,7 @@ class Context:
     quick: bool = False
     only: str | None = None
     workers: int = 2
+    fail_fast: bool = False
     step: Callable[[int], None] = lambda done: None
     tally: Tally = field(default_factory=Tally)
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -53,10 +55,16 @@ class Context:
         return [name for name in trials if not one or name == one]
 
     def add(self, tally: Tally, done: int = 1) -> None:
-        """Count what a trial found."""
+        """Count what a trial found.
+
+        Raises:
+            AssertionError: With `fail_fast`, if anything was wrong in this or an earlier trial.
+        """
         with self._lock:
             self.tally.merge(tally)
         self.step(done)
+        if self.fail_fast and self.tally.violations:
+            raise AssertionError("\n".join(self.tally.notes))
 
     def spread(self, items: list[T], work: Callable[[list[T]], None]) -> None:
         """Share `items` out to the workers; each works its share off alone, in a thread."""

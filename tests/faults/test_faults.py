@@ -17,7 +17,7 @@ from tests.faults.scenario import Context
 @pytest.fixture
 def context(tmp_path: Path) -> Context:
     """A quick run with the usual seed."""
-    return Context(tmp_path, quick=True)
+    return Context(tmp_path, quick=True, fail_fast=True)
 
 
 def _nothing_is_wrong(context: Context) -> None:

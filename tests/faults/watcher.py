@@ -35,7 +35,7 @@ class Watcher(threading.Thread):
         conversation_id: str,
         key: str,
         *,
-        within_s: float = 60.0,
+        within_s: float = 40.0,
         body: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(name=f"watcher-{key}", daemon=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -46,30 +47,44 @@ class Outcome:
     said: str
 
 
-def copy_tree(target: Path) -> Path:
+def copy_tree(target: Path, source: Path = ROOT) -> Path:
     """Copy what the tests need; return the copy's root."""
     skip = shutil.ignore_patterns("__pycache__", "*.pyc", ".build")
     for name in ("src", "tests"):
-        shutil.copytree(ROOT / name, target / name, ignore=skip)
-    shutil.copy(ROOT / "pyproject.toml", target)
+        shutil.copytree(source / name, target / name, ignore=skip)
+    shutil.copy(source / "pyproject.toml", target)
     return target
 
 
 def run_tests(root: Path, tests: tuple[str, ...]) -> tuple[int, str]:
     """Run tests in a copy; return pytest's exit code and its last words."""
-    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", f"--timeout={TEST_S}", *tests]
+    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", f"--timeout={TEST_S}"]
+    command += ["--timeout-method=thread", *tests]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(root / "src"), str(root)])}
-    temporary = root / "tmp"
-    done = subprocess.run(
-        [*command, f"--basetemp={temporary}"], cwd=root, env=environment, capture_output=True, text=True, check=False
+    process = subprocess.Popen(
+        [*command, f"--basetemp={root / 'tmp'}"],
+        cwd=root,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
     )
-    return done.returncode, done.stdout[-3000:]
+    try:
+        said, _ = process.communicate()
+    finally:
+        # A test that hangs ends its process at once: what it started is in its group.
+        try:
+            os.killpg(process.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+    return process.returncode, said[-3000:]
 
 
-def try_mutant(folder: Path, mutant: Mutant) -> Outcome:
-    """Plant one bug and run its tests."""
+def try_mutant(base: Path, mutant: Mutant) -> Outcome:
+    """Plant one bug in a copy of `base` and run its tests."""
     began = time.monotonic()
-    root = copy_tree(folder / mutant.name)
+    root = copy_tree(base.with_name(mutant.name), base)
     try:
         mutant.apply(root)
     except StalePatch as error:
@@ -97,7 +112,9 @@ def main(
     folder = Path(tempfile.mkdtemp(prefix="legato-mutants-"))
     tests = tuple(sorted({test for each in mutants for test in each.tests}))
     console.print(f"{len(tests)} tests on the tree as it is ...")
-    code, said = run_tests(copy_tree(folder / "as-it-is"), tests)
+    # One state of the tree for all, whoever works on it meanwhile.
+    base = copy_tree(folder / "as-it-is")
+    code, said = run_tests(base, tests)
     if code != 0:
         console.print(said, markup=False)
         console.print("[red]the tests fail without any mutant: nothing can be learnt[/red]")
@@ -106,7 +123,7 @@ def main(
     outcomes: list[Outcome] = []
     with bar, ThreadPoolExecutor(workers) as pool:
         task = bar.add_task("mutants", total=len(mutants))
-        for outcome in pool.map(lambda each: try_mutant(folder, each), mutants):
+        for outcome in pool.map(lambda each: try_mutant(base, each), mutants):
             outcomes.append(outcome)
             bar.advance(task)
     table = Table("mutant", "promise that it breaks", "outcome", "s")

@@ -187,3 +187,21 @@ def test_an_ended_log_is_read_at_once(readers: Readers) -> None:
     wire = opened(readers, tail)
     assert (wire.data, wire.end) == (whole(log), "finished")
     assert opened(readers, tail, after=1).data.startswith(b"event: complete")
+
+
+def test_an_ended_log_is_read_whole_by_a_slow_reader(readers: Readers) -> None:
+    """A full connection is no end: what is missing comes when it has drained, and the end after it."""
+    log = RunLog()
+    log.extend([STARTED, *["x"] * (3 * SLICE), LAST], 0)
+    wire = Wire()
+    wire.full_at = 1
+    reader = readers.open(wire, Tail(run_id="r-1", owner="o", log=log), NativeRenderer, after=-1)
+    ends = []
+    for _ in range(3):
+        wire.full_at = len(wire.data) + 1
+        reader.pull()
+        ends.append(wire.end)
+    assert ends == [None, None, None]
+    wire.full_at = None
+    reader.pull()
+    assert (wire.data, wire.end) == (whole(log), "finished")

@@ -1,11 +1,13 @@
 """A stream's frames written straight to the connection, past ASGI. The only file that knows uvicorn's insides.
 
 uvicorn parses requests and runs the application as for any route. A streaming response then takes the connection over:
-the request's task ends (it would cost 50 kB for as long as the stream is open), frames go to the transport with their
-chunk headers, and when the reader is done uvicorn goes on with keep-alive or the next pipelined request.
-tests/integration/test_edge.py guards what this leans on. Every other server gets the same bytes over plain ASGI.
+the transport gets another, small protocol, and the request's task and parser end (they would cost 50 kB for as long as
+the stream is open). Frames go out with their chunk headers. When the reader is done, a fresh uvicorn protocol goes on
+with keep-alive, or with what was sent ahead. tests/integration/test_edge.py guards what this leans on. Every other
+server, and a client that sends requests ahead, gets the same bytes over plain ASGI.
 
-uvicorn 0.54: HttpToolsProtocol.cycle / on_response_complete / pipeline, RequestResponseCycle.response_complete.
+uvicorn 0.54: HttpToolsProtocol's constructor, parser, pipeline, flow and on_response_complete; ServerState.connections;
+RequestResponseCycle.response_complete and keep_alive.
 """
 
 from __future__ import annotations
@@ -39,59 +41,85 @@ class Pulling(Protocol):
     def close(self) -> None: ...
 
 
-class _Streaming:
-    """Stands where uvicorn expects the cycle of the present request, while its response is ours."""
+class Edge(asyncio.Protocol):
+    """A taken-over connection: the transport's protocol and, to the reader, a runs.tail.Sink.
 
-    __slots__ = ("body", "disconnected", "keep_alive", "message_event", "more_body", "on_response", "response_complete")
+    Attributes:
+        paused: The transport's buffer is full; `Reader.pull` follows when it has drained.
+        keep_alive: Whether the connection goes on after the stream.
+    """
 
-    class _Nobody:
-        def set(self) -> None: ...
+    __slots__ = ("_ahead", "_chunked", "_origin", "keep_alive", "paused", "reader", "transport")
 
-    def __init__(self, keep_alive: bool) -> None:
+    def __init__(self, protocol: StreamingHttpProtocol, *, chunked: bool, keep_alive: bool) -> None:
+        # What a fresh protocol for the same connection is made of.
+        self._origin = (type(protocol), protocol.config, protocol.server_state, protocol.app_state)
+        self._chunked = chunked
+        self._ahead = b""
+        self.transport = protocol.transport
         self.keep_alive = keep_alive
-        self.response_complete = False
-        self.disconnected = False
-        self.more_body = False
-        self.body = b""
-        self.message_event = self._Nobody()
+        self.paused = protocol.flow.write_paused
+        self.reader: Pulling | None = None
+        connections: set[Any] = protocol.server_state.connections
+        connections.discard(protocol)
+        connections.add(self)
 
-
-class Edge:
-    """A taken-over connection, as a runs.tail.Sink: frames go out in HTTP/1.1 chunks."""
-
-    __slots__ = ("_flow", "_protocol", "_streaming", "_transport")
-
-    def __init__(self, protocol: StreamingHttpProtocol, streaming: _Streaming) -> None:
-        self._protocol = protocol
-        self._streaming = streaming
-        self._transport = protocol.transport
-        self._flow = protocol.flow
-
-    @property
-    def paused(self) -> bool:
-        return self._flow.write_paused
+    # The reader's side
 
     def write(self, frames: bytes) -> None:
-        self._transport.write(b"%x\r\n%b\r\n" % (len(frames), frames))
+        self.transport.write(b"%x\r\n%b\r\n" % (len(frames), frames) if self._chunked else frames)
 
     def finish(self) -> None:
-        self._transport.write(b"0\r\n\r\n")
-        self._protocol.stream_ended(self._streaming)
+        if self._chunked:
+            self.transport.write(b"0\r\n\r\n")
+        self.reader = None
+        protocol_type, config, state, app_state = self._origin
+        connections: set[Any] = state.connections
+        connections.discard(self)
+        if self.transport.is_closing():
+            return
+        following = protocol_type(config, state, app_state, asyncio.get_running_loop())
+        following.go_on(self.transport, self._ahead, keep_alive=self.keep_alive)
 
     def abort(self) -> None:
-        self._transport.abort()
+        self.transport.abort()
 
+    # The transport's side
 
-class OldEdge(Edge):
-    """The same for HTTP/1.0, which knows no chunks: the end of the connection is the end of the body."""
+    def data_received(self, data: bytes) -> None:
+        # A request sent ahead: it is answered when the stream has ended.
+        self._ahead += data
+        if len(self._ahead) > MAX_HEAD_BYTES:
+            self.transport.pause_reading()
 
-    __slots__ = ()
+    def eof_received(self) -> bool:
+        """Go on writing to whoever has closed its half: it asked before it did."""
+        self.keep_alive = False
+        return True
 
-    def write(self, frames: bytes) -> None:
-        self._transport.write(frames)
+    def pause_writing(self) -> None:
+        self.paused = True
 
-    def finish(self) -> None:
-        self._protocol.stream_ended(self._streaming)
+    def resume_writing(self) -> None:
+        self.paused = False
+        if self.reader is not None:
+            self.reader.pull()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        connections: set[Any] = self._origin[2].connections
+        connections.discard(self)
+        reader, self.reader = self.reader, None
+        if reader is not None:
+            reader.close()
+
+    # uvicorn's side
+
+    def shutdown(self) -> None:
+        """Let the stream end and the connection with it; called when the server stops."""
+        self.keep_alive = False
+
+    def look(self, now_s: float) -> None:
+        """No request is arriving here."""
 
 
 class Connection:
@@ -115,22 +143,26 @@ class Connection:
             cycle.chunked_encoding = False
 
     def can_stream(self) -> bool:
-        """Whether there is still somebody to stream to."""
-        return not self._protocol.transport.is_closing()
+        """Whether the connection can be taken over: it is open, and no further request has begun to arrive."""
+        protocol = self._protocol
+        return (
+            protocol.cycle is self._cycle()
+            and not protocol.transport.is_closing()
+            and not protocol.pipeline
+            and not protocol.is_receiving
+        )
 
     def take(self, open_reader: Callable[[Edge], Pulling]) -> None:
         """Take the connection over; the response's head has been sent. The reader's first pull is made here."""
         protocol, cycle = self._protocol, self._cycle()
-        streaming = _Streaming(cycle.keep_alive)
         # The request's task sees a complete response; the connection sees one that goes on.
         cycle.response_complete = True
-        if protocol.cycle is cycle:
-            protocol.cycle = streaming  # type: ignore[assignment]
-            # Nothing of the request is needed any more, and it would be held as long as the stream is open.
-            protocol.scope = None  # type: ignore[assignment]
-            protocol.headers = []
-        edge = OldEdge if cycle.scope["http_version"] == "1.0" else Edge
-        protocol.reader = reader = open_reader(edge(protocol, streaming))
+        edge = Edge(protocol, chunked=cycle.scope["http_version"] != "1.0", keep_alive=cycle.keep_alive)
+        protocol.flow.resume_reading()
+        protocol.transport.set_protocol(edge)
+        # The parser points back to its protocol; thousands would wait for the garbage collector.
+        protocol.parser = None  # type: ignore[assignment]
+        edge.reader = reader = open_reader(edge)
         reader.pull()
 
 
@@ -158,7 +190,6 @@ class _GentleClose:
 class StreamingHttpProtocol(HttpToolsProtocol):
     """uvicorn's protocol, with a way for a response to take the connection over."""
 
-    reader: Pulling | None = None
     _receiving_since: float | None = None
     _head_bytes: int | None = 0
     """What came of an unfinished head, beside its first piece; None while no head is expected."""
@@ -200,7 +231,7 @@ class StreamingHttpProtocol(HttpToolsProtocol):
     def look(self, now_s: float) -> None:
         """Cut a connection on which a request takes too long to arrive; called every few seconds."""
         since = self._receiving_since
-        if since is not None and now_s - since > REQUEST_S and self.reader is None and not self.flow.read_paused:
+        if since is not None and now_s - since > REQUEST_S and not self.flow.read_paused:
             self.transport.abort()
 
     def eof_received(self) -> bool:  # type: ignore[override]
@@ -254,24 +285,23 @@ class StreamingHttpProtocol(HttpToolsProtocol):
         if not cycle.keep_alive:
             cycle.transport = _GentleClose(self)  # type: ignore[assignment]
 
-    def stream_ended(self, streaming: _Streaming) -> None:
-        """Go on as uvicorn does after a complete response."""
-        self.reader = None
-        streaming.response_complete = True
-        if not streaming.keep_alive:
-            self.transport.close()
+    @property
+    def is_receiving(self) -> bool:
+        """Whether a request has begun to arrive and is not whole."""
+        return self._receiving_since is not None
+
+    def go_on(self, transport: asyncio.Transport, ahead: bytes, *, keep_alive: bool) -> None:
+        """Take a connection back whose stream has ended, with what was sent ahead on it."""
+        transport.set_protocol(self)
+        self.connection_made(transport)
+        if not keep_alive:
+            transport.close()
+            return
+        self._receiving_since = None
         self.on_response_complete()
-
-    def resume_writing(self) -> None:
-        super().resume_writing()
-        if self.reader is not None:
-            self.reader.pull()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        reader, self.reader = self.reader, None
-        if reader is not None:
-            reader.close()
-        super().connection_lost(exc)
+        transport.resume_reading()
+        if ahead:
+            self.data_received(ahead)
 
 
 class AsgiSink:

@@ -62,6 +62,10 @@ class _Chunk(msgspec.Struct):
     error: _EngineError | None = None
 
 
+SAMPLING = {"top_p": 0.9, "min_p": 0.05, "repeat_penalty": 1.1, "dry_multiplier": 0.8}
+"""Small models run into loops at the temperatures that large ones are asked with; at 0 the choice is theirs alone."""
+
+
 def split_to_heal(text: str) -> tuple[str, str]:
     """Split a reply that was cut anywhere into what the model is given and what it must say again.
 
@@ -162,6 +166,8 @@ class Engine:
         }
         if request.temperature is not None:
             body["temperature"] = request.temperature
+        if request.temperature != 0:
+            body |= SAMPLING
         tail, healed_tokens = "", 0
         if request.continues:
             head, tail = split_to_heal(request.messages[-1][1])

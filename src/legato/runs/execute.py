@@ -35,15 +35,19 @@ def begin(node: Node, run: LiveRun, *, first_call_logged: bool = False) -> None:
     """Start making a run's reply in the background; a request that goes away does not end it."""
     loop = asyncio.get_running_loop()
     # An empty context: this task outlives the request whose context it would copy.
-    task = loop.create_task(_execute(node, run, first_call_logged), context=contextvars.Context())
-    left_s = run.began_s + node.settings.run_timeout_s - node.clock.monotonic_s()
-    run.bind(task, loop.call_later(max(0.0, left_s), run.stop, "time"))
-    node.keep(task)
+    node.keep(loop.create_task(_execute(node, run, first_call_logged), context=contextvars.Context()))
 
 
 async def _execute(node: Node, run: LiveRun, first_call_logged: bool) -> None:
     how: End
+    # Bound only now: a task that is cancelled before its first step runs nothing, and would never end its run.
+    task = asyncio.current_task()
+    assert task is not None
+    left_s = run.began_s + node.settings.run_timeout_s - node.clock.monotonic_s()
+    run.bind(task, asyncio.get_running_loop().call_later(max(0.0, left_s), run.stop, "time"))
     try:
+        if run.stop_cause is not None or run.failure is not None:
+            raise asyncio.CancelledError
         how = await _generate(node, run, first_call_logged)
     except asyncio.CancelledError:
         if run.stop_cause is not None:
