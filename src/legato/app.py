@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import gc
 import ipaddress
 import os
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import structlog
+from dotenv import dotenv_values
 
 from legato.core.clock import Clock, SystemClock
 from legato.core.errors import ConfigurationError, InvalidRequest
@@ -25,7 +27,7 @@ from legato.providers.weights import default_weights
 from legato.runs.models import Models
 from legato.runs.node import Node
 from legato.runs.recover import leave, prune, recover
-from legato.settings import ModelSettings, Settings, load_settings
+from legato.settings import ENV_FILE, ModelSettings, Settings, load_settings, nearest
 from legato.storage.committer import Committer
 from legato.storage.database import Database
 from legato.storage.migrate import migrate
@@ -38,6 +40,12 @@ OPENAI_MODEL = "gpt-5-mini"
 EMBEDDED = "embedded"
 
 
+PRUNE_S = 1.0
+QUIET_S = 5.0
+RUSH_RUNS = 200
+"""So many replies at once leave enough freed memory behind to be worth a look."""
+
+
 class Legato:
     """A chat server with a developer's own defaults; `legato serve bot.py` runs the one that is called `app`.
 
@@ -48,11 +56,13 @@ class Legato:
     def __init__(self, **settings: Any) -> None:
         for name in settings:
             if name not in Settings.model_fields:
-                raise ConfigurationError(f"unknown setting {name}")
+                close = nearest(name, list(Settings.model_fields))
+                raise ConfigurationError(f"unknown setting {name}" + (f": did you mean {close}?" if close else ""))
         self.defaults = settings
 
     def settings(self, **overrides: Any) -> Settings:
         """Return the settings: `overrides`, then environment and files, then this app's own."""
+        overrides = {name: value for name, value in overrides.items() if value is not None}
         found = load_settings(**overrides)
         own = {name: value for name, value in self.defaults.items() if name not in found.model_fields_set}
         return load_settings(**own, **overrides)
@@ -99,9 +109,9 @@ def _from_table(name: str, table: ModelSettings, settings: Settings) -> Provider
         case "openai":
             key = table.api_key.get_secret_value() if table.api_key else None
             if table.api_key_env:
-                key = os.environ.get(table.api_key_env)
-                if key is None:
-                    raise ConfigurationError(f"models.{name}: the environment variable {table.api_key_env} is not set")
+                key = os.environ.get(table.api_key_env) or dotenv_values(ENV_FILE).get(table.api_key_env)
+                if not key:
+                    raise ConfigurationError(f"models.{name}: {table.api_key_env} is set neither here nor in .env")
             if key is None and table.base_url is None and settings.openai_api_key is not None:
                 key = settings.openai_api_key.get_secret_value()
             return OpenAIProvider(
@@ -213,14 +223,34 @@ async def open_node(settings: Settings, *, clock: Clock | None = None) -> AsyncI
 
 
 async def _care(node: Node) -> None:
-    """Look after readers and old segments, once a second."""
+    """Look after runs and readers, delete old segments, and give memory back after a rush."""
+    pruned_s = quiet_s = 0.0
+    most_live = 0
     while True:
-        await asyncio.sleep(node.readers.TICK_S)
-        node.readers.tick()
-        try:
-            await prune(node)
-        except Exception:
-            log.exception("old segments could not be deleted")
+        await asyncio.sleep(node.tick_s)
+        node.tick()
+        pruned_s += node.tick_s
+        if pruned_s >= PRUNE_S:
+            pruned_s = 0.0
+            try:
+                await prune(node)
+            except Exception:
+                log.exception("old segments could not be deleted")
+        most_live = max(most_live, len(node.live))
+        quiet_s = 0.0 if node.live else quiet_s + node.tick_s
+        if quiet_s >= QUIET_S and most_live >= RUSH_RUNS:
+            most_live = 0
+            _trim_memory()
+
+
+def _trim_memory() -> None:
+    """Return freed memory to the system; the C library would keep it for the next rush."""
+    gc.collect()
+    try:
+        ctypes.CDLL(None).malloc_trim(0)
+    except (OSError, AttributeError):
+        # Another C library than glibc: it has its own ways.
+        pass
 
 
 async def drain(node: Node) -> None:

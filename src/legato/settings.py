@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -31,19 +32,31 @@ CLIENT_VARIABLES = ("LEGATO_CHAT_URL", "LEGATO_CHAT_KEY")
 WordList = Annotated[list[str], NoDecode]
 
 
+def default_models_dir(environ: Mapping[str, str]) -> Path:
+    """Return LEGATO_MODELS_DIR, else `legato/models` in XDG_CACHE_HOME, else in `~/.cache`."""
+    if chosen := environ.get("LEGATO_MODELS_DIR"):
+        return Path(chosen).expanduser()
+    cache = environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(cache).expanduser() / "legato" / "models"
+
+
 class ModelSettings(BaseModel):
     """One `[models.NAME]` table of legato.toml."""
 
     model_config = ConfigDict(extra="forbid")
 
-    provider: Literal["openai", "embedded", "scripted"] = "openai"
+    provider: Literal["openai", "embedded", "scripted"] = Field(
+        "openai", description="An OpenAI-compatible server, the embedded engine, or a deterministic model for tests."
+    )
     model: str | None = Field(None, description="The name that the model's server knows it by; NAME by default.")
     base_url: str | None = Field(None, description="Address of an OpenAI-compatible server, up to `/v1`.")
     api_key: SecretStr | None = Field(None, description="Its key. Better: `api_key_env`.")
     api_key_env: str | None = Field(None, description="Environment variable that holds its key.")
     context_window: int | None = Field(None, ge=256, description="Tokens of input and output together.")
     prefill: bool = Field(False, description="Whether it goes on from an assistant message at the end.")
-    max_tokens_field: Literal["max_tokens", "max_completion_tokens"] | None = None
+    max_tokens_field: Literal["max_tokens", "max_completion_tokens"] | None = Field(
+        None, description="What its server calls the limit of output tokens, where that is not found out by itself."
+    )
     headers: dict[str, str] = Field(default_factory=dict, description="Further headers of each request.")
     proxy: str | None = Field(None, description="HTTP proxy; else HTTP(S)_PROXY and NO_PROXY are honoured.")
     path: Path | None = Field(None, description="A GGUF file, for the embedded engine.")
@@ -77,7 +90,7 @@ class Settings(BaseSettings):
     )
     models: dict[str, ModelSettings] = Field(default_factory=dict, description="Tables `[models.NAME]` in legato.toml.")
     models_dir: Path = Field(
-        default_factory=lambda: Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "legato/models",
+        default_factory=lambda: default_models_dir(os.environ),
         description="Folder of the embedded model's weights.",
     )
     openai_api_key: SecretStr | None = Field(
@@ -130,8 +143,8 @@ class Settings(BaseSettings):
     heartbeat_s: float = Field(10.0, gt=0, le=60, description="A comment is sent after so much silence.")
     send_timeout_s: float = Field(30.0, gt=0, description="A reader that takes nothing for so long is cut.")
 
-    log_level: Literal["debug", "info", "warning", "error"] = "info"
-    log_format: Literal["text", "json"] = "text"
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="The least that is logged.")
+    log_format: Literal["text", "json"] = Field("text", description="`json` for machines that read logs.")
 
     @field_validator("model", "allowed_origins", "allowed_hosts", mode="before")
     @classmethod

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-TIMEOUT_S = 30.0
+TIMEOUT_S = 15.0
 RECV_BYTES = 65536
 END = b"\r\n0\r\n\r\n"
 

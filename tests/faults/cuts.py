@@ -44,7 +44,7 @@ def cut_responses(context: Context, trials: list[str]) -> None:
             allowed: dict[str, int] = {}
             try:
                 for name in share[at : at + SHARE]:
-                    context.add(_cut_response(context, server, name, allowed))
+                    context.attempt(name, _cut_response, context, server, name, allowed)
                 tally = Tally()
                 check_calls(tally, "cut-responses", server, allowed)
                 context.add(tally, 0)
@@ -98,7 +98,7 @@ def cut_requests(context: Context, trials: list[str]) -> None:
             allowed: dict[str, int] = {}
             try:
                 for name in share[at : at + SHARE]:
-                    context.add(_cut_request(context, server, name, allowed))
+                    context.attempt(name, _cut_request, context, server, name, allowed)
                 tally = Tally()
                 check_calls(tally, "cut-requests", server, allowed)
                 context.add(tally, 0)

@@ -34,7 +34,7 @@ def fill(context: Context, names: list[str]) -> None:
         allowed: dict[str, int] = {}
         try:
             for name in share:
-                context.add(_fill(context, server, name, allowed))
+                context.attempt(name, _fill, context, server, name, allowed)
             close_books(context, "disk", server, allowed)
         finally:
             server.kill()

@@ -30,7 +30,7 @@ def terminate(context: Context, names: list[str]) -> None:
         try:
             for name in share:
                 run = _many if name.startswith("ten") else _mixed
-                context.add(run(context, server, name, allowed))
+                context.attempt(name, run, context, server, name, allowed)
             close_books(context, "terminate", server, allowed)
         finally:
             server.kill()
@@ -128,34 +128,38 @@ def jump_clock(context: Context, names: list[str]) -> None:
     allowed: dict[str, int] = {}
     try:
         for name in names:
-            tally = Tally()
-            seed = context.draw(f"clock/{name}").randrange(1, 1000)
-            message = f"script: seed={seed} tokens=12 delay_ms=10"
-            watcher = Watcher(server, message, f"c-{name}", f"k-{name}")
-            again = Watcher(server, message, f"c-{name}", f"k-{name}")
-            watcher.start()
-            watcher.saw(2)
-            again.start()
-            if name.endswith("kill"):
-                server.kill()
-                tally.counts["kills"] += 1
-                server.start()
-            watcher.finish()
-            again.finish()
-            watcher.check(tally, f"clock:{name}", whole(seed, 12))
-            if watcher.reader.run_id is not None:
-                allowed[watcher.reader.run_id] = 0
-                follow_to_end(server.port, again.reader)
-            _check_times(tally, name, watcher)
-            if again.reader.run_id == watcher.reader.run_id:
-                check_run(tally, f"clock:{name}", server.port, again.reader, whole(seed, 12), f"c-{name}")
-            else:
-                tally.violate("duplicated", f"clock:{name}: a repeat with its key began another run")
-            tally.counts["clock trials"] += 1
-            context.add(tally)
+            context.attempt(name, _jump, context, server, name, allowed)
         close_books(context, "clock", server, allowed)
     finally:
         server.kill()
+
+
+def _jump(context: Context, server: Server, name: str, allowed: dict[str, int]) -> Tally:
+    tally = Tally()
+    seed = context.draw(f"clock/{name}").randrange(1, 1000)
+    message = f"script: seed={seed} tokens=12 delay_ms=10"
+    watcher = Watcher(server, message, f"c-{name}", f"k-{name}")
+    again = Watcher(server, message, f"c-{name}", f"k-{name}")
+    watcher.start()
+    watcher.saw(2)
+    again.start()
+    if name.endswith("kill"):
+        server.kill()
+        tally.counts["kills"] += 1
+        server.start()
+    watcher.finish()
+    again.finish()
+    watcher.check(tally, f"clock:{name}", whole(seed, 12))
+    if watcher.reader.run_id is not None:
+        allowed[watcher.reader.run_id] = 0
+        follow_to_end(server.port, again.reader)
+    _check_times(tally, name, watcher)
+    if again.reader.run_id == watcher.reader.run_id:
+        check_run(tally, f"clock:{name}", server.port, again.reader, whole(seed, 12), f"c-{name}")
+    else:
+        tally.violate("duplicated", f"clock:{name}: a repeat with its key began another run")
+    tally.counts["clock trials"] += 1
+    return tally
 
 
 def _check_times(tally: Tally, name: str, watcher: Watcher) -> None:

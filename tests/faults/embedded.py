@@ -45,7 +45,7 @@ def kill_embedded(context: Context, names: list[str]) -> None:
     waits: list[float] = []
     try:
         for name in names:
-            context.add(_kill(context, server, name, waits))
+            context.attempt(name, _kill, context, server, name, waits)
         if waits:
             figure = f"p50 {statistics.median(waits):.1f}, max {max(waits):.1f} s of {len(waits)}"
             context.add(Tally(figures={"the same with the embedded model, which is loaded first": figure}), 0)

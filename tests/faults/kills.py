@@ -59,7 +59,7 @@ def kill_at_tokens(context: Context, trials: list[str]) -> None:
         allowed: dict[str, int] = {}
         try:
             for name in share:
-                context.add(_kill_at_token(context, server, name, allowed))
+                context.attempt(name, _kill_at_token, context, server, name, allowed)
             close_books(context, "kill-tokens", server, allowed)
         finally:
             server.kill()
@@ -119,7 +119,7 @@ def kill_at_seams(context: Context, trials: list[str]) -> None:
         try:
             server.start(_fault(share[0], server))
             for name, following in zip(share, [*share[1:], ""], strict=True):
-                context.add(_kill_at_seam(context, server, name, following, allowed))
+                context.attempt(name, _kill_at_seam, context, server, name, following, allowed)
             close_books(context, "kill-seams", server, allowed)
         finally:
             server.kill()
@@ -142,6 +142,9 @@ def _fault(name: str, server: Server) -> dict[str, str]:
 
 def _kill_at_seam(context: Context, server: Server, name: str, following: str, allowed: dict[str, int]) -> Tally:
     tally = Tally()
+    if not server.running:
+        # The trial before this one could not be brought to its end.
+        server.start(_fault(name, server))
     draw = context.draw(f"kill-seams/{name}")
     seeds = [draw.randrange(1, 1000) for _ in range(3)]
     watchers = [
@@ -193,7 +196,7 @@ def kill_a_crowd(context: Context, trials: list[str]) -> None:
         allowed: dict[str, int] = {}
         try:
             for name in share:
-                context.add(_kill_a_crowd(context, server, name, allowed))
+                context.attempt(name, _kill_a_crowd, context, server, name, allowed)
             close_books(context, "kill-crowds", server, allowed)
         finally:
             server.kill()
@@ -251,34 +254,38 @@ def kill_thrice(context: Context, trials: list[str]) -> None:
         allowed: dict[str, int] = {}
         try:
             for name in share:
-                tally = Tally()
-                draw = context.draw(f"kill-thrice/{name}")
-                seed = draw.randrange(1, 1000)
-                message = f"script: seed={seed} tokens=200 delay_ms=15"
-                watcher = Watcher(server, message, f"c-{name}", f"k-{name}")
-                watcher.start()
-                watcher.saw(1)
-                behind = Watcher(server, f"script: seed={seed} tokens=15 delay_ms=15", f"c-{name}", f"b-{name}")
-                behind.start()
-                wait_until(lambda: behind.reader.run_id is not None, 20.0)  # noqa: B023
-                for _ in range(3):
-                    watcher.saw(watcher.chunks + draw.randrange(1, 5))
-                    left = unfinished([watcher])
-                    server.kill()
-                    tally.counts["kills"] += 1
-                    server.start()
-                watcher.finish()
-                behind.finish()
-                count_restart(tally, name, server, [watcher], left)
-                ended = Expected(text=None, of=reply(seed, 200), last=b"error", code="interrupted")
-                watcher.check(tally, f"kill-thrice:{name}", ended)
-                behind.check(tally, f"kill-thrice:{name}", whole(seed, 15))
-                for each in (watcher, behind):
-                    if each.reader.run_id is not None:
-                        allowed[each.reader.run_id] = 0
-                context.add(tally)
+                context.attempt(name, _kill_thrice, context, server, name, allowed)
             close_books(context, "kill-thrice", server, allowed)
         finally:
             server.kill()
 
     context.spread(trials, work)
+
+
+def _kill_thrice(context: Context, server: Server, name: str, allowed: dict[str, int]) -> Tally:
+    tally = Tally()
+    draw = context.draw(f"kill-thrice/{name}")
+    seed = draw.randrange(1, 1000)
+    message = f"script: seed={seed} tokens=200 delay_ms=15"
+    watcher = Watcher(server, message, f"c-{name}", f"k-{name}")
+    watcher.start()
+    watcher.saw(1)
+    behind = Watcher(server, f"script: seed={seed} tokens=15 delay_ms=15", f"c-{name}", f"b-{name}")
+    behind.start()
+    wait_until(lambda: behind.reader.run_id is not None, 20.0)
+    for _ in range(3):
+        watcher.saw(watcher.chunks + draw.randrange(1, 5))
+        left = unfinished([watcher])
+        server.kill()
+        tally.counts["kills"] += 1
+        server.start()
+    watcher.finish()
+    behind.finish()
+    count_restart(tally, name, server, [watcher], left)
+    ended = Expected(text=None, of=reply(seed, 200), last=b"error", code="interrupted")
+    watcher.check(tally, f"kill-thrice:{name}", ended)
+    behind.check(tally, f"kill-thrice:{name}", whole(seed, 15))
+    for each in (watcher, behind):
+        if each.reader.run_id is not None:
+            allowed[each.reader.run_id] = 0
+    return tally

@@ -110,6 +110,9 @@ def check_run(tally: Tally, name: str, port: int, reader: Reader, expected: Expe
     if reader.run_id is None:
         tally.violate("lost", f"{name}: no run")
         return
+    terminal = reader.terminal
+    if terminal is None:
+        return
     shown = b"".join(frame.raw + b"\n\n" for frame in reader.frames)
     replayed = replay(port, reader.run_id)
     if replayed != shown:
@@ -120,9 +123,6 @@ def check_run(tally: Tally, name: str, port: int, reader: Reader, expected: Expe
         cursor = f"{reader.run_id}.{middle.epoch}.{middle.seq}"
         if rest and (seen := replay(port, reader.run_id, cursor)) != rest:
             tally.violate("changed", f"{name}: from {cursor} a replay gives {seen[:200]!r}, shown was {rest[:200]!r}")
-    terminal = reader.terminal
-    if terminal is None:
-        return
     messages = call(port, "GET", f"/conversations/{quote(conversation_id)}/messages").json()["messages"]
     mine = [each for each in messages if each["id"] == terminal.data["messageId"]]
     if [each["content"] for each in mine] != [reader.text]:

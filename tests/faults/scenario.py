@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import random
 import threading
+import traceback
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import ParamSpec, TypeVar
 
 from tests.faults.oracle import Tally
 
 T = TypeVar("T")
+P = ParamSpec("P")
 
 
 @dataclass(slots=True)
@@ -65,6 +67,16 @@ class Context:
         self.step(done)
         if self.fail_fast and self.tally.violations:
             raise AssertionError("\n".join(self.tally.notes))
+
+    def attempt(self, name: str, trial: Callable[P, Tally], *args: P.args, **kwargs: P.kwargs) -> None:
+        """Run one trial and count what it found; one that cannot be brought to its end is a violation too."""
+        try:
+            tally = trial(*args, **kwargs)
+        except Exception as error:  # noqa: BLE001
+            tally = Tally()
+            where = traceback.extract_tb(error.__traceback__)[-1]
+            tally.violate("unfinished", f"{name}: {error!r} in {where.name}, line {where.lineno}")
+        self.add(tally)
 
     def spread(self, items: list[T], work: Callable[[list[T]], None]) -> None:
         """Share `items` out to the workers; each works its share off alone, in a thread."""

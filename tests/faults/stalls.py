@@ -35,7 +35,7 @@ def stall(context: Context, names: list[str]) -> None:
         allowed: dict[str, int] = {}
         try:
             for name in share:
-                context.add(_stall(context, server, name, allowed))
+                context.attempt(name, _stall, context, server, name, allowed)
             close_books(context, "stall", server, allowed)
         finally:
             server.kill()

@@ -27,7 +27,7 @@ def stop(context: Context, names: list[str]) -> None:
         allowed: dict[str, int] = {}
         try:
             for name in share:
-                context.add(_stop(context, server, name, allowed))
+                context.attempt(name, _stop, context, server, name, allowed)
             close_books(context, "stop", server, allowed)
         finally:
             server.kill()
@@ -43,7 +43,7 @@ def _stop(context: Context, server: Server, name: str, allowed: dict[str, int]) 
     watchers: list[Watcher] = []
     for n in range(3):
         message = f"script: seed={seed + n} tokens={TOKENS} delay_ms=10"
-        watchers.append(Watcher(server, message, f"c-{name}", f"k-{name}-{n}"))
+        watchers.append(Watcher(server, message, f"c-{name}", f"k-{name}-{n}", within_s=20))
         watchers[-1].start()
         wait_until(lambda: watchers[-1].reader.run_id is not None, 20.0)
     stopped = watchers[1] if way.startswith("queued") else watchers[0]

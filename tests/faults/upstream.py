@@ -55,7 +55,7 @@ def break_upstream(context: Context, trials: list[str]) -> None:
 
     def work(share: list[str]) -> None:
         for name in share:
-            context.add(_break(context, server, upstream, name))
+            context.attempt(name, _break, context, server, upstream, name)
 
     workers, context.workers = context.workers, 8
     try:
@@ -106,7 +106,7 @@ def close_upstream(context: Context, trials: list[str]) -> None:
 
     def work(share: list[str]) -> None:
         for name in share:
-            context.add(_close(context, server, upstream, name))
+            context.attempt(name, _close, context, server, upstream, name)
 
     workers, context.workers = context.workers, 8
     try:

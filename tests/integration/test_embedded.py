@@ -16,7 +16,8 @@ import pytest_asyncio
 from legato.core.errors import ContextExceeded, UpstreamBroken, UpstreamUnavailable
 from legato.providers.base import CallEnd, CallRequest, ChatMessage, Pausable
 from legato.providers.embedded import EmbeddedProvider, supported
-from legato.providers.weights import default_models_dir, default_weights, fetch_weights, weights_present
+from legato.providers.weights import default_weights, fetch_weights, weights_present
+from legato.settings import default_models_dir
 
 pytestmark = [
     pytest.mark.asyncio(loop_scope="module"),

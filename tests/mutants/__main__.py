@@ -29,7 +29,7 @@ TESTS_FAILED = 1
 HELP = """Plant each known bug in a copy of the tree, and fail if the tests let one live.
 
     \b
-    python -m tests.mutants                              all; about four minutes on two cores
+    python -m tests.mutants                              all; about five minutes on two cores
     python -m tests.mutants --only cursor-one-late       one
     python -m tests.mutants --list                       what there is
 

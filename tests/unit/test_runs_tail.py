@@ -140,11 +140,11 @@ def test_silence_is_filled(readers: Readers, tail: Tail) -> None:
     tail.publish([STARTED])
     wire = opened(readers, tail)
     for written in (0, 1, 1, 2):
-        readers.tick()
+        readers.tick(1.0)
         assert wire.data.count(b": ping\n\n") == written
     tail.publish(["a"])
     for written in (2, 2, 3):
-        readers.tick()
+        readers.tick(1.0)
         assert wire.data.count(b": ping\n\n") == written
 
 
@@ -153,15 +153,15 @@ def test_a_reader_that_takes_nothing_is_cut(readers: Readers, tail: Tail) -> Non
     tail.publish([STARTED])
     wire = opened(readers, tail)
     wire.full_at = 0
-    readers.tick()
-    readers.tick()
+    readers.tick(1.0)
+    readers.tick(1.0)
     wire.full_at = None
-    readers.tick()
+    readers.tick(1.0)
     wire.full_at = 0
-    readers.tick()
-    readers.tick()
+    readers.tick(1.0)
+    readers.tick(1.0)
     ends = [wire.end]
-    readers.tick()
+    readers.tick(1.0)
     assert [*ends, wire.end] == [None, "aborted"]
     assert len(readers) == 0
 

@@ -19,11 +19,11 @@ from legato.core.errors import ConfigurationError
 from legato.providers.weights import (
     SMOLLM2,
     Source,
-    default_models_dir,
     default_weights,
     fetch_weights,
     weights_present,
 )
+from legato.settings import default_models_dir
 
 CONTENT = b"GGUF" + bytes(range(256)) * 64
 

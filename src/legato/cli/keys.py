@@ -35,7 +35,8 @@ DatabaseUrl = Annotated[str | None, typer.Option(help="`sqlite:///path/to/legato
 def create(
     name: Annotated[str, typer.Option(help="What the key is called in lists.")],
     role: Annotated[
-        Literal["member", "admin"], typer.Option(help="`admin` may also look after the server.")
+        Literal["member", "admin"],
+        typer.Option(help="`admin`: looks after the server; no route asks for it yet."),
     ] = "member",
     owner: Annotated[
         str | None,

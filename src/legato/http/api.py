@@ -51,7 +51,8 @@ def create_api(node: Node) -> ASGIApp:
         return await node.database.read(lambda tx: find_principal(tx, key))
 
     with_keys = settings.auth == "keys"
-    hosts = list(settings.allowed_hosts) if with_keys else [*LOOPBACK, *settings.allowed_hosts]
+    # A key is proof enough, whatever name the server was called by, unless names were given.
+    hosts = [*LOOPBACK, *settings.allowed_hosts] if settings.allowed_hosts or not with_keys else []
     return Guard(
         api,
         find_principal=principal if with_keys else None,

@@ -155,7 +155,8 @@ def context(request: Request) -> tuple[Node, Principal]:
 
 def check_readers(node: Node) -> None:
     """Raise Overloaded if no more streams can be opened."""
-    if len(node.readers) >= node.settings.max_readers:
+    # A post that is being saved will open a stream too.
+    if len(node.readers) + node.starting >= node.settings.max_readers:
         raise Overloaded(f"{node.settings.max_readers} streams are open, which is the most")
 
 

@@ -16,7 +16,7 @@ import sys
 import tempfile
 import time
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -76,14 +76,6 @@ class _Stamp(msgspec.Struct, frozen=True):
     sha256: str
     size_bytes: int
     mtime_ns: int
-
-
-def default_models_dir(environ: Mapping[str, str]) -> Path:
-    """Return LEGATO_MODELS_DIR, else `legato/models` in XDG_CACHE_HOME, else in `~/.cache`."""
-    if chosen := environ.get("LEGATO_MODELS_DIR"):
-        return Path(chosen).expanduser()
-    cache = environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(cache).expanduser() / "legato" / "models"
 
 
 def default_weights(models_dir: Path, source: Source = SMOLLM2) -> Path:

@@ -31,8 +31,6 @@ class CallSink:
         "_seam",
         "_settings",
         "_tail",
-        "_timer",
-        "_watch",
         "began",
         "failure",
         "last_s",
@@ -46,8 +44,6 @@ class CallSink:
         self._tail = run.tail
         self._seam = seam
         self._left = node.settings.max_reply_bytes - len(run.tail.log.text_bytes)
-        self._watch: asyncio.Timeout | None = None
-        self._timer: asyncio.TimerHandle | None = None
         self.began = False
         self.failure: Exception | None = None
         self.last_s = time.monotonic()
@@ -66,8 +62,7 @@ class CallSink:
                 return
         if self._run.first_token_at_ms is None:
             self._run.first_token_at_ms = self._clock.now_ms()
-        # A character is at most four bytes; counting characters is enough to bound memory.
-        self._left -= len(delta)
+        self._left -= len(delta) if delta.isascii() else len(delta.encode())
         if self._left < 0:
             self._fail(ReplyTooLong())
             return
@@ -78,23 +73,22 @@ class CallSink:
             return
         self.last_s = time.monotonic()
         self.began = True
-        self._left -= len(delta)
+        self._left -= len(delta) if delta.isascii() else len(delta.encode())
         if self._left < 0:
             self._fail(ReplyTooLong())
             return
         self._append(self._tail, ReasoningDelta(text=delta))
 
-    def watch(self, watch: asyncio.Timeout) -> None:
-        """End `watch` when a token is late, or when the call has to be given up."""
-        self._watch = watch
-        self._look()
-
-    def close(self) -> None:
-        """Watch no longer."""
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer = self._watch = None
-        self._run.flow(None)
+    def look(self) -> None:
+        """Give the call up if a token is late."""
+        now_s = time.monotonic()
+        if self._run.paused:
+            self.last_s = now_s
+            return
+        limit = self._settings.token_timeout_s if self.began else self._settings.first_token_timeout_s
+        if now_s - self.last_s >= limit:
+            what = "no further token" if self.began else "no first token"
+            self._fail(UpstreamTimeout(f"{what} came from the model within {limit:g} s"))
 
     def show_rest(self) -> None:
         """Show what a seam held back; called when the call has come to its end.
@@ -111,24 +105,10 @@ class CallSink:
             if rest:
                 self._append(self._tail, rest)
 
-    def _look(self) -> None:
-        limit = self._settings.token_timeout_s if self.began else self._settings.first_token_timeout_s
-        if self._run.paused:
-            self.last_s = time.monotonic()
-        left = self.last_s + limit - time.monotonic()
-        if left <= 0:
-            what = "no further token" if self.began else "no first token"
-            self._fail(UpstreamTimeout(f"{what} came from the model within {limit:g} s"))
-        else:
-            # Looked at again by the shorter limit: the first token may come at any time.
-            loop = asyncio.get_running_loop()
-            self._timer = loop.call_later(min(left, self._settings.token_timeout_s), self._look)
-
     def _fail(self, error: Exception) -> None:
         if self.failure is None:
             self.failure = error
-            if self._watch is not None:
-                self._watch.reschedule(asyncio.get_running_loop().time())
+            self._run.cancel()
 
     def _mended(self, delta: str) -> str:
         assert self._seam is not None
@@ -156,15 +136,22 @@ async def call_model(node: Node, run: LiveRun, provider: Provider, request: Call
         RunError: As Provider.call, and UpstreamTimeout, and Interrupted for a model that began again.
         ReplyTooLong: The reply was cut at its longest.
     """
-    sink = CallSink(node, run, Seam(shown, exact=request.continues) if shown else None)
+    sink = run.call = CallSink(node, run, Seam(shown, exact=request.continues) if shown else None)
     try:
-        async with asyncio.timeout(None) as watch:
-            sink.watch(watch)
-            end = await provider.call(request, sink)
-    except TimeoutError:
-        raise sink.failure or UpstreamTimeout("the model's server did not answer in time") from None
+        end = await provider.call(request, sink)
+        if sink.failure is not None:
+            # Its cancellation has not arrived yet; it must not arrive later.
+            await asyncio.sleep(0)
+    except asyncio.CancelledError:
+        if sink.failure is None or run.is_interrupted:
+            raise
+        task = asyncio.current_task()
+        assert task is not None
+        task.uncancel()
+        raise sink.failure from None
     finally:
-        sink.close()
+        run.call = None
+        run.flow(None)
     if sink.failure is not None:
         raise sink.failure
     sink.show_rest()

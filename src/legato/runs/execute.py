@@ -43,10 +43,9 @@ async def _execute(node: Node, run: LiveRun, first_call_logged: bool) -> None:
     # Bound only now: a task that is cancelled before its first step runs nothing, and would never end its run.
     task = asyncio.current_task()
     assert task is not None
-    left_s = run.began_s + node.settings.run_timeout_s - node.clock.monotonic_s()
-    run.bind(task, asyncio.get_running_loop().call_later(max(0.0, left_s), run.stop, "time"))
+    run.bind(task, run.began_s + node.settings.run_timeout_s)
     try:
-        if run.stop_cause is not None or run.failure is not None:
+        if run.is_interrupted:
             raise asyncio.CancelledError
         how = await _generate(node, run, first_call_logged)
     except asyncio.CancelledError:
@@ -183,7 +182,7 @@ def _reason(run: LiveRun, fault: RunError | None, attempt: int) -> CallReason:
 
 
 def _pause_s(node: Node, error: RunError, attempt: int) -> float:
-    """Return how long to wait before a call is tried again: exponential with full jitter, or what the server asked.
+    """Return how long to wait before a call is tried again: exponential with jitter, or what the server asked.
 
     Source:
         https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/

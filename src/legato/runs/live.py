@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 
@@ -39,6 +40,12 @@ class RunRequest:
         )
 
 
+class Watched(Protocol):
+    """A call whose tokens may come too late."""
+
+    def look(self) -> None: ...
+
+
 class LiveRun:
     """One running or waiting run.
 
@@ -48,16 +55,18 @@ class LiveRun:
         question: The user's message, where it is known without reading it back.
         segment_id: Id of its first segment: older ones may go.
         began_s: Monotonic time from which its duration counts.
+        call: The present call, while there is one.
         stop_cause: Set when somebody or a limit stops it.
     """
 
     __slots__ = (
-        "_deadline",
+        "_deadline_s",
         "_flow",
         "_paused",
         "_task",
         "asks",
         "began_s",
+        "call",
         "conversation_id",
         "conversation_key",
         "failure",
@@ -109,7 +118,8 @@ class LiveRun:
         self.stop_cause: StopCause | None = None
         self.failure: Exception | None = None
         self._task: asyncio.Task[None] | None = None
-        self._deadline: asyncio.TimerHandle | None = None
+        self._deadline_s = math.inf
+        self.call: Watched | None = None
         self._flow: Pausable | None = None
         self._paused = False
         tail.on_append_failed = self.fail
@@ -125,36 +135,49 @@ class LiveRun:
         assert isinstance(first, RunStarted)
         return first
 
-    def bind(self, task: asyncio.Task[None], deadline: asyncio.TimerHandle) -> None:
+    def bind(self, task: asyncio.Task[None], deadline_s: float) -> None:
         """Say which task is to be cancelled when the run is interrupted; that task ends the run.
 
         Args:
-            deadline: What stops the run at its longest duration; cancelled when the generation is over.
+            deadline_s: Monotonic time at which the run is stopped at the latest.
         """
         self._task = task
-        self._deadline = deadline
+        self._deadline_s = deadline_s
+
+    def look(self, now_s: float) -> None:
+        """Interrupt what takes too long; called every Node.tick_s, so that no run needs a timer of its own."""
+        if self._task is None:
+            return
+        if now_s >= self._deadline_s:
+            self.stop("time")
+        elif self.call is not None:
+            self.call.look()
 
     def release(self) -> None:
         """Say that the generation is over: what comes now interrupts nothing."""
-        if self._deadline is not None:
-            self._deadline.cancel()
         # Nothing here may point back to the run: thousands would wait for the garbage collector.
-        self._task = self._flow = self._deadline = None
+        self._task = self._flow = self.call = None
         self.tail.on_append_failed = ignore
 
     def stop(self, cause: StopCause) -> None:
         """Interrupt the generation; it ends with run-stopped."""
         if self.stop_cause is None:
             self.stop_cause = cause
-        self._interrupt()
+        self.cancel()
 
     def fail(self, error: Exception) -> None:
         """Interrupt the generation; it ends with run-failed."""
         if self.failure is None:
             self.failure = error
-        self._interrupt()
+        self.cancel()
 
-    def _interrupt(self) -> None:
+    @property
+    def is_interrupted(self) -> bool:
+        """Whether the generation is to end, rather than one call of it."""
+        return self.stop_cause is not None or self.failure is not None
+
+    def cancel(self) -> None:
+        """Interrupt what the generation does at present."""
         if self._task is not None:
             self._task.cancel()
 

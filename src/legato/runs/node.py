@@ -33,6 +33,18 @@ class Node:
         """Running and waiting runs by id, in the order of their first segment."""
         self.starting = 0
         self.draining = False
+        self.tick_s = max(
+            0.02,
+            min(
+                1.0,
+                settings.first_token_timeout_s / 4,
+                settings.token_timeout_s / 4,
+                settings.run_timeout_s / 4,
+                settings.heartbeat_s / 4,
+                settings.send_timeout_s / 4,
+            ),
+        )
+        """Seconds between two looks at runs and readers: a limit is kept to within a quarter of it."""
         self.left = False
         """What still runs is handed to the next start: nothing of it is shown here any more."""
         self.tasks: set[asyncio.Task[None]] = set()
@@ -47,6 +59,13 @@ class Node:
         if len(self.live) + self.starting >= self.settings.max_active_runs:
             return Overloaded(f"{self.settings.max_active_runs} replies are being made, which is the most")
         return None
+
+    def tick(self) -> None:
+        """Look after runs and readers; called every `tick_s`."""
+        now_s = self.clock.monotonic_s()
+        for run in tuple(self.live.values()):
+            run.look(now_s)
+        self.readers.tick(self.tick_s)
 
     def keep(self, task: asyncio.Task[None]) -> None:
         """Hold a background task until it is done."""

@@ -25,7 +25,7 @@ PRUNE_ROWS = 5000
 
 
 async def recover(node: Node) -> int:
-    """Adopt all unfinished runs and begin them; return how many. Called before the server listens."""
+    """Adopt all unfinished runs and begin them; return how many. Called before the server answers."""
     running, queued, segments = await node.committer.write(adopt_all)
     logs: dict[int, list[Any]] = {}
     for row in segments:

@@ -19,7 +19,7 @@ from legato.runs.tail import Tail
 from legato.storage.committer import Command
 from legato.storage.conversations import find_conversation
 from legato.storage.statement import Transaction
-from legato.storage.turns import KnownTurn, NewTurn, StartedTurn, start_turn
+from legato.storage.turns import KnownTurn, NewTurn, StartedTurn, knows_key, start_turn
 
 SURE_TO_FIT_CHARS = 1024
 """A message up to here is not measured before it is saved: every model's window holds it."""
@@ -138,9 +138,12 @@ async def start(node: Node, principal: Principal, message: NewMessage) -> Starte
     """
     now_ms = node.clock.now_ms()
     conversation_id = message.conversation_id or new_id("c", now_ms)
-    if message.request.model is not None:
-        node.models.find(message.request.model)
-    await _check_length(node, principal, conversation_id, message)
+    key = message.key
+    # A repeat gets the reply that it began, whatever has been configured since.
+    if key is None or not await node.database.read(lambda tx: knows_key(tx, principal.id, key, now_ms)):
+        if message.request.model is not None:
+            node.models.find(message.request.model)
+        await _check_length(node, principal, conversation_id, message)
     new = NewTurn(
         owner=principal.id,
         conversation_id=conversation_id,

@@ -203,7 +203,6 @@ class Readers:
         send_timeout_s: Time after which a connection that takes nothing is cut; resuming makes that safe.
     """
 
-    TICK_S = 1.0
     COMMENT = b": ping\n\n"
 
     def __init__(self, *, heartbeat_s: float, send_timeout_s: float) -> None:
@@ -220,11 +219,11 @@ class Readers:
         self._readers.add(reader)
         return reader
 
-    def tick(self) -> None:
-        """Look after all readers; called every TICK_S."""
+    def tick(self, elapsed_s: float) -> None:
+        """Look after all readers; `elapsed_s` have passed since the last time."""
         for reader in tuple(self._readers):
             if reader.sink.paused:
-                reader.stalled_s += self.TICK_S
+                reader.stalled_s += elapsed_s
                 if reader.stalled_s >= self._send_timeout_s:
                     reader.sink.abort()
                     reader.close()
@@ -234,7 +233,7 @@ class Readers:
                 reader.wrote = False
                 reader.quiet_s = 0.0
                 continue
-            reader.quiet_s += self.TICK_S
+            reader.quiet_s += elapsed_s
             if reader.quiet_s >= self._heartbeat_s:
                 reader.quiet_s = 0.0
                 reader.sink.write(self.COMMENT)

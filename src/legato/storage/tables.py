@@ -76,7 +76,8 @@ message = Table(
     ),
     Column("owner", String, nullable=False),
     # A tree: an edit or a regenerated reply is a sibling. A branch is named by its first message; a message joins
-    # its parent's branch unless that place is taken. So a path is a few ranges of (branch, depth), never a walk.
+    # its parent's branch unless that place is taken. So a page of a path is a few ranges of (branch, depth)
+    # however deep it lies.
     Column("parent_id", String),
     Column("branch", String, nullable=False),
     Column("depth", Integer, nullable=False),

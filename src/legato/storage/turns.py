@@ -453,6 +453,11 @@ _FIRST_TITLE = Prepared(
 )
 
 
+def knows_key(tx: Transaction, owner: str, key: str, now_ms: int) -> bool:
+    """Whether an idempotency key was used within the last 24 hours."""
+    return tx.one(_SELECT_KEY, owner=owner, key=key, since_ms=now_ms - REQUEST_KEY_MS) is not None
+
+
 def _known_turn(tx: Transaction, new: NewTurn, known: Any) -> KnownTurn:
     if known.body_hash != new.body_hash:
         raise KeyReused.of("Idempotency-Key", "was used before with another body: use a new key for a new message")
