@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import socket
 import struct
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -144,14 +145,15 @@ class Connection:
         return self._response
 
     def whole(self) -> Response:
-        """Read to the response's end, or to where it is cut.
+        """Read to the response's end, or to where it is cut, for a minute at most.
 
         Raises:
             ConnectionError: It was cut before its head was whole.
         """
+        until = time.monotonic() + 4 * TIMEOUT_S
         while True:
             response = self.response()
-            if response is not None and response.ended:
+            if response is not None and (response.ended or time.monotonic() > until):
                 return response
             if not self.receive():
                 if response is None:

@@ -11,6 +11,8 @@ from typing import Any
 from tests.faults.client import RECV_BYTES, Connection, Response, request_bytes
 
 TERMINAL = (b"complete", b"error")
+LONGEST_S = 60.0
+"""After which a response that goes on is given up, where nothing else is said."""
 
 
 @dataclass(slots=True)
@@ -142,17 +144,18 @@ class Reader:
     def drain(
         self, connection: Connection, *, until: float | None = None, receive_bytes: int = RECV_BYTES
     ) -> Response | None:
-        """Read a connection to the end of its response, to where it is cut, or to `until`."""
+        """Read a connection to the end of its response, to where it is cut or goes wrong, or to `until`."""
+        until = until if until is not None else time.monotonic() + LONGEST_S
         while True:
             response = self.take(connection)
             if response is not None and response.ended:
                 if response.status == 200 and self.terminal is None:
                     self._fault("terminals", "a response came to its proper end without a terminal event")
                 return response
-            if until is not None and time.monotonic() >= until:
+            # A server that goes wrong may never end its response.
+            if self.faults or time.monotonic() >= until:
                 return response
-            if until is not None:
-                connection.socket.settimeout(max(0.05, until - time.monotonic()))
+            connection.socket.settimeout(max(0.05, until - time.monotonic()))
             try:
                 if not connection.receive(receive_bytes):
                     return self.take(connection)

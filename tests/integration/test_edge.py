@@ -261,7 +261,7 @@ def test_a_flood_of_headers_is_refused(client: Client, line: bytes) -> None:
 
 
 def test_garbage_behind_a_request_does_not_harm_its_stream(client: Client) -> None:
-    """The reply goes on to its end, then the connection closes; nothing is written into its middle."""
+    """The reply goes on to its end; then the garbage gets its own answer, and the connection closes."""
     connection = client.connect()
     connection.send(message_bytes("script: seed=4 tokens=9 stall=4"))
     stream = Stream(connection, connection.read_head())
@@ -269,6 +269,9 @@ def test_garbage_behind_a_request_does_not_harm_its_stream(client: Client) -> No
     connection.send(b"\x00\x01garbage\r\n\r\n" * 10)
     stop(client, stream.run_id)
     assert [event.name for event in stream.rest()] == ["complete"]
+    head = connection.read_head()
+    assert head.status == 400
+    connection.read_body(head)
     assert connection.sock.recv(100) == b""
 
 
