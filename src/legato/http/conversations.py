@@ -40,8 +40,9 @@ from legato.storage.conversations import (
     list_conversations,
 )
 from legato.storage.messages import find_message, find_page, set_feedback
+from legato.storage.runs import find_run
 from legato.storage.statement import Transaction
-from legato.storage.turns import LEAF, find_run
+from legato.storage.turns import LEAF
 
 router = APIRouter()
 

@@ -25,8 +25,8 @@ from legato.runs.live import LiveRun
 from legato.runs.node import Node
 from legato.storage.codec import pack_log
 from legato.storage.committer import Command
+from legato.storage.runs import EndedTurn, Fenced, TurnRows, end_message, end_run, insert_log, promote_next
 from legato.storage.statement import Transaction
-from legato.storage.turns import EndedTurn, Fenced, TurnRows, end_message, end_run, insert_log, promote_next
 
 log = structlog.get_logger(__name__)
 

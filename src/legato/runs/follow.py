@@ -8,7 +8,7 @@ from legato.core.principal import Principal
 from legato.runs.node import Node
 from legato.runs.tail import Tail
 from legato.storage.codec import unpack_log
-from legato.storage.turns import find_log, find_run
+from legato.storage.runs import find_log, find_run
 
 
 async def find_tail(node: Node, principal: Principal, run_id: str) -> Tail:

@@ -14,7 +14,7 @@ from legato.runs.live import LiveRun, RunRequest
 from legato.runs.node import Node
 from legato.runs.tail import Tail
 from legato.storage.codec import decode_segment
-from legato.storage.turns import adopt_all, hand_over, prune_segments
+from legato.storage.runs import adopt_all, hand_over, prune_segments
 
 log = structlog.get_logger(__name__)
 

@@ -9,8 +9,8 @@ from legato.core.principal import Principal
 from legato.runs.end import Stopped, end
 from legato.runs.execute import promote
 from legato.runs.node import Node
+from legato.storage.runs import find_run, stop_run
 from legato.storage.statement import Transaction
-from legato.storage.turns import find_run, stop_run
 
 
 async def stop(node: Node, principal: Principal, run_id: str) -> Any:

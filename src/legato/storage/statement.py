@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from operator import itemgetter
 from typing import Any
 
+from sqlalchemy import Table, bindparam, insert
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.sql import CompoundSelect, Select
 from sqlalchemy.sql.compiler import SQLCompiler
@@ -84,3 +85,9 @@ class Transaction:
         """Return all rows as named tuples."""
         rows = self.connection.execute(statement.sql, statement.bind(values)).fetchall()
         return [statement.row(row) for row in rows]
+
+
+def insert_into(table: Table, *, without: str = "") -> Prepared:
+    """Return an INSERT of one row with a parameter for each column, but for the one that the database fills."""
+    names = [column.name for column in table.columns if column.name != without]
+    return Prepared(insert(table).values({name: bindparam(name) for name in names}))

@@ -1,0 +1,288 @@
+"""Runs as rows, once they are there: ending, promoting, stopping, adopting, and their logs.
+
+The rules that only the database can hold are here: an end only under the present epoch and only where nobody asked to
+stop, and one active run a conversation.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import and_, bindparam, func, or_, select, update
+
+from legato.core.event import SCHEMA_VERSION, StopCause
+from legato.core.run import RunState
+from legato.storage.codec import PACKED_FORMAT
+from legato.storage.statement import Prepared, Transaction, insert_into
+from legato.storage.tables import (
+    IS_QUEUED,
+    IS_RUNNING,
+    IS_UNFINISHED,
+    conversation,
+    message,
+    run,
+    run_log,
+    segment,
+)
+
+_SELECT_WAITING = Prepared(
+    select(
+        select(func.count())
+        .select_from(run)
+        .where(run.c.conversation_key == bindparam("conversation_key"), IS_QUEUED)
+        .scalar_subquery()
+        .label("queued"),
+        select(func.count())
+        .select_from(run)
+        .where(run.c.conversation_key == bindparam("conversation_key"), IS_RUNNING)
+        .scalar_subquery()
+        .label("running"),
+    )
+)
+_RUNS = select(
+    *run.columns,
+    conversation.c.id.label("conversation_id"),
+    conversation.c.system_prompt.label("conversation_system_prompt"),
+    conversation.c.model.label("conversation_model"),
+    conversation.c.temperature.label("conversation_temperature"),
+    conversation.c.max_tokens.label("conversation_max_tokens"),
+).join(conversation, conversation.c.key == run.c.conversation_key)
+_SELECT_RUN = Prepared(_RUNS.where(run.c.id == bindparam("id"), run.c.owner == bindparam("owner")))
+_END_RUN = Prepared(
+    update(run)
+    .where(
+        run.c.key == bindparam("run_key"),
+        run.c.epoch == bindparam("run_epoch"),
+        IS_UNFINISHED,
+        or_(run.c.stop_by.is_(None), run.c.stop_by == bindparam("stopped_by")),
+    )
+    .values(
+        state=bindparam("new_state"),
+        model=bindparam("used_model"),
+        calls=bindparam("made_calls"),
+        usage=bindparam("used"),
+        finish_reason=bindparam("reason"),
+        error=bindparam("fault"),
+        first_token_at_ms=bindparam("first_ms"),
+        ended_at_ms=bindparam("now_ms"),
+    )
+)
+_SELECT_STOP = Prepared(select(run.c.stop_by, run.c.epoch, run.c.state).where(run.c.key == bindparam("run_key")))
+_COUNT_MESSAGES = Prepared(
+    update(conversation)
+    .where(conversation.c.key == bindparam("conversation_key"))
+    .values(
+        message_count=conversation.c.message_count + bindparam("added"),
+        last_message_at_ms=bindparam("now_ms"),
+    )
+    .returning(conversation.c.message_count)
+)
+_END_MESSAGE = Prepared(
+    update(message)
+    .where(message.c.id == bindparam("message_id"))
+    .values(
+        parts=bindparam("new_parts"),
+        status=bindparam("new_status"),
+        model=bindparam("used_model"),
+        usage=bindparam("used"),
+        created_at_ms=bindparam("now_ms"),
+    )
+)
+_INSERT_LOG = insert_into(run_log)
+_SELECT_NEXT = Prepared(
+    _RUNS.where(run.c.conversation_key == bindparam("conversation_key"), IS_QUEUED).order_by(run.c.turn).limit(1)
+)
+_PROMOTE = Prepared(
+    update(run)
+    .where(run.c.key == bindparam("run_key"), IS_QUEUED)
+    .values(state="running", started_at_ms=bindparam("now_ms"))
+)
+_STATUS = Prepared(
+    update(message).where(message.c.id == bindparam("message_id")).values(status=bindparam("new_status"))
+)
+# Sorted afterwards: asked to order by key, SQLite reads the whole table in that order.
+_SELECT_RUNNING = Prepared(_RUNS.where(IS_RUNNING))
+_SELECT_QUEUED = Prepared(_RUNS.where(IS_QUEUED))
+_SELECT_SEGMENTS = Prepared(select(segment).order_by(segment.c.id))
+_ADOPT = Prepared(
+    update(run)
+    .where(run.c.key == bindparam("run_key"), run.c.epoch == bindparam("seen"))
+    .values(epoch=run.c.epoch + 1, takeovers=run.c.takeovers + 1)
+)
+_HAND_OVER = Prepared(update(run).where(IS_RUNNING, run.c.takeovers >= 0).values(takeovers=run.c.takeovers - 1))
+_STOP = Prepared(
+    update(run)
+    .where(
+        run.c.id == bindparam("run_id"),
+        run.c.owner == bindparam("of_owner"),
+        IS_UNFINISHED,
+        run.c.stop_by.is_(None),
+    )
+    .values(stop_by=bindparam("cause"))
+)
+_SELECT_LOG = Prepared(
+    select(run_log.c.schema, run_log.c.format, run_log.c.data)
+    .join(run, run.c.key == run_log.c.run_key)
+    .where(run.c.id == bindparam("id"), run.c.owner == bindparam("owner"))
+)
+_PRUNE = Prepared(segment.delete().where(and_(segment.c.id >= bindparam("first"), segment.c.id < bindparam("end"))))
+_FIRST_SEGMENT = Prepared(select(func.min(segment.c.id).label("id")))
+
+
+def count_waiting(tx: Transaction, conversation_key: int) -> Any:
+    """Return the numbers of `queued` and `running` runs of a conversation."""
+    return tx.one(_SELECT_WAITING, conversation_key=conversation_key)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EndedTurn:
+    """How a run ended, as its row and its message keep it. JSON fields are text."""
+
+    state: RunState
+    status: str
+    stopped_by: StopCause | None
+    finish_reason: str | None
+    error: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TurnRows:
+    """What ending a run writes, whatever its end."""
+
+    run_key: int
+    epoch: int
+    conversation_key: int
+    message_id: str
+    parts: str
+    model: str | None
+    calls: int
+    usage: str | None
+    first_token_at_ms: int | None
+    now_ms: int
+
+
+class Fenced(Exception):
+    """The run is no longer this process's: adopted under a higher epoch, ended, or deleted."""
+
+
+def end_run(tx: Transaction, rows: TurnRows, end: EndedTurn) -> StopCause | None:
+    """End the run's row; return None, or the cause of a stop that came before this end and goes first.
+
+    Raises:
+        Fenced: The row is no longer at `rows.epoch`, or no longer running.
+    """
+    changed = tx.run(
+        _END_RUN,
+        run_key=rows.run_key,
+        run_epoch=rows.epoch,
+        new_state=end.state.value,
+        stopped_by=end.stopped_by,
+        used_model=rows.model,
+        made_calls=rows.calls,
+        used=rows.usage,
+        reason=end.finish_reason,
+        fault=end.error,
+        first_ms=rows.first_token_at_ms,
+        now_ms=rows.now_ms,
+    )
+    if changed:
+        return None
+    row = tx.one(_SELECT_STOP, run_key=rows.run_key)
+    if row is None or row.epoch != rows.epoch or row.state not in ("running", "queued"):
+        raise Fenced
+    return row.stop_by  # type: ignore[no-any-return]
+
+
+def end_message(tx: Transaction, rows: TurnRows, status: str, *, added: int) -> int:
+    """Write the reply and return the conversation's number of messages, `added` more than before."""
+    tx.run(
+        _END_MESSAGE,
+        message_id=rows.message_id,
+        new_parts=rows.parts,
+        new_status=status,
+        used_model=rows.model,
+        used=rows.usage,
+        now_ms=rows.now_ms,
+    )
+    row = tx.one(
+        _COUNT_MESSAGES,
+        conversation_key=rows.conversation_key,
+        added=added,
+        now_ms=rows.now_ms,
+    )
+    return row.message_count  # type: ignore[no-any-return]
+
+
+def insert_log(tx: Transaction, run_key: int, count: int, data: bytes) -> None:
+    """Write the packed log of an ended run."""
+    tx.run(
+        _INSERT_LOG,
+        run_key=run_key,
+        count=count,
+        schema=SCHEMA_VERSION,
+        format=PACKED_FORMAT,
+        data=data,
+    )
+
+
+def promote_next(tx: Transaction, conversation_key: int, now_ms: int) -> Any | None:
+    """Let the conversation's next waiting turn run, if nothing else does; return its row."""
+    if count_waiting(tx, conversation_key).running:
+        return None
+    following = tx.one(_SELECT_NEXT, conversation_key=conversation_key)
+    if following is None:
+        return None
+    tx.run(_PROMOTE, run_key=following.key, now_ms=now_ms)
+    tx.run(_STATUS, message_id=following.message_id, new_status="running")
+    # Its question counts as a message from now on.
+    tx.run(
+        _COUNT_MESSAGES,
+        conversation_key=conversation_key,
+        added=following.asks,
+        now_ms=now_ms,
+    )
+    return following
+
+
+def stop_run(tx: Transaction, owner: str, run_id: str, cause: StopCause) -> bool:
+    """Record the intent to stop; return whether it is new. An ended run stays as it is."""
+    return tx.run(_STOP, run_id=run_id, of_owner=owner, cause=cause) == 1
+
+
+def find_run(tx: Transaction, owner: str, run_id: str) -> Any | None:
+    """Return the run's row with its conversation's id, or None."""
+    return tx.one(_SELECT_RUN, id=run_id, owner=owner)
+
+
+def find_log(tx: Transaction, owner: str, run_id: str) -> Any | None:
+    """Return schema, format and data of an ended run's log, or None."""
+    return tx.one(_SELECT_LOG, id=run_id, owner=owner)
+
+
+def adopt_all(tx: Transaction) -> tuple[list[Any], list[Any], list[Any]]:
+    """Take every unfinished run under a higher epoch.
+
+    Returns:
+        The running runs (as they were before), the waiting ones, and all segments, each in order of making.
+    """
+    running = sorted(tx.all(_SELECT_RUNNING), key=lambda row: row.key)
+    queued = sorted(tx.all(_SELECT_QUEUED), key=lambda row: row.key)
+    for row in running:
+        tx.run(_ADOPT, run_key=row.key, seen=row.epoch)
+    return running, queued, tx.all(_SELECT_SEGMENTS)
+
+
+def hand_over(tx: Transaction) -> None:
+    """Say that the running runs are left on purpose: adopting them does not count as a crash."""
+    tx.run(_HAND_OVER)
+
+
+def prune_segments(tx: Transaction, floor: int | None, limit: int) -> bool:
+    """Delete up to `limit` segments below `floor` (None: all); return whether more are left."""
+    first = tx.one(_FIRST_SEGMENT).id
+    if first is None or (floor is not None and first >= floor):
+        return False
+    end = first + limit if floor is None else min(floor, first + limit)
+    tx.run(_PRUNE, first=first, end=end)
+    return floor is None or end < floor
