@@ -84,6 +84,9 @@ def _many(context: Context, server: Server, name: str, allowed: dict[str, int]) 
 def _mixed(context: Context, server: Server, name: str, allowed: dict[str, int]) -> Tally:
     """A short reply ends before the server does; a long one goes on after; between, posts get 503."""
     tally = Tally()
+    if not server.running:
+        # The trial before this one could not be brought to its end.
+        server.start()
     draw = context.draw(f"terminate/{name}")
     seeds = [draw.randrange(1, 1000) for _ in range(3)]
     shapes = [(10, 30), (150, 20), (30, 20)]

@@ -91,7 +91,7 @@ def _break(context: Context, server: Server, upstream: MockUpstream, name: str) 
     # A kept connection that is closed before a byte of its answer was, as likely, idle: the request is sent again.
     resent = upstream.calls[name] - len(logged)
     tally.counts["requests sent again"] += resent
-    if not 0 <= resent <= int(fault.startswith("refuse")) or logged[:1] != ["first"]:
+    if not 0 <= resent <= len(logged) * fault.startswith("refuse") or logged[:1] != ["first"]:
         tally.violate("calls", f"upstream:{name}: {upstream.calls[name]} calls came, logged are {logged}")
     tally.counts["upstream faults"] += min(times, len(logged))
     tally.counts["calls"] += len(logged)
@@ -121,7 +121,7 @@ def _close(context: Context, server: Server, upstream: MockUpstream, name: str) 
     tally = Tally()
     way = name.partition("-")[0]
     seed = context.draw(f"close/{name}").randrange(1, 1000)
-    tokens, delay_ms = (40, 20) if way == "drop" else (2000, 2 if way == "length" else 50)
+    tokens, delay_ms = (40, 20) if way == "drop" else (2000, 2 if way == "length" else 80)
     words = f"seed={seed} tokens={tokens} delay_ms={delay_ms} id={name}"
     watcher = Watcher(server, f"script: {words}", f"c-{name}", f"k-{name}", within_s=30)
     watcher.start()

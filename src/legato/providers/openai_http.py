@@ -144,6 +144,8 @@ class HttpConnection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._pool.lost(self)
+        # The parser points back here; hundreds would wait for the garbage collector.
+        del self._parser
         if self._draining is not None:
             self._draining.cancel()
             self._draining = None
@@ -225,6 +227,10 @@ class HttpConnection(asyncio.Protocol):
         self.transport.abort()
 
 
+MOST_IDLE = 256
+"""Connections that are kept for later calls: after a rush the rest is closed, with the memory that it holds."""
+
+
 class HttpTransport:
     """Own connections to one target, kept while they are used (see openai_transport.Transport)."""
 
@@ -296,6 +302,10 @@ class HttpTransport:
         loop = asyncio.get_running_loop()
         connection.idle_since = loop.time()
         self._idle[connection] = None
+        if len(self._idle) > MOST_IDLE:
+            oldest = next(iter(self._idle))
+            del self._idle[oldest]
+            oldest.transport.close()
         if self._sweeper is None:
             self._sweeper = loop.call_later(self.target.idle_s, self._sweep)
 
