@@ -40,6 +40,8 @@ OPENAI_MODEL = "gpt-5-mini"
 EMBEDDED = "embedded"
 
 
+MODEL_LOAD_S = 10.0
+"""How long a start with unfinished replies waits for an embedded model before it listens."""
 PRUNE_S = 1.0
 QUIET_S = 5.0
 RUSH_RUNS = 200
@@ -206,7 +208,10 @@ async def open_node(settings: Settings, *, clock: Clock | None = None) -> AsyncI
         )
         for provider in models.providers:
             await provider.start()
-        await recover(node)
+        if await recover(node):
+            # Replies that were cut go on at once when the socket listens: wait for a model that is being loaded.
+            waits = [asyncio.ensure_future(provider.ready()) for provider in models.providers]
+            await asyncio.wait(waits, timeout=MODEL_LOAD_S)
         care = asyncio.create_task(_care(node))
         try:
             yield node
@@ -259,8 +264,10 @@ async def drain(node: Node) -> None:
     if node.live:
         log.info("draining", replies=len(node.live), most_s=node.settings.drain_s)
     until = node.clock.monotonic_s() + node.settings.drain_s
-    while node.live and node.tasks and (left_s := until - node.clock.monotonic_s()) > 0:
-        await asyncio.wait(node.tasks, timeout=left_s, return_when=asyncio.FIRST_COMPLETED)
+    while (node.live or node.starting) and (left_s := until - node.clock.monotonic_s()) > 0:
+        # A message that is being saved has no task yet.
+        waits = node.tasks or {asyncio.ensure_future(asyncio.sleep(0.02))}
+        await asyncio.wait(waits, timeout=left_s, return_when=asyncio.FIRST_COMPLETED)
     # A last event may still be on its way to a socket.
     await asyncio.sleep(0.05)
     if node.live:

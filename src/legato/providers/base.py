@@ -105,6 +105,10 @@ class Provider(Protocol):
         """Make ready (start a child process, open files); called once. Must not fail because a server is away."""
         ...
 
+    async def ready(self) -> None:
+        """Wait until a call would not wait for this machine (a model that is being loaded); never fails."""
+        ...
+
     async def close(self) -> None:
         """Close connections and end child processes."""
         ...

@@ -136,6 +136,11 @@ class EmbeddedProvider:
             self.context_window = self._slot_tokens = min(self._slot_tokens, trained)
         self._begin_launch()
 
+    async def ready(self) -> None:
+        """Wait until the model is loaded, or cannot be."""
+        if self._launch is not None:
+            await asyncio.wait([self._launch])
+
     async def close(self) -> None:
         """End the child process and wait for it; calls in flight fail."""
         self._closed = True

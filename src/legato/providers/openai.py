@@ -101,6 +101,9 @@ class OpenAIProvider:
     async def start(self) -> None:
         """Make ready; reaches for no server."""
 
+    async def ready(self) -> None:
+        """Nothing has to be loaded."""
+
     async def close(self) -> None:
         """Close all connections; calls under way end as broken."""
         if self._transport is not None:

@@ -182,6 +182,9 @@ class ScriptedProvider:
     async def start(self) -> None:
         return None
 
+    async def ready(self) -> None:
+        return None
+
     async def close(self) -> None:
         return None
 

@@ -21,7 +21,7 @@ from legato.core.event import (
 from legato.core.log import RunLog
 from legato.core.reply import STOP_REASONS, Reply, fold_reply
 from legato.core.run import RunState
-from legato.runs.live import LiveRun
+from legato.runs.live import UNKNOWN_MS, LiveRun
 from legato.runs.node import Node
 from legato.storage.codec import pack_log
 from legato.storage.committer import Command
@@ -87,19 +87,20 @@ class EndRun(Command[tuple[Terminal, Any | None]]):
             model=reply.model,
             calls=reply.calls,
             usage=msgspec.json.encode(reply.usage).decode() if reply.usage else None,
-            first_token_at_ms=run.first_token_at_ms,
+            first_token_at_ms=None if run.first_token_at_ms == UNKNOWN_MS else run.first_token_at_ms,
             now_ms=self._node.clock.now_ms(),
         )
 
     def apply(self, tx: Transaction) -> tuple[Terminal, Any | None]:
         assert self._rows is not None
         rows, end = self._rows, self._end
-        if stopped_by := end_run(tx, rows, self._row(end)):
+        added = end_run(tx, rows, self._row(end))
+        if isinstance(added, str):
             # Somebody's stop was committed before this end: it decides.
-            end = Stopped(stopped_by)
-            if end_run(tx, rows, self._row(end)):
+            end = Stopped(added)
+            added = end_run(tx, rows, self._row(end))
+            if isinstance(added, str):
                 raise Fenced
-        added = 1 + (self._run.asks if self._run.queued else 0)
         count = end_message(tx, rows, self._row(end).status, added=added)
         terminal = self._terminal(end, count)
         log = self._log.copy()

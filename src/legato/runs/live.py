@@ -13,6 +13,9 @@ from legato.core.event import RunStarted, StopCause
 from legato.providers.base import Pausable
 from legato.runs.tail import Tail, ignore
 
+UNKNOWN_MS = -1
+"""The first token was shown by an earlier process, which took its time along."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunRequest:
@@ -51,7 +54,6 @@ class LiveRun:
 
     Attributes:
         queued: It waits for the turn before it.
-        asks: 1 where the turn brought a message that a waiting run has not counted yet.
         question: The user's message, where it is known without reading it back.
         segment_id: Id of its first segment: older ones may go.
         began_s: Monotonic time from which its duration counts.
@@ -64,7 +66,6 @@ class LiveRun:
         "_flow",
         "_paused",
         "_task",
-        "asks",
         "began_s",
         "call",
         "conversation_id",
@@ -95,7 +96,6 @@ class LiveRun:
         message_id: str,
         request: RunRequest,
         queued: bool,
-        asks: int,
         history: bool,
         segment_id: int,
         began_s: float,
@@ -108,7 +108,6 @@ class LiveRun:
         self.message_id = message_id
         self.request = request
         self.queued = queued
-        self.asks = asks
         self.history = history
         self.segment_id = segment_id
         self.began_s = began_s

@@ -10,7 +10,7 @@ import structlog
 from legato.core.errors import Interrupted
 from legato.runs.end import Failed, Stopped, end
 from legato.runs.execute import begin, promote
-from legato.runs.live import LiveRun, RunRequest
+from legato.runs.live import UNKNOWN_MS, LiveRun, RunRequest
 from legato.runs.node import Node
 from legato.runs.tail import Tail
 from legato.storage.codec import decode_segment
@@ -68,13 +68,14 @@ def _take_up(node: Node, row: Any, segments: list[Any]) -> LiveRun:
         message_id=row.message_id,
         request=RunRequest.from_json(row.request).over(row),
         queued=queued,
-        asks=row.asks,
         history=True,
         segment_id=segments[0].id if segments else 0,
         began_s=node.clock.monotonic_s() - spent_s,
     )
     run.takeovers = row.takeovers if queued else row.takeovers + 1
     run.stop_cause = row.stop_by
+    if tail.log.text_bytes:
+        run.first_token_at_ms = UNKNOWN_MS
     node.live[run.id] = run
     return run
 
@@ -85,7 +86,7 @@ async def leave(node: Node) -> None:
         # Handed over once already: a second time would take a crash off the count.
         return
     node.left = True
-    if node.live and node.committer.stalled_s == 0:
+    if node.committer.stalled_s == 0:
         await node.committer.write(hand_over)
     for task in list(node.tasks):
         task.cancel()

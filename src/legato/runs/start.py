@@ -95,7 +95,6 @@ class StartRun(Command[StartedTurn | KnownTurn]):
                 else value.system_prompt,
             ),
             queued=value.ahead > 0,
-            asks=1 if new.regenerate is None else 0,
             history=value.history or new.regenerate is not None,
             segment_id=value.segment_id,
             began_s=node.clock.monotonic_s(),

@@ -7,7 +7,7 @@ stop, and one active run a conversation.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from sqlalchemy import and_, bindparam, func, or_, select, update
 
@@ -67,6 +67,7 @@ _END_RUN = Prepared(
         first_token_at_ms=bindparam("first_ms"),
         ended_at_ms=bindparam("now_ms"),
     )
+    .returning(run.c.started_at_ms, run.c.asks)
 )
 _SELECT_STOP = Prepared(select(run.c.stop_by, run.c.epoch, run.c.state).where(run.c.key == bindparam("run_key")))
 _COUNT_MESSAGES = Prepared(
@@ -166,13 +167,16 @@ class Fenced(Exception):
     """The run is no longer this process's: adopted under a higher epoch, ended, or deleted."""
 
 
-def end_run(tx: Transaction, rows: TurnRows, end: EndedTurn) -> StopCause | None:
-    """End the run's row; return None, or the cause of a stop that came before this end and goes first.
+def end_run(tx: Transaction, rows: TurnRows, end: EndedTurn) -> int | StopCause:
+    """End the run's row, or return the cause of a stop that came before this end and goes first.
+
+    Returns:
+        How many messages the end adds to the conversation: the reply, and a question that never came to run.
 
     Raises:
         Fenced: The row is no longer at `rows.epoch`, or no longer running.
     """
-    changed = tx.run(
+    ended = tx.one(
         _END_RUN,
         run_key=rows.run_key,
         run_epoch=rows.epoch,
@@ -186,12 +190,12 @@ def end_run(tx: Transaction, rows: TurnRows, end: EndedTurn) -> StopCause | None
         first_ms=rows.first_token_at_ms,
         now_ms=rows.now_ms,
     )
-    if changed:
-        return None
+    if ended is not None:
+        return 1 + (ended.asks if ended.started_at_ms is None else 0)
     row = tx.one(_SELECT_STOP, run_key=rows.run_key)
     if row is None or row.epoch != rows.epoch or row.state not in ("running", "queued"):
         raise Fenced
-    return row.stop_by  # type: ignore[no-any-return]
+    return cast(StopCause, row.stop_by)
 
 
 def end_message(tx: Transaction, rows: TurnRows, status: str, *, added: int) -> int:

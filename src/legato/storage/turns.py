@@ -42,6 +42,9 @@ _SELECT_KEY = Prepared(
     )
 )
 _INSERT_KEY = insert_into(request_key)
+_DELETE_KEY = Prepared(
+    request_key.delete().where(request_key.c.owner == bindparam("owner"), request_key.c.key == bindparam("key"))
+)
 _DELETE_KEYS = Prepared(
     request_key.delete().where(
         request_key.c.key.in_(
@@ -202,6 +205,8 @@ def start_turn(tx: Transaction, new: NewTurn, first_items: FirstItems) -> Starte
 
     if new.key is not None:
         tx.run(_DELETE_KEYS, before_ms=new.now_ms - REQUEST_KEY_MS)
+        # The same key may be among those that are old and not deleted yet.
+        tx.run(_DELETE_KEY, owner=new.owner, key=new.key)
         tx.run(
             _INSERT_KEY,
             owner=new.owner,
