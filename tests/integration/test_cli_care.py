@@ -20,6 +20,8 @@ from tests.client import Client
 from tests.conftest import StartServer
 from tests.server import ServerProcess, free_port
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 SECRET = "sk-very-secret-0123456789"
 

@@ -20,6 +20,7 @@ from legato.providers.weights import default_weights, fetch_weights, weights_pre
 from legato.settings import default_models_dir
 
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.asyncio(loop_scope="module"),
     pytest.mark.skipif(supported() is not None, reason=f"{supported()}"),
 ]
