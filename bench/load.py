@@ -40,6 +40,8 @@ class Load:
     """End after this many streams."""
     conversation: str | None = None
     """A fixed conversation id; a % in it stands for the stream's number."""
+    message: str | None = None
+    """What each stream posts; None takes the client's own few words."""
 
     @classmethod
     def steady(cls, streams: int, *, tokens: int, window_s: float, rate: float = 20.0) -> "Load":
@@ -206,6 +208,8 @@ def run_client(
         command += ["--total", str(load.total)]
     if load.conversation:
         command += ["--conversation", load.conversation]
+    if load.message:
+        command += ["--message", load.message]
     output = folder / f"{live_path.name}.json"
     with (
         live_path.open("rb") as file,

@@ -10,6 +10,9 @@ from bench.throughput import Bench
 from bench.toolchain import BenchError
 
 
+MESSAGE = "What comes after this, and after that, and in the end? " * 15
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Turns:
     """How deep, how wide, and how many turns a figure is taken over."""
@@ -25,8 +28,9 @@ class Turns:
     @property
     def load(self) -> Load:
         """One short reply at a time."""
-        # The window holds all of the posts; the client ends with the last of them.
-        return Load(streams=1, tokens=1, rate=1000, ramp_s=0, window_s=60, total=self.posts)
+        # The window holds all of the posts; the client ends with the last of them. Each is as long as a turn of the
+        # seeded conversation, so that the posts do not fill the context with hundreds of tiny turns.
+        return Load(streams=1, tokens=1, rate=1000, ramp_s=0, window_s=60, total=self.posts, message=MESSAGE)
 
     @property
     def expected_s(self) -> float:

@@ -22,7 +22,7 @@ MESSAGE_TOKENS = 8
 """What a chat template adds to each message, at most, in the models that we know."""
 HISTORY_MESSAGES = 1000
 """Messages that are ever read back, whatever the window."""
-CHARS_PER_TOKEN = 6
+CHARS_PER_TOKEN = 5
 """So much is read back for each token of the window; what turns out to be too much is dropped."""
 SHORTEST_REPLY = 64
 """Tokens that must be left for a reply, where so many are asked for."""
@@ -38,9 +38,10 @@ async def build_context(node: Node, run: LiveRun, provider: Provider) -> tuple[l
     question = ""
     if run.history:
         window = provider.context_window or UNKNOWN_WINDOW
+        room = max(1, window - (run.request.max_tokens or DEFAULT_MAX_TOKENS))
         rows = await node.database.read(
             lambda tx: find_path(
-                tx, run.conversation_key, run.user_message_id, HISTORY_MESSAGES, window * CHARS_PER_TOKEN
+                tx, run.conversation_key, run.user_message_id, HISTORY_MESSAGES, room * CHARS_PER_TOKEN
             )
         )
         for row in rows:
