@@ -9,7 +9,6 @@ from bench.target import TARGETS, Server, serving
 from bench.throughput import Bench
 from bench.toolchain import BenchError
 
-
 MESSAGE = "What comes after this, and after that, and in the end? " * 15
 
 

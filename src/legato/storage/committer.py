@@ -14,6 +14,7 @@ import asyncio
 import queue
 import sqlite3
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeVar
@@ -60,7 +61,7 @@ class Appending(Protocol):
         ...
 
 
-class Command(Generic[T]):
+class Command(ABC, Generic[T]):
     """One unit of writing that is not an append: it happens wholly or not at all.
 
     `apply` may run more than once (after a rollback), and must raise a LegatoError only before its first write.
@@ -69,9 +70,9 @@ class Command(Generic[T]):
     def prepare(self) -> None:
         """Gather what must be consistent with the log; on the loop, with nothing in flight."""
 
+    @abstractmethod
     def apply(self, tx: Transaction) -> T:
         """Write; on the committer's thread."""
-        raise NotImplementedError
 
     def committed(self, value: T) -> None:
         """Show what has been written; on the loop, before whoever waits for it goes on."""
