@@ -294,8 +294,6 @@ async def serve(settings: Settings, on_ready: Callable[[int], None]) -> None:
         # What lives until the end need not be looked at by the collector again.
         gc.collect()
         gc.freeze()
-        # A delta makes a few objects that live until its commit: the default would look at them every few milliseconds.
-        gc.set_threshold(20_000, 20, 20)
         await server.serve(sockets=sockets)
 
 
