@@ -59,7 +59,7 @@ async def test_the_fallback_reply_is_the_last_resort(tmp_path: Path) -> None:
         call_attempts=1,
         fallback_reply="Later, please.",
     )
-    assert (text, name, end["finishReason"]) == ("Later.", "complete", "fallback")
+    assert (text, name, end["finishReason"]) == ("Later, please.", "complete", "fallback")
 
 
 async def test_without_a_fallback_the_error_is_told(tmp_path: Path) -> None:
