@@ -43,7 +43,8 @@ EMBEDDED = "embedded"
 MODEL_LOAD_S = 10.0
 """How long a start with unfinished replies waits for an embedded model before it listens."""
 PRUNE_S = 1.0
-QUIET_S = 5.0
+QUIET_S = (5.0, 25.0)
+"""Seconds after the last reply at which freed memory is given back: at once, and when idle connections have gone."""
 RUSH_RUNS = 200
 """So many replies at once leave enough freed memory behind to be worth a look."""
 
@@ -242,10 +243,11 @@ async def _care(node: Node) -> None:
             except Exception:
                 log.exception("old segments could not be deleted")
         most_live = max(most_live, len(node.live))
-        quiet_s = 0.0 if node.live else quiet_s + node.tick_s
-        if quiet_s >= QUIET_S and most_live >= RUSH_RUNS:
-            most_live = 0
+        before_s, quiet_s = quiet_s, 0.0 if node.live else quiet_s + node.tick_s
+        if most_live >= RUSH_RUNS and any(before_s < at_s <= quiet_s for at_s in QUIET_S):
             _trim_memory()
+            if quiet_s >= QUIET_S[-1]:
+                most_live = 0
 
 
 def _trim_memory() -> None:

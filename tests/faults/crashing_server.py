@@ -91,16 +91,24 @@ class Fuse:
 def install(fuse: Fuse) -> None:
     """Put the fuse into every place of SEAMS and BOOT_SEAMS."""
 
-    class Connection(sqlite3.Connection):
-        def execute(self, sql: str, *args: Any) -> sqlite3.Cursor:
-            if sql == "COMMIT":
+    class Cursor(sqlite3.Cursor):
+        def execute(self, sql: str, *args: Any) -> Any:
+            alone = sql.startswith("INSERT") and not self.connection.in_transaction
+            if alone:
+                # A batch of deltas alone is one statement, and its own transaction.
+                fuse.passes("begin")
+            if sql == "COMMIT" or alone:
                 fuse.passes("commit-before")
             cursor = super().execute(sql, *args)
-            if sql == "COMMIT":
+            if sql == "COMMIT" or alone:
                 fuse.passes("commit-after")
             elif sql == "BEGIN IMMEDIATE":
                 fuse.passes("begin")
             return cursor
+
+    class Connection(sqlite3.Connection):
+        def cursor(self, *args: Any) -> Any:
+            return super().cursor(Cursor)
 
     class Sqlite:
         """Stands for the module sqlite3 where the storage opens its connections."""

@@ -127,19 +127,19 @@ async def test_a_turn_takes_the_same_statements_in_a_long_conversation(
 
 def grow(tx: Transaction, turns: int) -> None:
     """Lengthen the conversation `long` to so many turns, as rows."""
-    key, branch, depth, leaf = tx.connection.execute(
+    key, branch, depth, leaf = tx.cursor.connection.execute(
         "SELECT key, leaf_branch, leaf_depth, leaf_id FROM conversation WHERE id = 'long'"
     ).fetchone()
     for turn in range(depth // 2, turns):
         for at, role in ((1, "user"), (2, "assistant")):
             name = f"m-{turn}-{at}"
-            tx.connection.execute(
+            tx.cursor.connection.execute(
                 "INSERT INTO message (id, conversation_key, owner, parent_id, branch, depth, role, parts, status,"
                 " created_at_ms) VALUES (?, ?, 'local', ?, ?, ?, ?, ?, 'complete', 0)",
                 (name, key, leaf, branch, 2 * turn + at, role, '[{"type":"text","text":"x"}]'),
             )
             leaf = name
-    tx.connection.execute(
+    tx.cursor.connection.execute(
         "UPDATE conversation SET leaf_id = ?, leaf_depth = ?, next_turn = ?, message_count = ? WHERE key = ?",
         (leaf, 2 * turns, turns + 1, 2 * turns, key),
     )

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 from hypothesis import given
 
 from legato.core.event import SCHEMA_VERSION, LogItem
 from legato.core.log import RunLog
 from legato.storage.codec import (
+    FLUSH_FORMAT,
     PACKED_FORMAT,
     SEGMENT_FORMAT,
     UnknownFormat,
     decode_segment,
+    encode_flush,
     encode_segment,
     pack_log,
     unpack_log,
@@ -23,12 +28,24 @@ OLD_SEGMENT = b"\x92\xa1a\x92\xafreasoning-delta\x81\xa4text\xa1b"
 """A row as the first version wrote it: the text `a`, then reasoning `b`."""
 
 
+def row(schema: int, form: int, data: bytes) -> Any:
+    """A segment row of the run 7, from seq 3 on, of epoch 1 where it holds one run's items."""
+    return SimpleNamespace(run_key=7, first_seq=3, epoch=1, schema=schema, format=form, data=data)
+
+
 @given(epochs_of_items())
 def test_a_segment_gives_back_its_items(epochs: Epochs) -> None:
     """Every event with every field, every text with every sign."""
     for _, items in epochs:
         data = encode_segment(items)
-        assert decode_segment(SCHEMA_VERSION, SEGMENT_FORMAT, data) == items
+        assert decode_segment(row(SCHEMA_VERSION, SEGMENT_FORMAT, data)) == [(7, 3, 1, items)]
+
+
+@given(epochs_of_items())
+def test_a_flush_gives_back_what_each_run_brought(epochs: Epochs) -> None:
+    """Many runs in one row: none is lost, none takes another's place."""
+    pieces = [(key, 10 * key, epoch, items) for key, (epoch, items) in enumerate(epochs, 1)]
+    assert decode_segment(row(SCHEMA_VERSION, FLUSH_FORMAT, encode_flush(pieces))) == pieces
 
 
 @given(epochs_of_items())
@@ -50,7 +67,7 @@ def test_a_packed_log_can_grow() -> None:
 
 def test_a_row_of_the_first_version_is_read() -> None:
     """Old rows are read for ever."""
-    text, event = decode_segment(1, 1, OLD_SEGMENT)
+    [(_, _, _, (text, event))] = decode_segment(row(1, 1, OLD_SEGMENT))
     assert text == "a"
     assert (getattr(event, "type", None), getattr(event, "text", None)) == ("reasoning-delta", "b")
 
@@ -59,7 +76,7 @@ def test_a_row_of_the_first_version_is_read() -> None:
 def test_a_newer_row_is_refused(schema: int, form: int) -> None:
     """It is never guessed at."""
     with pytest.raises(UnknownFormat):
-        decode_segment(schema, form, encode_segment(["a"]))
+        decode_segment(row(schema, form, encode_segment(["a"])))
     with pytest.raises(UnknownFormat):
         unpack_log(schema, form if form != 1 else PACKED_FORMAT + 7, pack_log(log_of([(0, ["a"])])))
 
@@ -67,4 +84,4 @@ def test_a_newer_row_is_refused(schema: int, form: int) -> None:
 def test_an_unknown_event_is_refused() -> None:
     """A name that this version does not have."""
     with pytest.raises(UnknownFormat, match="tool-call"):
-        decode_segment(SCHEMA_VERSION, SEGMENT_FORMAT, bytes.fromhex("9192a9746f6f6c2d63616c6c80"))
+        decode_segment(row(SCHEMA_VERSION, SEGMENT_FORMAT, bytes.fromhex("9192a9746f6f6c2d63616c6c80")))

@@ -12,6 +12,8 @@ from collections.abc import Iterator, Sequence
 
 from legato.core.event import TERMINAL, Event, LogItem, Terminal
 
+_ZERO = (0,)
+
 
 class RunLog:
     """The events of one run, from seq 0 without a gap."""
@@ -26,9 +28,9 @@ class RunLog:
         self.event_seqs = array("I")
         """Seqs of the events that are no text deltas, ascending; `events` holds them in the same order."""
         self.events: list[Event] = []
-        self.epoch_starts = array("I")
+        self.epoch_starts: tuple[int, ...] = ()
         """First seq of each epoch that wrote something, ascending; `epochs` holds their numbers."""
-        self.epochs = array("I")
+        self.epochs: tuple[int, ...] = ()
 
     def __len__(self) -> int:
         return len(self.ends)
@@ -48,10 +50,7 @@ class RunLog:
         """Append `items`, all written under `epoch`, which must not be lower than the last one."""
         ends, text = self.ends, self.text_bytes
         if not self.epochs or self.epochs[-1] != epoch:
-            if self.epochs and self.epochs[-1] > epoch:
-                raise ValueError(f"epoch {epoch} cannot follow epoch {self.epochs[-1]}")
-            self.epoch_starts.append(len(ends))
-            self.epochs.append(epoch)
+            self._begin_epoch(epoch)
         for item in items:
             if type(item) is str:
                 text += item.encode()
@@ -60,6 +59,16 @@ class RunLog:
                 self.events.append(item)  # type: ignore[arg-type]
             ends.append(len(text))
 
+    def _begin_epoch(self, epoch: int) -> None:
+        if not self.epochs and epoch == 0:
+            # What nearly all logs have is shared by all of them.
+            self.epoch_starts = self.epochs = _ZERO
+            return
+        if self.epochs and self.epochs[-1] > epoch:
+            raise ValueError(f"epoch {epoch} cannot follow epoch {self.epochs[-1]}")
+        self.epoch_starts += (len(self.ends),)
+        self.epochs += (epoch,)
+
     def copy(self) -> RunLog:
         """Return a log that grows on its own from here."""
         log = RunLog()
@@ -67,8 +76,8 @@ class RunLog:
         log.ends = self.ends[:]
         log.event_seqs = self.event_seqs[:]
         log.events = self.events[:]
-        log.epoch_starts = self.epoch_starts[:]
-        log.epochs = self.epochs[:]
+        log.epoch_starts = self.epoch_starts
+        log.epochs = self.epochs
         return log
 
     def epoch_at(self, seq: int) -> int:

@@ -82,6 +82,7 @@ async def post_message(
     body = await read_body(request, ChatMessage)
     request.scope["state"]["conversation_id"] = body.conversation_id
     check_readers(node)
+    key = _key(idempotency_key, body.request_id)
     started = await start(
         node,
         principal,
@@ -97,8 +98,8 @@ async def post_message(
             ),
             parent=body.parent_id if "parent_id" in body.model_fields_set else LEAF,
             metadata=msgspec.json.encode(body.metadata).decode() if body.metadata is not None else None,
-            key=_key(idempotency_key, body.request_id),
-            body_hash=body_hash(body),
+            key=key,
+            body_hash=body_hash(body) if key is not None else b"",
         ),
     )
     return await stream_of(node, principal, started)

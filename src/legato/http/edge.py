@@ -6,8 +6,8 @@ the stream is open). Frames go out with their chunk headers. When the reader is 
 with keep-alive, or with what was sent ahead. tests/integration/test_edge.py guards what this leans on. Every other
 server, and a client that sends requests ahead, gets the same bytes over plain ASGI.
 
-uvicorn 0.54: HttpToolsProtocol's constructor, parser, pipeline, flow and on_response_complete; ServerState.connections;
-RequestResponseCycle.response_complete and keep_alive.
+uvicorn 0.54: HttpToolsProtocol's constructor, connection_made, parser, pipeline, flow and on_response_complete;
+ServerState.connections; RequestResponseCycle.response_complete and keep_alive.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import weakref
 from collections.abc import Callable
 from typing import Any, Protocol
 
+from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from legato.core.errors import Refused
@@ -197,7 +198,11 @@ class StreamingHttpProtocol(HttpToolsProtocol):
     _lingering = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
+        # uvicorn also asks for both addresses, again after each reply; a transport keeps what it was asked for.
+        self.connections.add(self)
+        self.transport = transport
+        self.flow = FlowControl(transport)
+        self.scheme = "http"
         self._receiving_since = self.loop.time()
 
     def data_received(self, data: bytes) -> None:
@@ -209,6 +214,11 @@ class StreamingHttpProtocol(HttpToolsProtocol):
             self._head_bytes += len(data)
             if self._head_bytes > MAX_HEAD_BYTES:
                 self._refuse(f"the request's head is longer than {MAX_HEAD_BYTES} bytes")
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        # uvicorn leaves its timer after an error, and with it this connection in memory.
+        self._unset_keepalive_if_required()
 
     def on_message_begin(self) -> None:
         super().on_message_begin()

@@ -88,12 +88,19 @@ def wants_event(method: str, path: str, accept: str) -> bool:
     return streams and method in ("POST", "GET")
 
 
+def respond_to_fault(request: Request, error: Exception) -> Response:
+    """Log what nobody foresaw, and return the response that says no more than that."""
+    if not isinstance(error, Cut):
+        log.error("request failed", path=request.url.path, exc_info=error)
+    return respond(request, LegatoError("the server made a mistake; its log says more"))
+
+
 def install_problem_handlers(api: FastAPI) -> None:
     """Answer every error of this application in one form."""
 
     async def refused(request: Request, error: Exception) -> Response:
         assert isinstance(error, LegatoError)
-        return _respond(request, error)
+        return respond(request, error)
 
     async def invalid(request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)
@@ -101,23 +108,21 @@ def install_problem_handlers(api: FastAPI) -> None:
             FieldError(field=".".join(str(part) for part in each["loc"][1:]) or "query", message=each["msg"].lower())
             for each in error.errors()
         ]
-        return _respond(request, InvalidRequest(fields))
+        return respond(request, InvalidRequest(fields))
 
     async def http(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
         if error.status_code == 405:
-            response = _respond(request, MethodNotAllowed("this method is not allowed here"))
+            response = respond(request, MethodNotAllowed("this method is not allowed here"))
             if error.headers:
                 response.headers.update(error.headers)
             return response
         if error.status_code == 404:
-            return _respond(request, NotFound("there is nothing at this address"))
-        return _respond(request, Refused(str(error.detail).lower()))
+            return respond(request, NotFound("there is nothing at this address"))
+        return respond(request, Refused(str(error.detail).lower()))
 
     async def fault(request: Request, error: Exception) -> Response:
-        if not isinstance(error, Cut):
-            log.error("request failed", path=request.url.path, exc_info=error)
-        return _respond(request, LegatoError("the server made a mistake; its log says more"))
+        return respond_to_fault(request, error)
 
     api.add_exception_handler(LegatoError, refused)
     api.add_exception_handler(RequestValidationError, invalid)
@@ -125,7 +130,8 @@ def install_problem_handlers(api: FastAPI) -> None:
     api.add_exception_handler(Exception, fault)
 
 
-def _respond(request: Request, error: LegatoError) -> Response:
+def respond(request: Request, error: LegatoError) -> Response:
+    """Return the response to a request that is refused, in the form that its sender asked for."""
     return problem_response(
         error,
         as_event=wants_event(request.method, request.url.path, request.headers.get("accept", "")),

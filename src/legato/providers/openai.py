@@ -26,6 +26,38 @@ _REST_S = 3.0
 _encode = msgspec.json.Encoder().encode
 
 
+class _Rest:
+    """The wait for the rest of an answer; asyncio.timeout would weigh on every open stream from its beginning."""
+
+    __slots__ = ("_cancelling", "_late", "_task", "_timer")
+
+    def __init__(self) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._task = task
+        self._cancelling = task.cancelling()
+        self._timer: asyncio.TimerHandle | None = None
+        self._late = False
+
+    def begin(self) -> None:
+        """Cancel the call's task in _REST_S."""
+        self.end()
+        self._timer = asyncio.get_running_loop().call_later(_REST_S, self._give_up)
+
+    def _give_up(self) -> None:
+        self._late = True
+        self._task.cancel()
+
+    def over(self) -> bool:
+        """Whether a cancellation is this one's alone; it is taken back then."""
+        return self._late and self._task.uncancel() <= self._cancelling
+
+    def end(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+
 class OpenAIProvider:
     """One model of an OpenAI-compatible server (see base.Provider)."""
 
@@ -97,6 +129,7 @@ class OpenAIProvider:
         self._counter = TokenCounter(model)
         self._unwanted: set[str] = set()
         self._transport: Transport | None = None
+        self._host, self._url = self._target.authority, self._target.url
 
     async def start(self) -> None:
         """Make ready; reaches for no server."""
@@ -115,31 +148,22 @@ class OpenAIProvider:
 
     async def call(self, request: CallRequest, sink: DeltaSink) -> CallEnd:
         """Run one model call to its end; see base.Provider."""
-        while True:
-            answer = await self._ask(request, sink)
-            if not self._learns_from(answer.complaint()):
-                return answer.result()
-
-    async def _ask(self, request: CallRequest, sink: DeltaSink) -> Answer:
         if self._transport is None:
             self._transport = (
                 AiohttpTransport(self._target, proxy=self._proxy) if self._proxy else HttpTransport(self._target)
             )
-        loop = asyncio.get_running_loop()
-        try:
-            async with asyncio.timeout(None) as limit:
-                answer = Answer(
-                    sink,
-                    host=self._target.authority,
-                    url=self._target.url,
-                    secret=self._secret,
-                    nearly=lambda: limit.reschedule(loop.time() + _REST_S),
-                )
+        while True:
+            rest = _Rest()
+            answer = Answer(sink, host=self._host, url=self._url, secret=self._secret, nearly=rest.begin)
+            try:
                 await self._transport.post(self._body(request), request.run_id, answer)
-        except TimeoutError:
-            if not limit.expired():
-                raise
-        return answer
+            except asyncio.CancelledError:
+                if not rest.over():
+                    raise
+            finally:
+                rest.end()
+            if not self._learns_from(answer.complaint()):
+                return answer.result()
 
     def _body(self, request: CallRequest) -> bytes:
         body: dict[str, object] = {

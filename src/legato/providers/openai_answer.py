@@ -32,6 +32,8 @@ from legato.providers.sse import BOM, EventReader, SseEvent
 # What waits for its end, a line or an answer that is not streamed, is never larger.
 HELD_LIMIT_BYTES = 4 * 1024 * 1024
 _REFUSAL_LIMIT_BYTES = 64 * 1024
+_WAIT_HEADERS = frozenset(("retry-after", "retry-after-ms"))
+_NO_HEADERS: Mapping[str, str] = {}
 _STATUS_CODES = frozenset(map(str, range(400, 600)))
 
 
@@ -91,7 +93,7 @@ class Answer:
         self._body = b""  # what waits for its frame, or for its end, to come
         self._begun = False  # the body is known to be an event stream
         self._line_mode = False
-        self._events = EventReader()
+        self._events: EventReader | None = None  # made for what is no usual frame
         self._chunks = 0
         self._emitted = False
         self._clean = False
@@ -116,6 +118,9 @@ class Answer:
             )
         if headers.get("content-type", "").strip().lower().startswith("text/html"):
             raise self._page()
+        if not _WAIT_HEADERS.intersection(headers):
+            # Nothing of them is asked for again, and the stream may be open for long.
+            self._headers = _NO_HEADERS
         self._sink.opened(flow)
 
     def body(self, data: bytes) -> None:
@@ -141,7 +146,7 @@ class Answer:
                     raise self._invalid("sent a chunk that is not JSON")
                 self._take(chunk)
             else:
-                self._take_events(self._events.feed(frame + b"\n\n"))
+                self._take_events(self._reader().feed(frame + b"\n\n"))
                 if self.done:
                     return
         if len(rest) > HELD_LIMIT_BYTES:
@@ -162,7 +167,8 @@ class Answer:
         self._nearly = _nothing  # there is no wait left to bound
         self._take_rest()
         if self._reason is None and not self.done:
-            if not self._chunks and (self._events.stray_lines or (self._clean and self._body)):
+            strays = self._events is not None and self._events.stray_lines
+            if not self._chunks and (strays or (self._clean and self._body)):
                 raise self._invalid("is no chat completion")
             raise UpstreamBroken(f"{self._host} ended its stream before the reply was whole")
         usage = usage_of(self._usage) if self._usage is not None else None
@@ -198,9 +204,15 @@ class Answer:
         if not self._line_mode:
             self._line_mode = True
             data, self._body = self._body + data, b""
-        self._take_events(self._events.feed(data))
-        if self._events.held_bytes > HELD_LIMIT_BYTES:
+        events = self._reader()
+        self._take_events(events.feed(data))
+        if events.held_bytes > HELD_LIMIT_BYTES:
             raise self._too_long()
+
+    def _reader(self) -> EventReader:
+        if self._events is None:
+            self._events = EventReader()
+        return self._events
 
     def _take_events(self, events: list[SseEvent], *, cut: bool = False) -> None:
         """Take events; with `cut` the last one may lack its end, and what is not whole is dropped.
@@ -264,8 +276,9 @@ class Answer:
             return
         rest, self._body = self._body, b""
         if self._begun:
-            self._take_events(self._events.feed(rest))
-            self._take_events(self._events.finish(), cut=True)
+            events = self._reader()
+            self._take_events(events.feed(rest))
+            self._take_events(events.finish(), cut=True)
         elif (chunk := decode_chunk(rest.removeprefix(BOM))) and (chunk.choices or chunk.error):
             # A server that knows no streaming answers with one completion.
             self._take(chunk)

@@ -20,11 +20,14 @@ from legato.providers.openai_transport import Receiver, Target, connect_error, u
 # How long a reply that is already whole may take to end its HTTP message; past it the connection
 # is not worth keeping.
 _DRAIN_S = 1.0
+_NO_HEADERS: dict[str, str] = {}
 _HEAD_LIMIT_BYTES = 64 * 1024
 
 
 class NothingCame(UpstreamUnavailable):
     """The server closed the connection before any byte of an answer; a kept one was stale."""
+
+    request = b""
 
 
 class Flow:
@@ -63,6 +66,7 @@ class HttpConnection(asyncio.Protocol):
         "_parser",
         "_pool",
         "_receiver",
+        "_request",
         "_stray",
         "_until_eof",
         "idle_since",
@@ -76,6 +80,7 @@ class HttpConnection(asyncio.Protocol):
         self._parser = httptools.HttpResponseParser(self)
         self._receiver: Receiver | None = None
         self._done: asyncio.Future[None] | None = None
+        self._request = b""
         self._draining: asyncio.TimerHandle | None = None
         self._flow = Flow(self)
         self._headers: dict[str, str] = {}
@@ -86,25 +91,26 @@ class HttpConnection(asyncio.Protocol):
         self._until_eof = False  # only the end of the connection ends the body
         self.idle_since = 0.0
 
-    async def exchange(self, request: bytes, receiver: Receiver) -> None:
-        """Send `request` and return once its answer has ended or `receiver` is done.
+    def exchange(self, request: bytes, receiver: Receiver) -> asyncio.Future[None]:
+        """Send `request`; return what is done once its answer has ended or `receiver` is done.
 
-        Raises:
-            NothingCame: The connection was closed without a byte of an answer.
+        Its error may be NothingCame: the connection was closed without a byte of an answer.
         """
         self._receiver = receiver
         done = self._done = asyncio.get_running_loop().create_future()
         self._flow = Flow(self)
         self._answered = self._headed = self._until_eof = False
         self._head_bytes = 0
+        # Kept until something comes back: nothing else holds it while the stream is open.
+        self._request = request
         self.transport.write(request)
-        try:
-            await done
-        finally:
-            # Only a cancelled call still holds the connection here; another call may hold it by now.
-            if self._done is done:
-                self._leave()
-                self.transport.abort()
+        return done
+
+    def give_up(self, done: asyncio.Future[None]) -> None:
+        """Close the connection if the call that waited for `done` still holds it; another may by now."""
+        if self._done is done:
+            self._leave()
+            self.transport.abort()
 
     # asyncio.Protocol
 
@@ -115,7 +121,9 @@ class HttpConnection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         receiver = self._receiver
-        self._answered = True
+        if not self._answered:
+            self._answered = True
+            self._request = b""
         if receiver is None and self._draining is None:
             self._cut()
             return
@@ -158,7 +166,10 @@ class HttpConnection(asyncio.Protocol):
             return
         target = self._pool.target
         error = unanswered(target)
-        self._fail(error if self._answered else NothingCame(error.message))
+        if not self._answered:
+            error = NothingCame(error.message)
+            error.request, self._request = self._request, b""
+        self._fail(error)
 
     # httptools
 
@@ -178,6 +189,7 @@ class HttpConnection(asyncio.Protocol):
         self._headed = True
         headers = self._headers
         self._until_eof = not ("content-length" in headers or "transfer-encoding" in headers)
+        self._headers = _NO_HEADERS
         self._receiver.head(status, headers, self._flow)
 
     def on_body(self, body: bytes) -> None:
@@ -227,7 +239,7 @@ class HttpConnection(asyncio.Protocol):
         self.transport.abort()
 
 
-MOST_IDLE = 256
+MOST_IDLE = 32
 """Connections that are kept for later calls: after a rush the rest is closed, with the memory that it holds."""
 
 
@@ -247,17 +259,32 @@ class HttpTransport:
 
     async def post(self, body: bytes, request_id: str, receiver: Receiver) -> None:
         """Post `body`; see the seam."""
-        tail = f"x-client-request-id: {request_id}\r\ncontent-length: {len(body)}\r\n\r\n"
-        request = self._head + tail.encode("ascii") + body
-        async with self._slots:
-            if self._idle:
-                connection, _ = self._idle.popitem()
+        body = b"%bx-client-request-id: %b\r\ncontent-length: %d\r\n\r\n%b" % (
+            self._head,
+            request_id.encode("ascii"),
+            len(body),
+            body,
+        )
+        await self._slots.acquire()
+        try:
+            fresh = not self._idle
+            while True:
+                connection = await self._connect() if fresh else self._idle.popitem()[0]
+                done = connection.exchange(body, receiver)
+                # A stream may be open for long, and a context is large.
+                body = b""
                 try:
-                    return await connection.exchange(request, receiver)
-                except NothingCame:
-                    pass
-            connection = await self._connect()
-            return await connection.exchange(request, receiver)
+                    await done
+                except NothingCame as error:
+                    if fresh:
+                        raise
+                    fresh, body = True, error.request
+                else:
+                    return
+                finally:
+                    connection.give_up(done)
+        finally:
+            self._slots.release()
 
     async def close(self) -> None:
         """Close all connections; see the seam."""

@@ -1,4 +1,4 @@
-"""One model call inside a run: its time limits, and where its deltas go."""
+"""One model call inside a run: what it is asked, its time limits, and where its deltas go."""
 
 from __future__ import annotations
 
@@ -7,10 +7,17 @@ import time
 
 from legato.core.errors import Interrupted, UpstreamTimeout
 from legato.core.event import ReasoningDelta
-from legato.providers.base import CallEnd, CallRequest, Pausable, Provider
+from legato.providers.base import CallEnd, CallRequest, ChatMessage, Pausable, Provider
+from legato.runs.context import build_context
 from legato.runs.live import LiveRun
 from legato.runs.node import Node
 from legato.runs.seam import Restarted, Seam
+
+DEFAULT_TEMPERATURE = 0.7
+CONTINUE = (
+    "Your previous message was cut off. Go on from exactly where it ends, in the same language and format. "
+    "Do not repeat anything of it, do not begin again, and do not comment on this."
+)
 
 
 class ReplyTooLong(Exception):
@@ -24,8 +31,8 @@ class CallSink:
     """
 
     __slots__ = (
-        "_append",
         "_clock",
+        "_committer",
         "_left",
         "_run",
         "_seam",
@@ -37,7 +44,7 @@ class CallSink:
     )
 
     def __init__(self, node: Node, run: LiveRun, seam: Seam | None) -> None:
-        self._append = node.committer.append
+        self._committer = node.committer
         self._clock = node.clock
         self._settings = node.settings
         self._run = run
@@ -66,7 +73,7 @@ class CallSink:
         if self._left < 0:
             self._fail(ReplyTooLong())
             return
-        self._append(self._tail, delta)
+        self._committer.append(self._tail, delta)
 
     def reasoning(self, delta: str) -> None:
         if not delta:
@@ -77,7 +84,7 @@ class CallSink:
         if self._left < 0:
             self._fail(ReplyTooLong())
             return
-        self._append(self._tail, ReasoningDelta(text=delta))
+        self._committer.append(self._tail, ReasoningDelta(text=delta))
 
     def look(self) -> None:
         """Give the call up if a token is late."""
@@ -103,7 +110,7 @@ class CallSink:
             except Restarted:
                 raise _restarted() from None
             if rest:
-                self._append(self._tail, rest)
+                self._committer.append(self._tail, rest)
 
     def _fail(self, error: Exception) -> None:
         if self.failure is None:
@@ -126,16 +133,17 @@ def _restarted() -> Interrupted:
     return Interrupted("the model began the reply again instead of going on: ask again")
 
 
-async def call_model(node: Node, run: LiveRun, provider: Provider, request: CallRequest, *, shown: str) -> CallEnd:
+async def call_model(node: Node, run: LiveRun, provider: Provider, *, shown: str) -> CallEnd:
     """Run one call, its deltas appended to the run's log.
 
     Args:
         shown: The text that a continuation goes on from; empty for a reply from its beginning.
 
     Raises:
-        RunError: As Provider.call, and UpstreamTimeout, and Interrupted for a model that began again.
+        RunError: As build_context and Provider.call, and UpstreamTimeout, and Interrupted for a model that began again.
         ReplyTooLong: The reply was cut at its longest.
     """
+    request = await _request(node, run, provider, shown)
     sink = run.call = CallSink(node, run, Seam(shown, exact=request.continues) if shown else None)
     try:
         end = await provider.call(request, sink)
@@ -156,3 +164,22 @@ async def call_model(node: Node, run: LiveRun, provider: Provider, request: Call
         raise sink.failure
     sink.show_rest()
     return end
+
+
+async def _request(node: Node, run: LiveRun, provider: Provider, shown: str) -> CallRequest:
+    messages, max_tokens = await build_context(node, run, provider)
+    continues = bool(shown) and provider.prefill
+    if shown:
+        # Models go wrong on a prefix that ends in white space; runs.seam mends what that costs.
+        messages.append(ChatMessage(role="assistant", content=shown.rstrip() or shown))
+        if not continues:
+            messages.append(ChatMessage(role="user", content=CONTINUE))
+        # A delta is about a token.
+        max_tokens = max(1, max_tokens - run.tail.log.texts_before(len(run.tail.log)))
+    return CallRequest(
+        run_id=run.id,
+        messages=messages,
+        temperature=DEFAULT_TEMPERATURE if run.request.temperature is None else run.request.temperature,
+        max_tokens=max_tokens,
+        continues=continues,
+    )

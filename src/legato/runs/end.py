@@ -115,7 +115,7 @@ class EndRun(Command[tuple[Terminal, Any | None]]):
 
     def _row(self, end: End) -> EndedTurn:
         match end:
-            case Finished(reason):
+            case Finished(reason=reason):
                 return EndedTurn(
                     state=RunState.FINISHED,
                     status="complete",
@@ -123,7 +123,7 @@ class EndRun(Command[tuple[Terminal, Any | None]]):
                     finish_reason=reason,
                     error=None,
                 )
-            case Stopped(by):
+            case Stopped(by=by):
                 return EndedTurn(
                     state=RunState.STOPPED,
                     status="stopped",
@@ -131,7 +131,7 @@ class EndRun(Command[tuple[Terminal, Any | None]]):
                     finish_reason=STOP_REASONS[by],
                     error=None,
                 )
-            case Failed(error):
+            case Failed(error=error):
                 said = {"code": error.code, "message": error.message, "retryable": error.retryable}
                 return EndedTurn(
                     state=RunState.FAILED,
@@ -144,11 +144,11 @@ class EndRun(Command[tuple[Terminal, Any | None]]):
     def _terminal(self, end: End, count: int) -> Terminal:
         spent_ms = max(0, round((self._node.clock.monotonic_s() - self._run.began_s) * 1000))
         match end:
-            case Finished(reason):
+            case Finished(reason=reason):
                 return RunFinished(reason=reason, message_count=count, response_time_ms=spent_ms)
-            case Stopped(by):
+            case Stopped(by=by):
                 return RunStopped(by=by, message_count=count, response_time_ms=spent_ms)
-            case Failed(error):
+            case Failed(error=error):
                 return RunFailed(
                     code=error.code,
                     message=error.message,

@@ -11,9 +11,8 @@ import structlog
 
 from legato.core.errors import Interrupted, InvalidRequest, RunError, UpstreamRefused
 from legato.core.event import CallReason, CallStarted, UsageReported
-from legato.providers.base import CallEnd, CallRequest, ChatMessage, Provider
+from legato.providers.base import CallEnd, Provider
 from legato.runs.call import ReplyTooLong, call_model
-from legato.runs.context import build_context
 from legato.runs.end import End, Failed, Finished, Stopped, end, failure
 from legato.runs.live import LiveRun, RunRequest
 from legato.runs.node import Node
@@ -22,13 +21,8 @@ from legato.runs.title import begin_title
 log = structlog.get_logger(__name__)
 
 LONGEST_PAUSE_S = 30.0
-DEFAULT_TEMPERATURE = 0.7
 MOST_BREAKS = 5
 """Times that one reply is continued after a break in mid-stream."""
-CONTINUE = (
-    "Your previous message was cut off. Go on from exactly where it ends, in the same language and format. "
-    "Do not repeat anything of it, do not begin again, and do not comment on this."
-)
 
 
 def begin(node: Node, run: LiveRun, *, first_call_logged: bool = False) -> None:
@@ -101,7 +95,7 @@ async def _generate(node: Node, run: LiveRun, first_call_logged: bool) -> End:
                 await _log_call(node, run, provider, _reason(run, fault, attempt))
             shown = run.tail.log.text
             try:
-                call_end = await _call(node, run, provider, shown)
+                call_end = await call_model(node, run, provider, shown=shown)
             except ReplyTooLong:
                 return Finished("length")
             except RunError as error:
@@ -129,26 +123,6 @@ async def _generate(node: Node, run: LiveRun, first_call_logged: bool) -> End:
         node.committer.append(run.tail, reply)
         return Finished("fallback")
     raise fault
-
-
-async def _call(node: Node, run: LiveRun, provider: Provider, shown: str) -> CallEnd:
-    messages, max_tokens = await build_context(node, run, provider)
-    continues = bool(shown) and provider.prefill
-    if shown:
-        # Models go wrong on a prefix that ends in white space; runs.seam mends what that costs.
-        messages.append(ChatMessage(role="assistant", content=shown.rstrip() or shown))
-        if not continues:
-            messages.append(ChatMessage(role="user", content=CONTINUE))
-        # A delta is about a token.
-        max_tokens = max(1, max_tokens - run.tail.log.texts_before(len(run.tail.log)))
-    request = CallRequest(
-        run_id=run.id,
-        messages=messages,
-        temperature=DEFAULT_TEMPERATURE if run.request.temperature is None else run.request.temperature,
-        max_tokens=max_tokens,
-        continues=continues,
-    )
-    return await call_model(node, run, provider, request, shown=shown)
 
 
 async def _log_call(node: Node, run: LiveRun, provider: Provider, reason: CallReason) -> None:

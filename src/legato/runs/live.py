@@ -11,7 +11,7 @@ import msgspec
 
 from legato.core.event import RunStarted, StopCause
 from legato.providers.base import Pausable
-from legato.runs.tail import Tail, ignore
+from legato.runs.tail import Tail
 
 UNKNOWN_MS = -1
 """The first token was shown by an earlier process, which took its time along."""
@@ -35,12 +35,17 @@ class RunRequest:
 
     def over(self, row: Any) -> RunRequest:
         """Return this request with what it leaves open taken from the conversation's settings."""
-        return RunRequest(
+        found = RunRequest(
             model=self.model or row.conversation_model,
             temperature=self.temperature if self.temperature is not None else row.conversation_temperature,
             max_tokens=self.max_tokens or row.conversation_max_tokens,
             system_prompt=self.system_prompt if self.system_prompt is not None else row.conversation_system_prompt,
         )
+        # What most runs have is shared by all of them.
+        return _DEFAULTS if found == _DEFAULTS else found
+
+
+_DEFAULTS = RunRequest()
 
 
 class Watched(Protocol):
@@ -121,7 +126,7 @@ class LiveRun:
         self.call: Watched | None = None
         self._flow: Pausable | None = None
         self._paused = False
-        tail.on_append_failed = self.fail
+        tail.holder = self
 
     @property
     def id(self) -> str:
@@ -155,8 +160,7 @@ class LiveRun:
     def release(self) -> None:
         """Say that the generation is over: what comes now interrupts nothing."""
         # Nothing here may point back to the run: thousands would wait for the garbage collector.
-        self._task = self._flow = self.call = None
-        self.tail.on_append_failed = ignore
+        self._task = self._flow = self.call = self.tail.holder = None
 
     def stop(self, cause: StopCause) -> None:
         """Interrupt the generation; it ends with run-stopped."""

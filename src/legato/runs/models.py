@@ -20,8 +20,7 @@ class Models:
     def __init__(self, providers: Sequence[Provider], order: Sequence[str]) -> None:
         self._providers = {provider.name: provider for provider in providers}
         self.order = tuple(order)
-        for name in self.order:
-            self.find(name)
+        self._chain = tuple(self.find(name) for name in self.order)
 
     @property
     def names(self) -> list[str]:
@@ -47,10 +46,10 @@ class Models:
             )
         return provider
 
-    def chain(self, name: str | None) -> list[Provider]:
+    def chain(self, name: str | None) -> Sequence[Provider]:
         """Return the models to ask, in order: `name`, or the default, and those that follow it in the list."""
         if name is None:
-            return [self.find(each) for each in self.order]
+            return self._chain
         if name in self.order:
-            return [self.find(each) for each in self.order[self.order.index(name) :]]
+            return self._chain[self.order.index(name) :]
         return [self.find(name)]

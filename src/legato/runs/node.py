@@ -48,6 +48,7 @@ class Node:
         self.left = False
         """What still runs is handed to the next start: nothing of it is shown here any more."""
         self.tasks: set[asyncio.Task[None]] = set()
+        self._forget = self.tasks.discard
         committer.on_stall = self._on_stall
 
     def refusal(self) -> LegatoError | None:
@@ -70,7 +71,7 @@ class Node:
     def keep(self, task: asyncio.Task[None]) -> None:
         """Hold a background task until it is done."""
         self.tasks.add(task)
-        task.add_done_callback(self.tasks.discard)
+        task.add_done_callback(self._forget)
 
     def _on_stall(self, stalled: bool) -> None:
         # While the database is away nothing may be shown, so nothing more need be read from the models.

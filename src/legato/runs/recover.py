@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
 import structlog
 
 from legato.core.errors import Interrupted
+from legato.core.event import LogItem
 from legato.runs.end import Failed, Stopped, end
 from legato.runs.execute import begin, promote
 from legato.runs.live import UNKNOWN_MS, LiveRun, RunRequest
@@ -20,16 +22,20 @@ log = structlog.get_logger(__name__)
 
 MOST_TAKEOVERS = 2
 """A run that would be adopted once more ends as interrupted: it may be what ends the processes."""
-PRUNE_ROWS = 5000
+PRUNE_ROWS = 500
 """Segments deleted in one transaction."""
+
+_Piece = tuple[int, int, Sequence[LogItem]]
+"""The segment's id, the epoch, and what was appended."""
 
 
 async def recover(node: Node) -> int:
     """Adopt all unfinished runs and begin them; return how many. Called before the server answers."""
     running, queued, segments = await node.committer.write(adopt_all)
-    logs: dict[int, list[Any]] = {}
+    logs: dict[int, list[_Piece]] = {}
     for row in segments:
-        logs.setdefault(row.run_key, []).append(row)
+        for key, _, epoch, items in decode_segment(row):
+            logs.setdefault(key, []).append((row.id, epoch, items))
     adopted = [_take_up(node, row, logs.get(row.key, [])) for row in (*running, *queued)]
     # Told apart now: the end of one lets the next of its conversation run, which is begun there and then.
     stopped = [run for run in adopted if run.queued and run.stop_cause is not None]
@@ -53,11 +59,11 @@ async def recover(node: Node) -> int:
     return len(adopted)
 
 
-def _take_up(node: Node, row: Any, segments: list[Any]) -> LiveRun:
+def _take_up(node: Node, row: Any, pieces: list[_Piece]) -> LiveRun:
     queued = row.state == "queued"
     tail = Tail(run_id=row.id, owner=row.owner, key=row.key, epoch=row.epoch if queued else row.epoch + 1)
-    for each in segments:
-        tail.log.extend(decode_segment(each.schema, each.format, each.data), each.epoch)
+    for _, epoch, items in pieces:
+        tail.log.extend(items, epoch)
     spent_s = max(0.0, (node.clock.now_ms() - (row.started_at_ms or node.clock.now_ms())) / 1000)
     run = LiveRun(
         tail=tail,
@@ -69,7 +75,7 @@ def _take_up(node: Node, row: Any, segments: list[Any]) -> LiveRun:
         request=RunRequest.from_json(row.request).over(row),
         queued=queued,
         history=True,
-        segment_id=segments[0].id if segments else 0,
+        segment_id=pieces[0][0] if pieces else 0,
         began_s=node.clock.monotonic_s() - spent_s,
     )
     run.takeovers = row.takeovers if queued else row.takeovers + 1

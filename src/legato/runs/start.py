@@ -86,14 +86,7 @@ class StartRun(Command[StartedTurn | KnownTurn]):
             turn=value.turn,
             user_message_id=value.user_message_id,
             message_id=value.message_id,
-            request=RunRequest(
-                model=self._request.model or value.model,
-                temperature=self._request.temperature if self._request.temperature is not None else value.temperature,
-                max_tokens=self._request.max_tokens or value.max_tokens,
-                system_prompt=self._request.system_prompt
-                if self._request.system_prompt is not None
-                else value.system_prompt,
-            ),
+            request=self._request.over(value),
             queued=value.ahead > 0,
             history=value.history or new.regenerate is not None,
             segment_id=value.segment_id,

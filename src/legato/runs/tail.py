@@ -41,8 +41,12 @@ class Renderer(Protocol):
     def render(self, first: int, items: Sequence[LogItem]) -> bytes: ...
 
 
-def ignore(error: Exception) -> None:
-    """Do nothing about an error that nobody is left to be told of."""
+class Holder(Protocol):
+    """Who appends to a log: a runs.live.LiveRun."""
+
+    def fail(self, error: Exception) -> None:
+        """Learn that the database refused what was appended."""
+        ...
 
 
 RendererType = Callable[[str, RunLog], Renderer]
@@ -56,17 +60,16 @@ class Tail:
         epoch: The epoch under which this process appends.
         pending: Appended and not yet handed to the database.
         closed: The log has its terminal event.
-        on_append_failed: Called when the database refuses what was appended.
+        holder: Who is told when the database refuses what was appended; None once the generation is over.
     """
 
     __slots__ = (
         "_feeds",
-        "_types",
         "closed",
         "epoch",
+        "holder",
         "key",
         "log",
-        "on_append_failed",
         "owner",
         "pending",
         "run_id",
@@ -80,9 +83,9 @@ class Tail:
         self.log = log if log is not None else RunLog()
         self.closed = self.log.terminal is not None
         self.pending: list[LogItem] = []
-        self._types: list[RendererType] = []
-        self._feeds: list[tuple[Renderer, list[Reader]]] = []
-        self.on_append_failed: Callable[[Exception], None] = ignore
+        # Tuples: they are small, and a reader that takes itself out disturbs nobody who goes through them.
+        self._feeds: tuple[_Feed, ...] = ()
+        self.holder: Holder | None = None
 
     @property
     def end(self) -> int:
@@ -97,37 +100,41 @@ class Tail:
         if type(items[-1]) is not str:
             self.closed = log.terminal is not None
         end = first + len(items)
-        for renderer, readers in self._feeds:
+        for _, renderer, readers in self._feeds:
             if readers:
                 frames = renderer.render(first, items)
-                # A copy: a reader that is done takes itself out.
-                for reader in readers[:]:
+                for reader in readers:
                     reader.offer(frames, first, end)
 
     def append_failed(self, error: Exception) -> None:
-        self.on_append_failed(error)
+        if self.holder is not None:
+            self.holder.fail(error)
 
     def cut(self) -> None:
         """Cut all readers without an end: the log has no terminal event that could be shown."""
-        for _, readers in self._feeds:
-            for reader in readers[:]:
+        for _, _, readers in self._feeds:
+            for reader in readers:
                 reader.sink.abort()
                 reader.close()
 
     def attach(self, reader: Reader, renderer_type: RendererType) -> Renderer:
         """Add a reader of a protocol; return the renderer that it shares."""
-        if renderer_type not in self._types:
-            self._types.append(renderer_type)
-            self._feeds.append((renderer_type(self.run_id, self.log), []))
-        renderer, readers = self._feeds[self._types.index(renderer_type)]
-        readers.append(reader)
+        renderer = next((each for known, each, _ in self._feeds if known is renderer_type), None)
+        if renderer is None:
+            renderer = renderer_type(self.run_id, self.log)
+            self._feeds += ((renderer_type, renderer, ()),)
+        self._feeds = tuple(
+            (known, each, (*readers, reader)) if each is renderer else (known, each, readers)
+            for known, each, readers in self._feeds
+        )
         return renderer
 
     def detach(self, reader: Reader) -> None:
         """Remove a reader, if it is there."""
-        for _, readers in self._feeds:
-            if reader in readers:
-                readers.remove(reader)
+        self._feeds = tuple(
+            (known, renderer, tuple(each for each in readers if each is not reader))
+            for known, renderer, readers in self._feeds
+        )
 
 
 class Reader:
@@ -138,7 +145,7 @@ class Reader:
         on_close: Called once, when the reader is done or gone.
     """
 
-    __slots__ = ("_closed", "_on_close", "_renderer", "next", "quiet_s", "sink", "stalled_s", "tail", "wrote")
+    __slots__ = ("_closed", "_on_close", "_renderer", "next", "quiet_ticks", "sink", "stalled_ticks", "tail", "wrote")
 
     def __init__(
         self,
@@ -153,8 +160,9 @@ class Reader:
         self.tail = tail
         self.next = after + 1
         self.wrote = False
-        self.quiet_s = 0.0
-        self.stalled_s = 0.0
+        # Counted in ticks: a small number is no object of its own.
+        self.quiet_ticks = 0
+        self.stalled_ticks = 0
         self._closed = False
         self._on_close = on_close
         self._renderer = tail.attach(self, renderer_type)
@@ -195,6 +203,10 @@ class Reader:
             self.sink.finish()
 
 
+_Feed = tuple[RendererType, Renderer, tuple[Reader, ...]]
+"""One protocol's renderer of a log, and those who read it."""
+
+
 class Readers:
     """All readers of this process: their number, heartbeats, and the end of those that take nothing.
 
@@ -209,33 +221,34 @@ class Readers:
         self._heartbeat_s = heartbeat_s
         self._send_timeout_s = send_timeout_s
         self._readers: set[Reader] = set()
+        self._forget = self._readers.discard
 
     def __len__(self) -> int:
         return len(self._readers)
 
     def open(self, sink: Sink, tail: Tail, renderer_type: RendererType, *, after: int) -> Reader:
         """Attach a connection to a run; the caller begins with `pull`."""
-        reader = Reader(sink, tail, renderer_type, after=after, on_close=self._readers.discard)
+        reader = Reader(sink, tail, renderer_type, after=after, on_close=self._forget)
         self._readers.add(reader)
         return reader
 
     def tick(self, elapsed_s: float) -> None:
-        """Look after all readers; `elapsed_s` have passed since the last time."""
+        """Look after all readers; called every `elapsed_s`."""
         for reader in tuple(self._readers):
             if reader.sink.paused:
-                reader.stalled_s += elapsed_s
-                if reader.stalled_s >= self._send_timeout_s:
+                reader.stalled_ticks += 1
+                if reader.stalled_ticks * elapsed_s >= self._send_timeout_s:
                     reader.sink.abort()
                     reader.close()
                 continue
-            reader.stalled_s = 0.0
+            reader.stalled_ticks = 0
             if reader.wrote:
                 reader.wrote = False
-                reader.quiet_s = 0.0
+                reader.quiet_ticks = 0
                 continue
-            reader.quiet_s += elapsed_s
-            if reader.quiet_s >= self._heartbeat_s:
-                reader.quiet_s = 0.0
+            reader.quiet_ticks += 1
+            if reader.quiet_ticks * elapsed_s >= self._heartbeat_s:
+                reader.quiet_ticks = 0
                 reader.sink.write(self.COMMENT)
 
     def cut_all(self) -> None:

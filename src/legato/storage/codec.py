@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgspec
@@ -18,11 +18,16 @@ from legato.core.log import RunLog
 
 SEGMENT_FORMAT = 1
 """MessagePack: an array of the items of one flush; text deltas are strings, events are [type, fields]."""
+FLUSH_FORMAT = 3
+"""MessagePack: what one flush brought of many runs, an array of [run key, first seq, epoch, items as in format 1]."""
 PACKED_FORMAT = 2
 """MessagePack: [text, ends, event seqs, events, epoch starts, epochs]; the arrays are little-endian uint32."""
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder().decode
+
+SegmentPiece = tuple[int, int, int, Sequence[LogItem]]
+"""What one flush brought of one run: the run's key, the seq of the first item, the epoch, and the items."""
 
 
 class UnknownFormat(ValueError):
@@ -31,14 +36,32 @@ class UnknownFormat(ValueError):
 
 def encode_segment(items: Sequence[LogItem]) -> bytes:
     """Return one flush of one run as the bytes of a segment row."""
-    return _encode([item if type(item) is str else _event_out(item) for item in items])  # type: ignore[arg-type]
+    return _encode(_items_out(items))
 
 
-def decode_segment(schema: int, form: int, data: bytes) -> list[LogItem]:
-    """Return the items of a segment row."""
-    if schema != SCHEMA_VERSION or form != SEGMENT_FORMAT:
-        raise UnknownFormat(f"segment of schema {schema} and format {form}")
-    return [item if type(item) is str else _event_in(item) for item in _decode(data)]
+def encode_flush(pieces: Iterable[SegmentPiece]) -> bytes:
+    """Return one flush of many runs as the bytes of one segment row."""
+    return _encode(
+        [
+            # Most pieces are one delta.
+            (key, first_seq, epoch, items if len(items) == 1 and type(items[0]) is str else _items_out(items))
+            for key, first_seq, epoch, items in pieces
+        ]
+    )
+
+
+def decode_segment(row: Any) -> list[SegmentPiece]:
+    """Return what a segment row (tables.segment) holds of each run.
+
+    Raises:
+        UnknownFormat: A newer Legato wrote it.
+    """
+    if row.schema != SCHEMA_VERSION or row.format not in (SEGMENT_FORMAT, FLUSH_FORMAT):
+        raise UnknownFormat(f"segment of schema {row.schema} and format {row.format}")
+    data = _decode(row.data)
+    if row.format == SEGMENT_FORMAT:
+        return [(row.run_key, row.first_seq, row.epoch, _items_in(data))]
+    return [(key, first_seq, epoch, _items_in(items)) for key, first_seq, epoch, items in data]
 
 
 def pack_log(log: RunLog) -> bytes:
@@ -49,8 +72,8 @@ def pack_log(log: RunLog) -> bytes:
             _array_out(log.ends),
             _array_out(log.event_seqs),
             [_event_out(event) for event in log.events],
-            _array_out(log.epoch_starts),
-            _array_out(log.epochs),
+            _array_out(array("I", log.epoch_starts)),
+            _array_out(array("I", log.epochs)),
         )
     )
 
@@ -65,9 +88,17 @@ def unpack_log(schema: int, form: int, data: bytes) -> RunLog:
     log.ends = _array_in(ends)
     log.event_seqs = _array_in(event_seqs)
     log.events = [_event_in(event) for event in events]
-    log.epoch_starts = _array_in(epoch_starts)
-    log.epochs = _array_in(epochs)
+    log.epoch_starts = tuple(_array_in(epoch_starts))
+    log.epochs = tuple(_array_in(epochs))
     return log
+
+
+def _items_out(items: Sequence[LogItem]) -> list[Any]:
+    return [item if type(item) is str else _event_out(item) for item in items]  # type: ignore[arg-type]
+
+
+def _items_in(data: list[Any]) -> list[LogItem]:
+    return [item if type(item) is str else _event_in(item) for item in data]
 
 
 def _event_out(event: Event) -> tuple[str, Event]:

@@ -24,7 +24,7 @@ from sqlalchemy import bindparam, insert
 
 from legato.core.errors import LegatoError, StorageUnavailable
 from legato.core.event import SCHEMA_VERSION, LogItem
-from legato.storage.codec import SEGMENT_FORMAT, encode_segment
+from legato.storage.codec import FLUSH_FORMAT, SegmentPiece, encode_flush
 from legato.storage.database import Database
 from legato.storage.statement import Prepared, Transaction
 from legato.storage.tables import segment
@@ -97,16 +97,15 @@ class _Unit:
     done: bool = False
 
 
-# What one run brings to a batch: the run, its items, and its row's run_key, first_seq, count and epoch. A plain tuple,
-# because one is made for almost every delta.
-_Flush = tuple[Appending, list[LogItem], tuple[int, int, int, int]]
-
-
 @dataclass(slots=True)
 class _Batch:
-    """What is written together. `written` and `refused` (by place in `flushes`) fill when it is done piece by piece."""
+    """What is written together: a piece of each of `runs`, and `units`.
 
-    flushes: list[_Flush] = field(default_factory=list)
+    `written` and `refused` (by place in `pieces`) fill when it is done piece by piece.
+    """
+
+    runs: list[Appending] = field(default_factory=list)
+    pieces: list[SegmentPiece] = field(default_factory=list)
     units: list[_Unit] = field(default_factory=list)
     fault: sqlite3.Error | None = None
     written: set[int] = field(default_factory=set)
@@ -197,7 +196,8 @@ class Committer:
             self._loop.call_later(RETRY_S, self._give_up, unit, wait_s)
 
     def _arm(self) -> None:
-        delay = max(0.0, self._last_begun + WINDOW_S - self._loop.time())
+        # A command has somebody waiting for it: where nothing streams, it goes at once.
+        delay = max(0.0, self._last_begun + WINDOW_S - self._loop.time()) if self._dirty else 0.0
         self._timer = self._loop.call_later(delay, self._kick)
 
     def _kick(self) -> None:
@@ -221,7 +221,8 @@ class Committer:
                 # A command that ends a run takes its last items along.
                 if items := run.pending:
                     run.pending = []
-                    batch.flushes.append((run, items, (run.key, run.end, len(items), run.epoch)))
+                    batch.runs.append(run)
+                    batch.pieces.append((run.key, run.end, run.epoch, items))
         self._batches.put(batch)
 
     def _committed(self, batch: _Batch) -> None:
@@ -236,10 +237,10 @@ class Committer:
             self.on_stall(False)
         if batch.refused:
             for place, error in batch.refused.items():
-                batch.flushes[place][0].append_failed(error)
-            batch.flushes = [each for place, each in enumerate(batch.flushes) if place not in batch.refused]
-        for run, items, _ in batch.flushes:
-            run.publish(items)
+                batch.runs[place].append_failed(error)
+        for place, run in enumerate(batch.runs):
+            if place not in batch.refused:
+                run.publish(batch.pieces[place][3])
         for unit in batch.units:
             if unit.error is None:
                 unit.command.committed(unit.value)
@@ -263,37 +264,37 @@ class Committer:
     # What follows runs on the committer's thread.
 
     def _write_batches(self) -> None:
-        connection: sqlite3.Connection | None = None
+        tx: Transaction | None = None
         while (batch := self._batches.get()) is not None:
             try:
-                if connection is None:
-                    connection = self._database.connect(writes=True)
-                self._write(connection, batch)
+                if tx is None:
+                    tx = Transaction(self._database.connect(writes=True))
+                self._write(tx, batch)
             except sqlite3.Error as fault:
                 batch.fault = fault
             except LegatoError as error:
                 batch.fault = sqlite3.OperationalError(error.message)
             self._loop.call_soon_threadsafe(self._committed, batch)
 
-    def _write(self, connection: sqlite3.Connection, batch: _Batch) -> None:
+    def _write(self, tx: Transaction, batch: _Batch) -> None:
         if batch.written or batch.refused or any(unit.done for unit in batch.units):
             # It was begun piece by piece before the database went away.
-            self._write_pieces(connection, batch)
+            self._write_pieces(tx, batch)
             return
         try:
-            self._transact(connection, batch.flushes, batch.units)
+            self._transact(tx, batch.pieces, batch.units)
         except Exception as error:
             if is_away(error):
                 raise
             # A fault of one piece's data: find out whose.
-            self._write_pieces(connection, batch)
+            self._write_pieces(tx, batch)
 
-    def _write_pieces(self, connection: sqlite3.Connection, batch: _Batch) -> None:
-        for place, flush in enumerate(batch.flushes):
+    def _write_pieces(self, tx: Transaction, batch: _Batch) -> None:
+        for place, piece in enumerate(batch.pieces):
             if place in batch.written or place in batch.refused:
                 continue
             try:
-                self._transact(connection, [flush], [])
+                self._transact(tx, [piece], [])
                 batch.written.add(place)
             except Exception as error:
                 if is_away(error):
@@ -303,7 +304,7 @@ class Committer:
             if unit.done:
                 continue
             try:
-                self._transact(connection, [], [unit])
+                self._transact(tx, [], [unit])
             except Exception as error:
                 if is_away(error):
                     raise
@@ -311,12 +312,17 @@ class Committer:
             unit.done = True
 
     @staticmethod
-    def _transact(connection: sqlite3.Connection, flushes: list[_Flush], units: list[_Unit]) -> None:
-        connection.execute("BEGIN IMMEDIATE")
+    def _transact(tx: Transaction, pieces: list[SegmentPiece], units: list[_Unit]) -> None:
+        if not units:
+            # One statement is a transaction of its own: the interpreter's lock is given up, and fought for, at each.
+            if pieces:
+                _insert_flush(tx, pieces)
+            return
+        connection = tx.cursor.connection
+        tx.cursor.execute("BEGIN IMMEDIATE")
         try:
-            if flushes:
-                _insert_segments(connection, flushes)
-            tx = Transaction(connection)
+            if pieces:
+                _insert_flush(tx, pieces)
             for unit in units:
                 changes = connection.total_changes
                 unit.error = None
@@ -326,33 +332,17 @@ class Committer:
                     if connection.total_changes != changes:
                         raise
                     unit.error = refusal
-            connection.execute("COMMIT")
+            tx.cursor.execute("COMMIT")
         except BaseException:
             if connection.in_transaction:
-                connection.execute("ROLLBACK")
+                tx.cursor.execute("ROLLBACK")
             raise
 
 
-_MOST_ROWS = 128
-_INSERT_HEAD, _, _INSERT_ROW = INSERT_SEGMENT.sql.partition(" VALUES ")
-
-
-def _insert_segments(connection: sqlite3.Connection, flushes: Sequence[_Flush]) -> None:
-    """Write one row a flush, in few statements: the interpreter's lock is given up and fought for at each.
-
-    Rows go in groups of a power of two, so that a handful of statements stay compiled.
-    """
-    at, left, rows = 0, len(flushes), _MOST_ROWS
-    while left:
-        while rows > left:
-            rows //= 2
-        values: list[object] = []
-        for _, items, row in flushes[at : at + rows]:
-            values += row
-            values += (SCHEMA_VERSION, SEGMENT_FORMAT, encode_segment(items))
-        connection.execute(f"{_INSERT_HEAD} VALUES {', '.join([_INSERT_ROW] * rows)}", values)
-        at += rows
-        left -= rows
+def _insert_flush(tx: Transaction, pieces: list[SegmentPiece]) -> None:
+    """Write what all runs of a batch brought as one row, however many they are."""
+    values = (0, 0, len(pieces), 0, SCHEMA_VERSION, FLUSH_FORMAT, encode_flush(pieces))
+    tx.cursor.execute(INSERT_SEGMENT.sql, values)
 
 
 _AWAY = frozenset(

@@ -108,15 +108,15 @@ class Database:
         return await asyncio.get_running_loop().run_in_executor(self._readers, self._read, query)
 
     def _read(self, query: Callable[[Transaction], T]) -> T:
-        connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
-        if connection is None:
-            connection = self._local.connection = self.connect(writes=False)
+        tx: Transaction | None = getattr(self._local, "tx", None)
+        if tx is None:
+            tx = self._local.tx = Transaction(self.connect(writes=False))
         try:
-            connection.execute("BEGIN")
+            tx.cursor.execute("BEGIN")
             try:
-                return query(Transaction(connection))
+                return query(tx)
             finally:
-                connection.execute("ROLLBACK")
+                tx.cursor.execute("ROLLBACK")
         except sqlite3.OperationalError as error:
             raise StorageUnavailable("the database cannot be read at present: try again") from error
 

@@ -57,33 +57,34 @@ def _picker(names: tuple[str, ...]) -> Callable[[dict[str, Any]], tuple[Any, ...
 class Transaction:
     """What storage code is given: statements in, rows out, inside one transaction."""
 
-    __slots__ = ("connection",)
+    __slots__ = ("cursor",)
 
     def __init__(self, connection: sqlite3.Connection) -> None:
-        self.connection = connection
+        # One for all statements: the driver would make one for each, and remember it for a while.
+        self.cursor = connection.cursor()
 
     def run(self, statement: Prepared, **values: Any) -> int:
         """Run a statement for its effect; return how many rows it changed."""
-        return self.connection.execute(statement.sql, statement.bind(values)).rowcount
+        return self.cursor.execute(statement.sql, statement.bind(values)).rowcount
 
     def insert(self, statement: Prepared, **values: Any) -> int:
         """Run an INSERT of one row; return its integer key."""
-        key = self.connection.execute(statement.sql, statement.bind(values)).lastrowid
+        key = self.cursor.execute(statement.sql, statement.bind(values)).lastrowid
         assert key is not None
         return key
 
     def many(self, statement: Prepared, rows: list[tuple[Any, ...]]) -> None:
         """Run a statement once per row; `rows` hold the parameters in the statement's order."""
-        self.connection.executemany(statement.sql, rows)
+        self.cursor.executemany(statement.sql, rows)
 
     def one(self, statement: Prepared, **values: Any) -> Any:
         """Return the first row as a named tuple, or None."""
-        row = self.connection.execute(statement.sql, statement.bind(values)).fetchone()
+        row = self.cursor.execute(statement.sql, statement.bind(values)).fetchone()
         return None if row is None else statement.row(row)
 
     def all(self, statement: Prepared, **values: Any) -> list[Any]:
         """Return all rows as named tuples."""
-        rows = self.connection.execute(statement.sql, statement.bind(values)).fetchall()
+        rows = self.cursor.execute(statement.sql, statement.bind(values)).fetchall()
         return [statement.row(row) for row in rows]
 
 

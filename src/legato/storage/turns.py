@@ -146,10 +146,10 @@ class StartedTurn:
     message_id: str
     history: bool
     """Whether there are messages before the user's."""
-    system_prompt: str | None
-    model: str | None
-    temperature: float | None
-    max_tokens: int | None
+    conversation_system_prompt: str | None
+    conversation_model: str | None
+    conversation_temperature: float | None
+    conversation_max_tokens: int | None
     segment_id: int
     items: list[LogItem]
 
@@ -324,10 +324,10 @@ def start_turn(tx: Transaction, new: NewTurn, first_items: FirstItems) -> Starte
         user_message_id=user_message_id,
         message_id=new.message_id,
         history=reply_depth > 2,
-        system_prompt=found.system_prompt if found is not None else None,
-        model=found.model if found is not None else None,
-        temperature=found.temperature if found is not None else None,
-        max_tokens=found.max_tokens if found is not None else None,
+        conversation_system_prompt=found.system_prompt if found is not None else None,
+        conversation_model=found.model if found is not None else None,
+        conversation_temperature=found.temperature if found is not None else None,
+        conversation_max_tokens=found.max_tokens if found is not None else None,
         segment_id=insert_segment(tx, key, 0, 0, items),
         items=items,
     )

@@ -62,10 +62,10 @@ def error_event(code: str, message: str, retryable: bool, conversation_id: str |
 class NativeRenderer:
     """Renders one run's events. `log` is read for what stands before them."""
 
-    __slots__ = ("_chunk_end", "_conversation_id", "_epoch", "_heads", "_index", "_log", "_next", "_run_id")
+    __slots__ = ("_chunk_end", "_conversation_id", "_epoch", "_head", "_index", "_log", "_next", "_run_id")
 
     def __init__(self, run_id: str, log: RunLog) -> None:
-        self._run_id = run_id.encode()
+        self._run_id = run_id
         self._log = log
         self._conversation_id = ""
         self._chunk_end = b""
@@ -73,7 +73,8 @@ class NativeRenderer:
         # Where the last rendering ended: most renderings go on from there.
         self._next = 0
         self._index = 0
-        self._heads: tuple[bytes, bytes] = (b"", b"")
+        # A chunk's frame up to its seq.
+        self._head = b""
 
     def render(self, first: int, items: Sequence[LogItem]) -> bytes:
         """Return the frames of `items`, which stand in the log from seq `first` on and are of one epoch."""
@@ -85,9 +86,8 @@ class NativeRenderer:
         epoch = log.epochs[-1] if first >= log.epoch_starts[-1] else log.epoch_at(first)
         if epoch != self._epoch:
             self._epoch = epoch
-            cursor = b"\nid: %b.%d." % (self._run_id, epoch)
-            self._heads = (b"event: chunk" + cursor, cursor)
-        head, cursor = self._heads
+            self._head = b"event: chunk\nid: %b.%d." % (self._run_id.encode(), epoch)
+        head = self._head
         end = self._chunk_end
         index = self._index if first == self._next else log.texts_before(first)
         frames: list[bytes] = []
@@ -99,7 +99,7 @@ class NativeRenderer:
                 if b"data: " in content or not content.isascii():
                     content = _on_one_line(content)
                 frames.append(b'%b%d\ndata: {"content":%b,"index":%d%b' % (head, seq, content, index, end))
-            elif frame := self._frame(item, cursor, seq):  # type: ignore[arg-type]
+            elif frame := self._frame(item, head.removeprefix(b"event: chunk"), seq):  # type: ignore[arg-type]
                 frames.append(frame)
             seq += 1
         self._next, self._index = seq, index
@@ -156,7 +156,7 @@ class NativeRenderer:
         started = reply.started
         return {
             "messageId": started.message_id if started else None,
-            "runId": self._run_id.decode(),
+            "runId": self._run_id,
             "model": reply.model,
             "usage": usage_json(reply.usage),
             "cost": None,
