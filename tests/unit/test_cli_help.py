@@ -17,6 +17,11 @@ COMMANDS = (
     "keys create",
     "keys list",
     "keys revoke",
+    "state",
+    "state get",
+    "state set",
+    "state list",
+    "state delete",
     "doctor",
     "backup",
 )

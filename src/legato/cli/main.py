@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from legato.cli import backup, chat, doctor, keys, models, serve
+from legato.cli import backup, chat, doctor, keys, models, serve, state
 from legato.cli.exits import CONFIGURATION, STOPPED, UNREACHABLE, help_end
 from legato.cli.terminal import complain
 from legato.core.errors import ConfigurationError
@@ -36,6 +36,7 @@ app.command(epilog=serve.HELP_END)(serve.serve)
 app.command(epilog=chat.HELP_END)(chat.chat)
 app.add_typer(models.app, name="models")
 app.add_typer(keys.app, name="keys")
+app.add_typer(state.app, name="state")
 app.command(epilog=doctor.HELP_END)(doctor.doctor)
 app.command(epilog=backup.HELP_END)(backup.backup)
 

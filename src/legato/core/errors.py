@@ -6,15 +6,19 @@
     │   ├── UnsupportedMediaType   415 unsupported_media_type
     │   ├── InvalidRequest         422 invalid_request: names each wrong field
     │   │   └── KeyReused          422 idempotency_key_reused
+    │   ├── InvalidValue           422 invalid_value: what is to be kept as state is not JSON
+    │   ├── OperationMisfit        422 operation_misfit: a path or kind of state that an operation cannot be done at
     │   ├── TooLarge               413 body_too_large
-    │   │   └── MessageTooLong     413 message_too_long
+    │   │   ├── MessageTooLong     413 message_too_long
+    │   │   └── ValueTooLarge      413 value_too_large
     │   ├── Unauthenticated        401 unauthenticated
     │   ├── Forbidden              403 forbidden
     │   ├── NotFound               404 not_found: absent, or another's; never told apart
     │   ├── MethodNotAllowed       405 method_not_allowed
     │   ├── Conflict               409 conflict
     │   │   ├── CursorDiverged     409 cursor_diverged
-    │   │   └── IllegalTransition  409 illegal_transition
+    │   │   ├── IllegalTransition  409 illegal_transition
+    │   │   └── VersionConflict    409 version_conflict: state has changed since it was read
     │   ├── Gone                   410 run_gone
     │   ├── ConversationBusy       429 conversation_busy
     │   └── Unavailable            503 unavailable
@@ -117,6 +121,20 @@ class KeyReused(InvalidRequest):
     code = "idempotency_key_reused"
 
 
+class InvalidValue(Refused):
+    """What is to be kept as state is not JSON, or the path or operation is not one; what is wrong is named."""
+
+    code = "invalid_value"
+    http_status = 422
+
+
+class OperationMisfit(Refused):
+    """An operation cannot be done at its path: what stands there is of another kind, or nothing stands there."""
+
+    code = "operation_misfit"
+    http_status = 422
+
+
 class TooLarge(Refused):
     """The body is larger than the server takes."""
 
@@ -128,6 +146,12 @@ class MessageTooLong(TooLarge):
     """The message does not fit into the model's context window, even alone."""
 
     code = "message_too_long"
+
+
+class ValueTooLarge(TooLarge):
+    """A value that is to be kept as state is longer, or nested more deeply, than is taken."""
+
+    code = "value_too_large"
 
 
 class Unauthenticated(Refused):
@@ -175,6 +199,22 @@ class IllegalTransition(Conflict):
     """A run was asked to enter a state that cannot follow its present one."""
 
     code = "illegal_transition"
+
+
+class VersionConflict(Conflict):
+    """State is not of the version that a write was made for: read it again.
+
+    Attributes:
+        wanted: The version that was asked for; 0 for none.
+        found: The version that is there; 0 for none.
+    """
+
+    code = "version_conflict"
+
+    def __init__(self, message: str, *, wanted: int, found: int) -> None:
+        super().__init__(message)
+        self.wanted = wanted
+        self.found = found
 
 
 class Gone(Refused):

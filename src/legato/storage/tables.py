@@ -195,6 +195,28 @@ api_key = Table(
     Column("revoked_at_ms", BigInteger),
 )
 
+# The order of its bytes in both databases, whatever the language of PostgreSQL's.
+Ordered = String().with_variant(String(collation="C"), "postgresql")
+
+# What a bot's own code keeps; group and key are its words. A row that has expired is as if it were not there.
+state = Table(
+    "state",
+    metadata,
+    Column("owner", String, primary_key=True),
+    Column("group", Ordered, primary_key=True),
+    Column("key", Ordered, primary_key=True),
+    Column("value", Text, nullable=False),
+    Column("version", BigInteger, nullable=False),
+    Column("expires_at_ms", BigInteger),
+    Column("updated_at_ms", BigInteger, nullable=False),
+    Index(
+        "ix_state_expires_at_ms",
+        "expires_at_ms",
+        sqlite_where=text("expires_at_ms IS NOT NULL"),
+        postgresql_where=text("expires_at_ms IS NOT NULL"),
+    ),
+)
+
 # Written into the SQL, not bound: a partial index serves only a query that names its condition.
 IS_QUEUED = run.c.state == literal_column("'queued'")
 IS_RUNNING = run.c.state == literal_column("'running'")
