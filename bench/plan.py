@@ -99,7 +99,7 @@ def full_plan(rounds: int) -> Plan:
             tokens=200,
             targets=RELAYS,
             release_s=5,
-            settle_s=20,
+            settle_s=40,
         ),
         turns=Turns(deep=10_000, wide=1_000_000, posts=200, rounds=rounds),
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import gc
 import ipaddress
 import os
@@ -19,6 +18,7 @@ from legato.core.clock import Clock, SystemClock
 from legato.core.errors import ConfigurationError, InvalidRequest
 from legato.http.api import create_api
 from legato.http.server import LegatoServer, listen, raise_file_limit
+from legato.memory import give_back
 from legato.providers.base import Provider
 from legato.providers.embedded import EmbeddedProvider
 from legato.providers.openai import OpenAIProvider
@@ -43,7 +43,7 @@ EMBEDDED = "embedded"
 MODEL_LOAD_S = 10.0
 """How long a start with unfinished replies waits for an embedded model before it listens."""
 PRUNE_S = 1.0
-QUIET_S = (5.0, 25.0)
+QUIET_S = (5.0, 20.0)
 """Seconds after the last reply at which freed memory is given back: at once, and when idle connections have gone."""
 RUSH_RUNS = 200
 """So many replies at once leave enough freed memory behind to be worth a look."""
@@ -245,19 +245,9 @@ async def _care(node: Node) -> None:
         most_live = max(most_live, len(node.live))
         before_s, quiet_s = quiet_s, 0.0 if node.live else quiet_s + node.tick_s
         if most_live >= RUSH_RUNS and any(before_s < at_s <= quiet_s for at_s in QUIET_S):
-            _trim_memory()
+            await give_back()
             if quiet_s >= QUIET_S[-1]:
                 most_live = 0
-
-
-def _trim_memory() -> None:
-    """Return freed memory to the system; the C library would keep it for the next rush."""
-    gc.collect()
-    try:
-        ctypes.CDLL(None).malloc_trim(0)
-    except (OSError, AttributeError):
-        # Another C library than glibc: it has its own ways.
-        pass
 
 
 async def drain(node: Node) -> None:
