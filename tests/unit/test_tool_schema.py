@@ -1,0 +1,519 @@
+"""Tools from functions: what the model reads of them, and which arguments they take."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import functools
+import json
+import threading
+from collections.abc import Callable, Iterator
+from datetime import date
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Optional
+
+import pytest
+from pydantic import BaseModel, Field
+from typing_extensions import TypedDict
+
+from legato.core.errors import ConfigurationError
+from legato.tools.base import InvalidArguments
+from legato.tools.json_schema import BadSchema, check_against, inlined, parameters_of
+from legato.tools.schema import tool_from
+
+if TYPE_CHECKING:
+    from legato.core.principal import Principal as Unknown
+
+
+class Unit(enum.Enum):
+    CELSIUS = "C"
+    FAHRENHEIT = "F"
+
+
+@dataclasses.dataclass
+class Place:
+    """Where it is."""
+
+    city: str
+    country: str = "DE"
+
+
+class Filters(BaseModel):
+    tags: list[str] = []
+    year: int | None = Field(None, ge=2000, description="Year of publication.")
+
+
+class Range(TypedDict, total=False):
+    low: int
+    high: int
+
+
+class Node(BaseModel):
+    name: str
+    children: list[Node] = []
+
+
+class Holder:
+    """Stands for the context of a step."""
+
+
+async def everything(
+    query: str,
+    place: Place,
+    unit: Unit = Unit.CELSIUS,
+    mode: Literal["fast", "deep"] = "fast",
+    limit: Annotated[int, Field(ge=1, le=50)] = 3,
+    filters: Filters | None = None,
+    range: Optional[Range] = None,  # noqa: UP045 - people write it so
+    labels: dict[str, list[float]] = {},  # noqa: B006
+    since: date | None = None,
+    schema: bool = False,
+    *,
+    ctx: Unknown,
+) -> dict[str, Any]:
+    """Search the weather.
+
+    It knows a lot.
+
+    Args:
+        query: What to look for,
+            over two lines.
+        place: The place.
+        limit (int): Most results.
+        labels: Weights by name.
+
+    Returns:
+        Something.
+    """
+    return {name: value for name, value in locals().items() if name != "ctx"} | {"given": ctx}
+
+
+def test_a_function_becomes_a_schema() -> None:
+    """Types, enums, defaults, bounds and descriptions of a function are what the model is told; the context is not."""
+    tool = tool_from(everything)
+    assert tool.name == "everything"
+    assert tool.description == "Search the weather.\n\nIt knows a lot."
+    place = {
+        "type": "object",
+        "properties": {"city": {"type": "string"}, "country": {"type": "string", "default": "DE"}},
+        "required": ["city"],
+        "additionalProperties": False,
+    }
+    filters = {
+        "type": "object",
+        "properties": {
+            "tags": {"type": "array", "items": {"type": "string"}, "default": []},
+            "year": {
+                "anyOf": [{"type": "integer", "minimum": 2000}, {"type": "null"}],
+                "default": None,
+                "description": "Year of publication.",
+            },
+        },
+    }
+    low_high = {
+        "type": "object",
+        "properties": {"low": {"type": "integer"}, "high": {"type": "integer"}},
+        "additionalProperties": False,
+    }
+    assert tool.parameters == {
+        "type": "object",
+        "properties": {
+            "query": {"type": "string", "description": "What to look for,\nover two lines."},
+            "place": place | {"description": "The place."},
+            "unit": {"type": "string", "enum": ["C", "F"], "default": "C"},
+            "mode": {"type": "string", "enum": ["fast", "deep"], "default": "fast"},
+            "limit": {
+                "type": "integer",
+                "minimum": 1,
+                "maximum": 50,
+                "default": 3,
+                "description": "Most results.",
+            },
+            "filters": {"anyOf": [filters, {"type": "null"}], "default": None},
+            "range": {"anyOf": [low_high, {"type": "null"}], "default": None},
+            "labels": {
+                "type": "object",
+                "additionalProperties": {"type": "array", "items": {"type": "number"}},
+                "default": {},
+                "description": "Weights by name.",
+            },
+            "since": {"anyOf": [{"type": "string", "format": "date"}, {"type": "null"}], "default": None},
+            "schema": {"type": "boolean", "default": False},
+        },
+        "required": ["query", "place"],
+        "additionalProperties": False,
+    }
+    json.dumps(tool.definition())
+    assert tool.definition()["function"]["parameters"] is tool.parameters
+
+
+async def test_arguments_become_the_types_that_the_function_names() -> None:
+    """A body gets enums, dates, dataclasses and models, its own defaults, and the context."""
+    tool = tool_from(everything)
+    given = tool.check(
+        {
+            "query": "rain",
+            "place": {"city": "Kiel"},
+            "unit": "F",
+            "filters": {"year": 2020},
+            "range": {"low": 1},
+            "since": "2026-01-02",
+            "limit": "7",
+        }
+    )
+    assert await tool.body(given, "the context") == {
+        "query": "rain",
+        "place": Place(city="Kiel"),
+        "unit": Unit.FAHRENHEIT,
+        "mode": "fast",
+        "limit": 7,
+        "filters": Filters(year=2020),
+        "range": {"low": 1},
+        "labels": {},
+        "since": date(2026, 1, 2),
+        "schema": False,
+        "given": "the context",
+    }
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"place": {"city": "Kiel"}}, "query: field required"),
+        ({"query": 1, "place": {"city": "Kiel"}}, "query: input should be a valid string"),
+        (
+            {"query": "x", "place": {"town": "Kiel"}},
+            "place.city: field required; place.town: there is no such argument",
+        ),
+        ({"query": "x", "place": {"city": "Kiel"}, "limit": 99}, "limit: input should be less than or equal to 50"),
+        ({"query": "x", "place": {"city": "Kiel"}, "limit": "many"}, "limit: input should be a valid integer"),
+        ({"query": "x", "place": {"city": "Kiel"}, "unit": "K"}, "unit: input should be 'C' or 'F'"),
+        (
+            {"query": "x", "place": {"city": "Kiel"}, "limt": 1},
+            "limt: there is no such argument (the arguments are: query",
+        ),
+        ({"query": "x", "place": {"city": "Kiel"}, "ctx": 1}, "ctx: there is no such argument"),
+    ],
+)
+def test_wrong_arguments_are_told_by_name(arguments: dict[str, Any], said: str) -> None:
+    """The model reads which argument is wrong and what would be right; the context is no argument."""
+    with pytest.raises(InvalidArguments) as caught:
+        tool_from(everything).check(arguments)
+    assert said in caught.value.message
+
+
+async def test_a_default_is_nobody_elses() -> None:
+    """A call that changes its default changes no other call's."""
+
+    def collect(item: str, into: list[str] = []) -> list[str]:  # noqa: B006
+        """Collect."""
+        into.append(item)
+        return into
+
+    tool = tool_from(collect)
+    assert await tool.body(tool.check({"item": "a"}), None) == ["a"]
+    assert await tool.body(tool.check({"item": "b"}), None) == ["b"]
+
+
+GOOGLE = """Search.
+
+Args:
+    query: The words.
+    limit: Most results.
+"""
+NUMPY = """Search.
+
+Parameters
+----------
+query : str
+    The words.
+limit : int, optional
+    Most results.
+"""
+SPHINX = """Search.
+
+:param query: The words.
+:param int limit: Most results.
+:returns: Passages.
+"""
+
+
+@pytest.mark.parametrize("text", [GOOGLE, NUMPY, SPHINX], ids=["google", "numpy", "sphinx"])
+def test_arguments_are_described_by_every_common_form_of_docstring(text: str) -> None:
+    """Google's, NumPy's and Sphinx's docstrings give the same words."""
+
+    def search(query: str, limit: int = 3) -> None: ...
+
+    search.__doc__ = text
+    tool = tool_from(search)
+    assert tool.description == "Search."
+    properties = tool.parameters["properties"]
+    assert properties["query"] == {"type": "string", "description": "The words."}
+    assert properties["limit"] == {"type": "integer", "default": 3, "description": "Most results."}
+
+
+def test_a_field_of_ones_own_wins_over_the_docstring() -> None:
+    """What stands in the annotation is meant for the model; the docstring fills in."""
+
+    def search(query: Annotated[str, Field(description="Mine.", min_length=2)]) -> None:
+        """Search.
+
+        Args:
+            query: The docstring's.
+        """
+
+    assert tool_from(search).parameters["properties"]["query"] == {
+        "type": "string",
+        "description": "Mine.",
+        "minLength": 2,
+    }
+
+
+def test_a_type_within_itself_keeps_its_reference() -> None:
+    """What cannot be written out is left as a definition."""
+
+    def walk(root: Node) -> None:
+        """Walk."""
+
+    parameters = tool_from(walk).parameters
+    assert parameters["properties"]["root"] == {"$ref": "#/$defs/Node"}
+    assert set(parameters["$defs"]) == {"Node"}
+    assert tool_from(walk).check({"root": {"name": "a", "children": [{"name": "b"}]}})["root"].children[0].name == "b"
+
+
+async def test_a_context_is_found_by_its_type() -> None:
+    """A parameter of the context's type is left out whatever its name."""
+
+    def who(holder: Holder) -> object:
+        """Who."""
+        return holder
+
+    tool = tool_from(who, context_types=(Holder,))
+    assert tool.parameters == {"type": "object", "properties": {}, "additionalProperties": False}
+    holder = Holder()
+    assert await tool.body(tool.check({}), holder) is holder
+
+
+class Desk:
+    """Holds a method that is a tool."""
+
+    async def ring(self, times: int) -> str:
+        """Ring."""
+        return "r" * times
+
+
+async def test_a_method_is_a_tool() -> None:
+    """A bound method is taken as it is."""
+    tool = tool_from(Desk().ring)
+    assert await tool.body(tool.check({"times": 3}), None) == "rrr"
+
+
+def bare(query: str) -> None: ...
+
+
+def untyped(query) -> None:  # type: ignore[no-untyped-def]
+    """Search."""
+
+
+def starred(*queries: str) -> None:
+    """Search."""
+
+
+def keyworded(**queries: str) -> None:
+    """Search."""
+
+
+def positional(query: str, /) -> None:
+    """Search."""
+
+
+def yields(query: str) -> Iterator[str]:
+    """Search."""
+    yield query
+
+
+def uncallable(query: Callable[[int], int]) -> None:
+    """Search."""
+
+
+def opaque(query: Holder) -> None:
+    """Search."""
+
+
+def hidden(query: Unknown) -> None:
+    """Search."""
+
+
+@pytest.mark.parametrize(
+    ("function", "said"),
+    [
+        (bare, "no docstring"),
+        (untyped, "argument query has no type: write `query: str`"),
+        (starred, "argument queries must be an ordinary one"),
+        (keyworded, "argument queries must be an ordinary one"),
+        (positional, "argument query must be an ordinary one"),
+        (yields, "it yields"),
+        (uncallable, "a type that JSON cannot say"),
+        (opaque, "a type that JSON cannot say"),
+        (hidden, "argument query has a type that cannot be read"),
+        (lambda: None, "no docstring"),
+        (Desk(), "it is no function but a Desk"),
+    ],
+)
+def test_a_function_that_is_no_tool_is_refused_when_it_is_declared(function: Any, said: str) -> None:
+    """The error names the tool and the argument, and says what to write."""
+    with pytest.raises(ConfigurationError, match=r"^tool .*") as caught:
+        tool_from(function)
+    assert said in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"name": "söarch"}, "'söarch' is no name for a tool"),
+        ({"name": "x" * 65}, "is no name for a tool"),
+        ({"timeout_s": 0}, "timeout_s is 0"),
+        ({"timeout_s": float("nan")}, "timeout_s is nan"),
+        ({"max_output_chars": 10}, "max_output_chars is 10"),
+    ],
+)
+def test_a_tools_limits_are_checked(changed: dict[str, Any], said: str) -> None:
+    """A name or limit that cannot work is refused when the tool is declared."""
+    with pytest.raises(ConfigurationError) as caught:
+        tool_from(everything, **changed)
+    assert said in caught.value.message
+
+
+DEFS: dict[str, Any] = {
+    "A": {"type": "object", "title": "A", "properties": {"b": {"$ref": "#/$defs/B"}}},
+    "B": {"type": "integer", "description": "its own"},
+}
+
+
+@pytest.mark.parametrize(
+    ("schema", "made"),
+    [
+        ({"properties": {"a": {"$ref": "#/$defs/B"}}}, {"properties": {"a": DEFS["B"]}}),
+        (
+            {"properties": {"a": {"$ref": "#/$defs/B", "description": "here"}}},
+            {"properties": {"a": {"type": "integer", "description": "here"}}},
+        ),
+        (
+            {"properties": {"a": {"$ref": "#/$defs/B", "minimum": 1}}},
+            {"properties": {"a": {"minimum": 1, "allOf": [DEFS["B"]]}}},
+        ),
+        (
+            {"properties": {"a": {"$ref": "#/$defs/A"}}},
+            {"properties": {"a": {"type": "object", "title": "A", "properties": {"b": DEFS["B"]}}}},
+        ),
+        # A property may be named as a keyword is, and a value may look like a reference.
+        ({"properties": {"$ref": {"$ref": "#/$defs/B"}}}, {"properties": {"$ref": DEFS["B"]}}),
+        (
+            {"properties": {"a": {"default": {"$ref": "#/$defs/B"}}}},
+            {"properties": {"a": {"default": {"$ref": "#/$defs/B"}}}},
+        ),
+        (
+            {"properties": {"default": {"$ref": "#/$defs/B"}, "title": {"$ref": "#/$defs/B"}}},
+            {"properties": {"default": DEFS["B"], "title": DEFS["B"]}},
+        ),
+        ({"anyOf": [{"$ref": "#/$defs/B"}, True]}, {"anyOf": [DEFS["B"], True]}),
+    ],
+)
+def test_references_are_replaced_by_what_they_name(schema: dict[str, Any], made: dict[str, Any]) -> None:
+    """Upstreams that follow no references read the same schema."""
+    assert inlined(schema | {"$defs": DEFS}) == made
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"properties": {"a": {"$ref": "#/properties/b"}, "b": {}}, "$defs": DEFS},
+        {"properties": {"a": {"$ref": "https://elsewhere.example/schema"}}},
+        {"properties": {"a": {"$ref": "#/$defs/Absent"}}, "$defs": DEFS},
+        {"properties": {"a": {"$ref": 7}}, "$defs": DEFS},
+        {"$id": "https://elsewhere.example/", "properties": {"a": {"$ref": "#/$defs/B"}}, "$defs": DEFS},
+        # Doubles with every step: 2^20 copies.
+        {
+            "properties": {"a": {"$ref": "#/$defs/0"}},
+            "$defs": {
+                str(at): {"anyOf": [{"$ref": f"#/$defs/{at + 1}"}, {"$ref": f"#/$defs/{at + 1}"}]} for at in range(20)
+            }
+            | {"20": {"type": "null"}},
+        },
+    ],
+)
+def test_what_cannot_be_inlined_stays(schema: dict[str, Any]) -> None:
+    """A schema that refers elsewhere, or would grow without end, is left as it is."""
+    assert inlined(schema) == schema
+
+
+def test_inlined_recursion_keeps_what_it_needs() -> None:
+    """Of the definitions, those stay that contain themselves, and what they need is written out in them."""
+    schema = {
+        "properties": {"a": {"$ref": "#/$defs/T"}},
+        "$defs": DEFS | {"T": {"properties": {"t": {"$ref": "#/$defs/T"}, "b": {"$ref": "#/$defs/B"}}}},
+    }
+    assert inlined(schema) == {
+        "properties": {"a": {"$ref": "#/$defs/T"}},
+        "$defs": {"T": {"properties": {"t": {"$ref": "#/$defs/T"}, "b": DEFS["B"]}}},
+    }
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"type": "objekt"},
+        {"type": "array"},
+        {"type": "object", "properties": {"a": {"$ref": "#/$defs/Absent"}}},
+        {"type": "object", "properties": {"a": {"pattern": "("}}},
+        {"type": "object", "properties": {"a": {"enum": ["x" * 70_000]}}},
+    ],
+)
+def test_a_servers_bad_schema_is_refused(schema: dict[str, Any]) -> None:
+    """A schema that cannot check anything, fetches something or fills the context is an error, not a crash."""
+    with pytest.raises(BadSchema):
+        check_against(parameters_of(schema))
+
+
+def test_a_servers_schema_fetches_nothing(tmp_path: Path) -> None:
+    """A reference to another document is an error, although that document is there."""
+    (tmp_path / "x.json").write_text('{"type": "integer"}')
+
+    class Quiet(SimpleHTTPRequestHandler):
+        def log_message(self, format: str, *args: object) -> None:
+            asked.append(self.path)
+
+    asked: list[str] = []
+    with ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(tmp_path))) as site:
+        threading.Thread(target=site.serve_forever, daemon=True).start()
+        for base in (f"http://127.0.0.1:{site.server_port}", tmp_path.as_uri()):
+            with pytest.raises(BadSchema):
+                check_against({"type": "object", "properties": {"a": {"$ref": f"{base}/x.json"}}})
+        site.shutdown()
+    assert asked == []
+
+
+def test_a_servers_schema_checks_arguments() -> None:
+    """Each wrong argument is named, values are not repeated, and a slow pattern stops nothing."""
+    check = check_against(
+        {
+            "type": "object",
+            "properties": {"n": {"type": "integer"}, "s": {"type": "string", "pattern": "^(a+)+$"}},
+            "required": ["n"],
+            "additionalProperties": False,
+        }
+    )
+    assert check({"n": 1, "s": "aa"}) == {"n": 1, "s": "aa"}
+    with pytest.raises(InvalidArguments) as caught:
+        check({"n": "secret value", "s": "a" * 60 + "!", "more": 1})
+    assert 'n: the value is not of type "integer"' in caught.value.message
+    assert "more" in caught.value.message
+    assert "secret value" not in caught.value.message
+    with pytest.raises(InvalidArguments, match='"n" is a required property'):
+        check({})
+
+
+def test_an_object_without_properties_gets_some() -> None:
+    """Servers of models refuse an object that names no properties."""
+    assert parameters_of({"type": "object"}) == {"type": "object", "properties": {}}
