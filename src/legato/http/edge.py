@@ -50,11 +50,23 @@ class Edge(asyncio.Protocol):
         keep_alive: Whether the connection goes on after the stream.
     """
 
-    __slots__ = ("_ahead", "_chunked", "_origin", "keep_alive", "paused", "reader", "transport")
+    __slots__ = (
+        "_ahead",
+        "_app_state",
+        "_chunked",
+        "_config",
+        "_server_state",
+        "keep_alive",
+        "paused",
+        "reader",
+        "transport",
+    )
 
     def __init__(self, protocol: StreamingHttpProtocol, *, chunked: bool, keep_alive: bool) -> None:
         # What a fresh protocol for the same connection is made of.
-        self._origin = (type(protocol), protocol.config, protocol.server_state, protocol.app_state)
+        self._config = protocol.config
+        self._server_state = protocol.server_state
+        self._app_state = protocol.app_state
         self._chunked = chunked
         self._ahead = b""
         self.transport = protocol.transport
@@ -74,12 +86,11 @@ class Edge(asyncio.Protocol):
         if self._chunked:
             self.transport.write(b"0\r\n\r\n")
         self.reader = None
-        protocol_type, config, state, app_state = self._origin
-        connections: set[Any] = state.connections
+        connections: set[Any] = self._server_state.connections
         connections.discard(self)
         if self.transport.is_closing():
             return
-        following = protocol_type(config, state, app_state, asyncio.get_running_loop())
+        following = StreamingHttpProtocol(self._config, self._server_state, self._app_state, asyncio.get_running_loop())
         following.go_on(self.transport, self._ahead, keep_alive=self.keep_alive)
 
     def abort(self) -> None:
@@ -107,7 +118,7 @@ class Edge(asyncio.Protocol):
             self.reader.pull()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        connections: set[Any] = self._origin[2].connections
+        connections: set[Any] = self._server_state.connections
         connections.discard(self)
         reader, self.reader = self.reader, None
         if reader is not None:
