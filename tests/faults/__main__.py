@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from tests.faults import cuts, disk, drains, embedded, kills, stalls, stops, upstream
+from tests.faults import cuts, disk, drains, embedded, kills, queue_kills, stalls, stops, upstream
 from tests.faults.oracle import CHECKS
 from tests.faults.scenario import Context, Scenario
 
@@ -33,6 +33,7 @@ SCENARIOS = (
     Scenario("close", "the model's server is let go", upstream.close_trials, upstream.close_upstream),
     Scenario("disk", "a full disk", disk.trials, disk.fill),
     Scenario("clock", "a clock that jumps", drains.clock_trials, drains.jump_clock),
+    Scenario("queue", "kill -9 under jobs", queue_kills.trials, queue_kills.kill_under_jobs),
     Scenario("embedded", "kill -9 under the embedded model", embedded.trials, embedded.kill_embedded),
 )
 NEEDED = {"kills": 300, "cuts": 3000}

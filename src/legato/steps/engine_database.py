@@ -1,0 +1,128 @@
+"""The queue's own database file: its connections, and the form in which jobs and errors are kept in it.
+
+A file of its own, because the queue's commits would disturb those of replies that are being streamed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any, Final
+
+import sqlalchemy as sa
+from dbos import Serializer
+
+from legato.core.errors import ConfigurationError
+from legato.steps.jobs import CronTick, JobDead, JobEvent, Work
+
+APPLICATION: Final = "legato"
+"""Owner of all rows."""
+VERSION: Final = "1"
+"""What DBOS takes for the application's version. It recovers jobs of its own version only, so this is the same for
+ever: a deploy goes on with what the one before it left."""
+
+POOL = 4
+OVERFLOW = 8
+"""Connections that are kept and that may be added under load."""
+
+
+def connect(path: Path, *, flush: bool) -> sa.Engine:
+    """Return an engine on the file, which is made if absent, readable by its owner alone.
+
+    Args:
+        flush: Commits are flushed to the disk; otherwise the last ones may be missing after a power cut.
+
+    Raises:
+        ConfigurationError: The file cannot be made.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    except OSError as error:
+        raise ConfigurationError(f"the queue's file {path} cannot be used: {error.strerror}") from error
+    engine = sa.create_engine(sa.URL.create("sqlite", database=str(path)), pool_size=POOL, max_overflow=OVERFLOW)
+
+    @sa.event.listens_for(engine, "connect")
+    def prepare(connection: Any, _record: Any) -> None:
+        # A transaction that writes takes the lock when it begins: it could not be had later without starting over.
+        connection.isolation_level = "IMMEDIATE"
+        for pragma in (
+            "journal_mode=WAL",
+            f"synchronous={'FULL' if flush else 'NORMAL'}",
+            "busy_timeout=30000",
+            "foreign_keys=ON",
+            "temp_store=MEMORY",
+            "journal_size_limit=16777216",
+        ):
+            connection.execute(f"PRAGMA {pragma}")
+
+    return engine
+
+
+class JobSerializer(Serializer):
+    """JSON, and nothing that runs code when it is read.
+
+    DBOS hands over three things: inputs, `{"args": …, "kwargs": …}`; results, always None here; and errors.
+    """
+
+    def name(self) -> str:
+        return "legato-json"
+
+    def serialize(self, data: Any) -> str:
+        if isinstance(data, BaseException):
+            data = {"error": _error_fields(data)}
+        return _encode(data)
+
+    def deserialize(self, serialized_data: str) -> Any:
+        value = json.loads(serialized_data)
+        if isinstance(value, dict) and isinstance(value.get("error"), dict):
+            fields = value["error"]
+            return JobDead(fields.pop("type"), fields.pop("text"), **fields)
+        return value
+
+
+def _encode(value: Any) -> str:
+    # ASCII, because a payload may hold half a surrogate pair, which no UTF-8 has.
+    return json.dumps(value, ensure_ascii=True, separators=(",", ":"))
+
+
+def _error_fields(error: BaseException) -> dict[str, Any]:
+    if isinstance(error, JobDead):
+        return {
+            "type": error.error_type,
+            "text": error.text,
+            "attempts": error.attempts,
+            "first_ms": error.first_ms,
+            "last_ms": error.last_ms,
+        }
+    return {"type": type(error).__name__, "text": str(error), "attempts": 0, "first_ms": None, "last_ms": 0}
+
+
+def write_input(work: Work) -> str:
+    """Return the stored form of a job's input: the arguments of its workflow."""
+    value: dict[str, Any] = {"kind": work.kind, "step": work.step}
+    if work.events:
+        value["events"] = [
+            [event.id, event.topic, event.owner, event.payload, event.trace_id, event.at_ms] for event in work.events
+        ]
+    if work.tick is not None:
+        value["tick"] = [work.tick.id, work.tick.at_ms]
+    if work.fault is not None:
+        value["fault"] = work.fault
+    return _encode({"args": [value], "kwargs": {}})
+
+
+def read_work(value: dict[str, Any]) -> Work:
+    """Return a job's input, from the argument that write_input made."""
+    tick = value.get("tick")
+    return Work(
+        kind=value["kind"],
+        step=value["step"],
+        events=tuple(
+            JobEvent(id=id_, topic=topic, owner=owner, payload=payload, trace_id=trace_id, at_ms=at_ms)
+            for id_, topic, owner, payload, trace_id, at_ms in value.get("events", ())
+        ),
+        tick=CronTick(id=tick[0], at_ms=tick[1]) if tick else None,
+        fault=value.get("fault"),
+    )

@@ -1,0 +1,43 @@
+"""Which events make one job, and what that job is called. Pure."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+from legato.steps.jobs import JobEvent, QueueStep
+
+Group = tuple[str | None, list[JobEvent], str | None]
+"""Key, events of one job, and why it cannot be run."""
+
+
+def groups_of(step: QueueStep, events: Sequence[JobEvent]) -> list[Group]:
+    """Return a step's jobs for events that are all its own."""
+    if step.key is None:
+        return [(None, chunk, None) for chunk in _chunks(events, step.batch)]
+    by_key: dict[str, list[JobEvent]] = {}
+    groups: list[Group] = []
+    for event in events:
+        try:
+            key = step.key(event)
+            if not isinstance(key, str):
+                raise TypeError(f"it gave {type(key).__name__}, not str")
+        except Exception as error:  # noqa: BLE001
+            # A developer's mistake in one step must not hold up the events of all.
+            groups.append(("", [event], f"the key of step {step.name!r} failed: {type(error).__name__}: {error}"))
+        else:
+            by_key.setdefault(key, []).append(event)
+    groups.extend((key, chunk, None) for key, group in by_key.items() for chunk in _chunks(group, step.batch))
+    return groups
+
+
+def _chunks(events: Sequence[JobEvent], size: int) -> list[list[JobEvent]]:
+    return [list(events[start : start + size]) for start in range(0, len(events), size)]
+
+
+def job_id_of(step: str, events: Sequence[JobEvent]) -> str:
+    """Return the id of the job that a step has with these events; another choice of events is another job."""
+    if len(events) == 1:
+        return f"{step}:{events[0].id}"
+    ids = "\n".join(event.id for event in events)
+    return f"{step}:{events[0].id}+{hashlib.blake2s(ids.encode(), digest_size=8).hexdigest()}"
