@@ -50,6 +50,7 @@ _NOT_PUBLIC = tuple(
         "8000::/1",
         "2001::/23",
         "2001:db8::/32",
+        "2002::/16",  # 6to4, long out of use: a way to any IPv4 address
         "3fff::/20",
     )
 )
@@ -65,7 +66,7 @@ class AddressRefused(LegatoError):
 def is_public(address: Address) -> bool:
     """Return whether an address is one of the public internet, looking through those that carry an IPv4 one."""
     if isinstance(address, IPv6Address):
-        carried = address.ipv4_mapped or address.sixtofour
+        carried = address.ipv4_mapped
         if address in _NAT64:
             carried = IPv4Address(int(address) & 0xFFFF_FFFF)
         if carried is not None:
