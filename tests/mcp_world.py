@@ -199,3 +199,7 @@ async def until(true: Callable[[], bool], within_s: float = 10.0) -> None:
 
 def end(pid: int) -> None:
     os.kill(pid, signal.SIGKILL)
+
+
+def behind(url: str, **settings: Any) -> McpServerConfig:
+    return McpServerConfig(**({"name": "web", "url": url, "private_hosts": LOOPBACK} | settings))

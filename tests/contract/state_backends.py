@@ -7,6 +7,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from legato.storage.committer import Committer
 from legato.storage.database import Database
@@ -75,3 +76,7 @@ def _empty_sqlite() -> bytes:
 
 
 BACKENDS: Mapping[str, OpenWorld] = {"sqlite": sqlite}
+
+
+async def keys(state: State, group: str = "g", **options: Any) -> list[str]:
+    return [entry.key for entry in (await state.list(group, **options)).entries]

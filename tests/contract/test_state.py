@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,33 +21,11 @@ from legato.core.errors import (
 )
 from legato.core.json_value import MAX_VALUE_BYTES
 from legato.storage.state import MAX_OPERATIONS, State
-from legato.storage.state_rows import DELETE_ROWS, MAX_KEY_BYTES, PAGE_BYTES
-from tests.contract.state_backends import BACKENDS, OpenWorld, World
+from legato.storage.state_rows import MAX_KEY_BYTES
+from tests.contract.state_backends import OpenWorld, World, keys
 
 WRITERS = 50
-KEYS = ["A", "Z", "a", "a b", "a.b", "a/b", "aa", "é", "日", "\uffed", "😀"]
 """In the order of their code points: not a dictionary's order, nor UTF-16's."""
-
-
-@pytest.fixture(params=BACKENDS.values(), ids=list(BACKENDS))
-def open_world(request: pytest.FixtureRequest) -> OpenWorld:
-    found: OpenWorld = request.param
-    return found
-
-
-@pytest.fixture
-async def world(open_world: OpenWorld, tmp_path: Path) -> AsyncIterator[World]:
-    async with open_world(tmp_path) as world:
-        yield world
-
-
-@pytest.fixture
-def state(world: World) -> State:
-    return world.state()
-
-
-async def keys(state: State, group: str = "g", **options: Any) -> list[str]:
-    return [entry.key for entry in (await state.list(group, **options)).entries]
 
 
 # Values and versions
@@ -251,206 +228,6 @@ async def test_a_writer_reads_what_it_has_written(state: State) -> None:
     for number in range(30):
         await state.set("g", "k", number)
         assert await state.get("g", "k") == number
-
-
-# Lists
-
-
-async def test_a_list_is_in_the_order_of_the_keys(state: State) -> None:
-    """Of their code points, with values and versions, whatever the order of setting."""
-    for key in KEYS[::-1]:
-        await state.set("g", key, {"is": key})
-    await state.set("g", "a", "again")
-    page = await state.list("g")
-    assert [entry.key for entry in page.entries] == KEYS == sorted(KEYS)
-    assert page.next is None
-    assert [(each.value, each.version) for each in page.entries if each.key in ("a", "aa")] == [
-        ("again", 2),
-        ({"is": "aa"}, 1),
-    ]
-
-
-@pytest.mark.parametrize("number", [0, 1, 2, 15, 16, 17, 33])
-@pytest.mark.parametrize("limit", [1, 2, 16, 100])
-async def test_pages_hold_every_key_once(state: State, number: int, limit: int) -> None:
-    """Full ones but for the last, and the last says that it is."""
-    wanted = [f"k{each:03}" for each in range(number)]
-    await asyncio.gather(*(state.set("g", key, 1) for key in wanted))
-    found: list[str] = []
-    after = None
-    while True:
-        page = await state.list("g", after=after, limit=limit)
-        found += [entry.key for entry in page.entries]
-        if page.next is None:
-            break
-        assert len(page.entries) == limit
-        after = page.next
-    assert found == wanted
-
-
-async def test_a_cursor_holds_while_keys_come_and_go(state: State) -> None:
-    """Also when its own key is gone; what lies behind it is seen, what came before it is not."""
-    for key in "bdfh":
-        await state.set("g", key, 1)
-    page = await state.list("g", limit=2)
-    assert page.next == "d"
-    for key in "ace":
-        await state.set("g", key, 1)
-    await state.delete("g", "d")
-    assert await keys(state, after=page.next) == ["e", "f", "h"]
-
-
-@pytest.mark.parametrize(
-    ("prefix", "after", "wanted"),
-    [
-        ("a", None, ["a", "a b", "a.b", "a/b", "aa"]),
-        ("a", "a.b", ["a/b", "aa"]),
-        ("a", "A", ["a", "a b", "a.b", "a/b", "aa"]),
-        ("a", "é", []),
-        ("a.b", None, ["a.b"]),
-        ("", None, KEYS),
-        ("%", None, []),
-        ("_", None, []),
-        ("😀", None, ["😀"]),
-        (None, "😀", []),
-        (None, "a", KEYS[3:]),
-    ],
-)
-async def test_a_prefix_is_taken_literally(
-    state: State, prefix: str | None, after: str | None, wanted: list[str]
-) -> None:
-    """No sign of a pattern counts; it goes together with a cursor on either side of it."""
-    for key in KEYS:
-        await state.set("g", key, 1)
-    assert await keys(state, prefix=prefix, after=after) == wanted
-
-
-async def test_a_page_of_long_values_ends_early(state: State) -> None:
-    """Behind the value with which it is long enough; the rest follows."""
-    long = "x" * 1_000_000
-    for number in range(8):
-        await state.set("g", f"k{number}", long)
-    first = await state.list("g")
-    assert len(first.entries) == -(-PAGE_BYTES // len(long))
-    rest = await state.list("g", after=first.next)
-    assert (len(first.entries) + len(rest.entries), rest.next) == (8, None)
-
-
-async def test_groups_are_named_in_order(state: State) -> None:
-    """Once each, however many keys they have; in pages; without those that are empty."""
-    for group in KEYS:
-        for key in ("1", "2", "3"):
-            await state.set(group, key, 1)
-    assert await state.groups() == tuple(KEYS)
-    assert await state.groups(limit=3) == tuple(KEYS[:3])
-    assert await state.groups(after=KEYS[2], limit=3) == tuple(KEYS[3:6])
-    assert await state.groups(prefix="a", after="a", limit=2) == ("a b", "a.b")
-    assert await state.clear("a.b") == 3
-    assert "a.b" not in await state.groups()
-
-
-@pytest.mark.parametrize("number", [0, 1, DELETE_ROWS - 1, DELETE_ROWS, DELETE_ROWS + 1, 2 * DELETE_ROWS + 5])
-async def test_clear_deletes_a_group_and_counts(world: World, number: int) -> None:
-    """All of it, in however many pages, and nothing beside it; what has expired is not counted."""
-    state = world.state()
-    await asyncio.gather(*(state.set("g", f"k{each}", 1, ttl_s=None if each % 2 else 60) for each in range(number)))
-    await asyncio.gather(state.set("g2", "k", 1), state.set("f", "k", 1), world.state("ben").set("g", "k", 1))
-    world.clock.pass_s(60)
-    assert await state.clear("g") == number // 2
-    assert await keys(state) == []
-    assert await world.sweep(1000) == 0
-    assert await state.groups() == ("f", "g2")
-    assert await world.state("ben").get("g", "k") == 1
-
-
-# Time to live
-
-
-async def test_a_value_is_gone_when_its_time_is_over(world: World) -> None:
-    """To the millisecond, for every reader, before anything has deleted it."""
-    state = world.state()
-    await state.set("g", "k", 1, ttl_s=1.5)
-    await state.set("g2", "k", 1, ttl_s=1.5)
-    await state.set("g", "stays", 1)
-    found = await state.get_versioned("g", "k")
-    assert found is not None
-    assert found.expires_at_ms == world.clock.ms + 1500
-    world.clock.pass_s(1.499)
-    assert await keys(state) == ["k", "stays"]
-    assert await state.get("g", "k") == 1
-    world.clock.pass_s(0.001)
-    assert await state.get("g", "k") is None
-    assert await state.get_versioned("g", "k") is None
-    assert await keys(state) == ["stays"]
-    assert await state.groups() == ("g",)
-    assert await state.delete("g", "k") is False
-    assert await state.clear("g2") == 0
-
-
-@pytest.mark.parametrize("swept", [False, True])
-@pytest.mark.parametrize("way", ["set", "update", "increment"])
-async def test_what_has_expired_is_no_base_of_a_write(world: World, swept: bool, way: str) -> None:
-    """Version 0 for whoever compares, nothing for whoever counts, whether its row is still there or not."""
-    state = world.state()
-    for _ in range(3):
-        await state.set("g", "k", {"n": 7}, ttl_s=60)
-    world.clock.pass_s(60)
-    if swept:
-        assert await world.sweep() == 1
-    with pytest.raises(VersionConflict) as caught:
-        await state.set("g", "k", 1, if_version=3)
-    assert caught.value.found == 0
-    with pytest.raises(VersionConflict):
-        await state.delete("g", "k", if_version=3)
-    with pytest.raises(OperationMisfit):
-        await state.update("g", "k", op.remove("n"))
-    if way == "set":
-        assert await state.set("g", "k", {"n": 1}, if_version=0) == 1
-    else:
-        done = await state.update("g", "k", op.increment("n"), if_version=0 if way == "update" else None)
-        assert (done.changes, done.version) == (((None, 1),), 1)
-    found = await state.get_versioned("g", "k")
-    assert found is not None
-    assert (found.value, found.version, found.expires_at_ms) == ({"n": 1}, 1, None)
-    assert await world.sweep() == 0
-
-
-async def test_a_set_begins_its_time_anew_and_an_update_keeps_it(world: World) -> None:
-    """Unless the update brings one: then it counts from now."""
-    state = world.state()
-    start_ms = world.clock.ms
-
-    async def left_s() -> float | None:
-        found = await state.get_versioned("g", "k")
-        assert found is not None
-        return None if found.expires_at_ms is None else (found.expires_at_ms - start_ms) / 1000
-
-    await state.set("g", "k", {}, ttl_s=60)
-    world.clock.pass_s(10)
-    await state.update("g", "k", op.increment("n"))
-    assert await left_s() == 60
-    await state.update("g", "k", op.increment("n"), ttl_s=60)
-    assert await left_s() == 70
-    await state.set("g", "k", {}, ttl_s=5)
-    assert await left_s() == 15
-    await state.set("g", "k", {})
-    assert await left_s() is None
-    await state.update("g", "new", op.increment("n"), ttl_s=1)
-    world.clock.pass_s(1)
-    assert await state.get("g", "new") is None
-
-
-async def test_what_has_expired_is_deleted_in_pages(world: World) -> None:
-    """The longest ago first, of every owner, and nothing that lives."""
-    for number in range(10):
-        await world.state(f"owner {number % 3}").set("g", f"k{number}", 1, ttl_s=number + 1)
-        await world.state(f"owner {number % 3}").set("g", f"stays{number}", 1)
-    world.clock.pass_s(8)
-    assert [await world.sweep(3) for _ in range(4)] == [3, 3, 2, 0]
-    left = Counter[str]()
-    for number in range(3):
-        left.update(key.rstrip("0123456789") for key in await keys(world.state(f"owner {number}")))
-    assert left == {"stays": 10, "k": 2}
 
 
 # Owners, names and arguments

@@ -5,18 +5,26 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import uvloop
 from structlog.testing import capture_logs
 
-from legato.core.errors import ConfigurationError
 from legato.tools import mcp as owner
 from legato.tools.mcp_config import McpServerConfig
-from tests.mcp_world import LOOPBACK, Bot, HttpProgram, Sessions, end, is_alive, misbehaving, real, running, until
+from tests.mcp_world import (
+    Bot,
+    HttpProgram,
+    Sessions,
+    behind,
+    end,
+    is_alive,
+    misbehaving,
+    real,
+    running,
+    until,
+)
 
 pytestmark = pytest.mark.slow
 
@@ -60,24 +68,6 @@ async def answers_of(bot: Bot) -> list[tuple[str, str, str, bool]]:
         result = await bot.call(name, arguments)
         made.append((name, arguments, result.output, result.is_error))
     return made
-
-
-@pytest.fixture(scope="module")
-def http_program() -> Iterator[HttpProgram]:
-    program = HttpProgram("http").start()
-    yield program
-    program.kill()
-
-
-@pytest.fixture(scope="module")
-def json_program() -> Iterator[HttpProgram]:
-    program = HttpProgram("json").start()
-    yield program
-    program.kill()
-
-
-def behind(url: str, **settings: Any) -> McpServerConfig:
-    return McpServerConfig(**({"name": "web", "url": url, "private_hosts": LOOPBACK} | settings))
 
 
 @pytest.mark.parametrize("way", ["stdio", "http", "json"])
@@ -349,27 +339,6 @@ async def test_closing_cuts_a_call_that_hangs() -> None:
     assert (await asyncio.wait_for(hanging, 1.0)).is_error
 
 
-async def test_settings_choose_and_guard_tools() -> None:
-    """Only allowed tools are there; approval and repetition are as the settings say, by the server's own names."""
-    with capture_logs() as lines:
-        config = real(
-            allow=frozenset(("echo", "dotted.name", "absent")),
-            needs_approval=frozenset(("dotted.name",)),
-            idempotent=frozenset(("echo",)),
-            timeout_s=7.0,
-            max_output_chars=300,
-        )
-        async with running(config, real(name="all", allow=frozenset(("echo",)), needs_approval=True)) as bot:
-            tools = await bot.tools(with_tool="all_echo")
-    assert set(tools) == {"echo", "dotted_name", "all_echo"}
-    assert [tools[name].needs_approval for name in ("echo", "dotted_name", "all_echo")] == [False, True, True]
-    assert [tools[name].idempotent for name in ("echo", "dotted_name")] == [True, False]
-    assert (tools["echo"].timeout_s, tools["echo"].max_output_chars, tools["echo"].server) == (7.0, 300, "real")
-    assert [(line["tool"], line["server"]) for line in lines if line["event"] == "mcp server has no such tool"] == [
-        ("absent", "real")
-    ]
-
-
 async def test_a_session_that_a_server_has_forgotten_is_opened_anew() -> None:
     """The call that finds out was not carried out, so it is sent again, once, and carried out once."""
     sessions = Sessions()
@@ -390,64 +359,6 @@ async def test_a_server_that_hangs_at_the_goodbye_holds_nothing_up() -> None:
             assert (await bot.call("echo", '{"text": "a"}')).output == "a"
             began_s = time.monotonic()
         assert time.monotonic() - began_s < 10.0
-
-
-@pytest.mark.parametrize(
-    "url", ["http://127.0.0.1:8000/mcp", "http://localhost/mcp", "https://10.0.0.1/", "http://[::1]/", "ftp://x/"]
-)
-def test_a_private_address_is_refused_at_the_start(url: str) -> None:
-    """What can be seen from the settings alone stops the start, and says what to set."""
-    with pytest.raises(ConfigurationError, match=r"^MCP server web: "):
-        behind(url, private_hosts=frozenset())
-
-
-async def test_a_name_with_a_private_address_is_refused(
-    http_program: HttpProgram, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A name is checked by what it resolves to, when it is connected to; allowed by name, it is reached."""
-
-    async def names(host: str, port: int) -> list[str]:
-        assert host == "docs.example"
-        return ["127.0.0.1"]
-
-    monkeypatch.setattr("legato.tools.addresses.system_look_up", names)
-    url = f"http://docs.example:{http_program.port}/mcp"
-    with capture_logs() as lines:
-        async with running(behind(url, private_hosts=frozenset())) as bot:
-            assert await bot.tools() == {}
-    assert [line["why"] for line in lines if "is away" in line["event"]] == [
-        "docs.example is a private address, and tools reach public ones only: allow it by name in allowed_private_hosts"
-    ]
-    allowed = behind(
-        url, private_hosts=frozenset(("docs.example",)), headers={"Host": f"127.0.0.1:{http_program.port}"}
-    )
-    async with running(allowed) as bot:
-        assert (await bot.call("echo", '{"text": "a"}')).output == "a"
-
-
-@pytest.mark.parametrize(
-    ("settings", "said"),
-    [
-        ({"command": "x", "url": "http://a.example/"}, "set either command or url"),
-        ({}, "set either command or url"),
-        ({"name": "a b", "command": "x"}, "'a b' is no name for an MCP server"),
-        ({"command": "x", "timeout_s": 0}, "timeout_s is 0"),
-        ({"command": "x", "start_timeout_s": -1}, "start_timeout_s is -1"),
-        ({"command": "x", "max_output_chars": 1}, "max_output_chars is 1"),
-    ],
-)
-def test_settings_that_cannot_work_are_refused(settings: dict[str, Any], said: str) -> None:
-    """Each wrong value is named when the server is made."""
-    with pytest.raises(ConfigurationError) as caught:
-        McpServerConfig(**({"name": "docs"} | settings))
-    assert said in caught.value.message
-
-
-def test_a_configuration_shows_no_secret() -> None:
-    """Its representation may get into a log; headers and variables do not."""
-    config = behind("https://docs.example/", headers={"Authorization": "Bearer for-docs"}, env={"TOKEN": "for-docs"})
-    assert "for-docs" not in repr(config)
-    assert {"Bearer for-docs", "for-docs"} <= set(config.secrets())
 
 
 async def test_results_of_two_servers_are_not_mixed_up() -> None:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-import sys
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
@@ -15,14 +14,11 @@ from uuid import UUID
 
 import pytest
 from pydantic import BaseModel
-from structlog.testing import capture_logs
 
-from legato.core.errors import ConfigurationError, NotFound
-from legato.tools.base import Tool, ToolError, ToolResult
-from legato.tools.box import ToolBox, definitions
+from legato.core.errors import NotFound
+from legato.tools.base import ToolError, ToolResult
 from legato.tools.run import PreparedCall, decode_arguments, prepare, run_all
 from legato.tools.schema import tool_from
-from legato.tools.scrub import scrub, tell
 from legato.tools.threads import Threads
 
 
@@ -227,75 +223,6 @@ async def test_an_exception_in_a_thread_is_told_the_same_way(error: BaseExceptio
     assert (result.output, result.is_error) == (output, True)
 
 
-SECRETS = {
-    "postgresql://bot:hunter2pass@db.internal/x": "hunter2pass",
-    "GET https://api.example/v1/x?api_key=abc123def&q=1 failed": "abc123def",
-    "Authorization: Bearer abcdefgh12345678": "abcdefgh12345678",
-    'headers={"x-api-key": "k-abc-123"}': "k-abc-123",
-    "password=letmein123": "letmein123",
-    "token sk-proj-abcdefghijklmnop1234 is wrong": "sk-proj-abcdefghijklmnop1234",
-    "ghp_16C7e42F292c6912E7710c838347Ae178B4a": "ghp_16C7e42F292c6912E7710c838347Ae178B4a",
-    "key AKIAIOSFODNN7EXAMPLE": "AKIAIOSFODNN7EXAMPLE",
-    "digest 9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08": "9f86d081884c7d65",
-    "the value is swordfish, it seems": "swordfish",
-    "cannot open /home/anna/notes.txt": "anna",
-    "cannot open '/srv/my files/secret plan.txt' now": "plan",
-    r"cannot open C:\Users\anna\notes.txt": "anna",
-    "cannot open ~/notes/x": "notes",
-    'Traceback (most recent call last):\n  File "x.py", line 3, in f': "line 3",
-    "<Client object at 0x7f0011223344>": "7f0011223344",
-}
-
-
-@pytest.mark.parametrize("text", SECRETS)
-def test_secrets_and_paths_are_hidden(text: str) -> None:
-    """Of what an exception says, paths, addresses in memory, stacks, credentials and secrets are hidden."""
-    told = tell(RuntimeError(text), environ={"SHOP_API_KEY": "swordfish"})
-    assert SECRETS[text] not in told
-    assert told.startswith("RuntimeError")
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "order 00000000-0000-0000-0000-000000000001 is not there",
-        "a/b is not a number, 3/4 of them are",
-        "got 404 from https://api.example/v1/orders/17",
-        "the token has expired",
-        "Donaudampfschifffahrtsgesellschaftskapitän",
-    ],
-)
-def test_plain_words_are_left(text: str) -> None:
-    """What helps a model to go on is told."""
-    assert scrub(text, environ={}) == text
-
-
-def test_a_long_message_is_scrubbed_quickly() -> None:
-    """The bound holds, and no pattern runs away on a text that is made for it."""
-    pieces = [
-        "/",
-        "a=",
-        "://",
-        "key",
-        "token",
-        "A1",
-        "'/",
-        "a-",
-        "a://",
-        "A",
-        "bearer ",
-        "x.",
-        "sk-",
-        " at 0x",
-        "~/",
-        "\\\\",
-    ]
-    began_s = time.process_time()
-    for piece in pieces:
-        assert len(scrub(piece * 20_000)) <= 500
-    assert time.process_time() - began_s < 0.5
-
-
 async def test_a_call_ends_at_its_time_limit() -> None:
     """A body that waits is cancelled, and the model is told how long it had."""
     ended = asyncio.Event()
@@ -416,103 +343,6 @@ async def test_parallel_calls_run_in_parallel_and_keep_their_order() -> None:
     assert most == 4
 
 
-def big(arguments: Mapping[str, Any]) -> bool:
-    return bool(arguments["a"] > 10)
-
-
-async def bigger(arguments: Mapping[str, Any]) -> bool:
-    return bool(arguments["a"] > 10)
-
-
-def fails(arguments: Mapping[str, Any]) -> bool:
-    raise ValueError(arguments)
-
-
-@pytest.mark.parametrize(
-    ("rule", "arguments", "needs"),
-    [
-        (False, '{"a": 11}', False),
-        (True, '{"a": 1}', True),
-        (big, '{"a": 1}', False),
-        (big, '{"a": 11}', True),
-        (bigger, '{"a": 1}', False),
-        (bigger, '{"a": "11"}', True),
-        (fails, '{"a": 1}', True),
-        (True, "{}", False),
-    ],
-)
-async def test_a_person_is_asked_by_rule(rule: Any, arguments: str, needs: bool) -> None:
-    """A rule sees the checked arguments; one that fails asks; a call that is refused anyway does not."""
-    assert await prepare({"add": tool_from(add, needs_approval=rule)}, "add", arguments).needs_approval() is needs
-
-
-class Source:
-    """Tools that come from elsewhere, without a server."""
-
-    def __init__(self, name: str, *tools: str, prefix: bool = False) -> None:
-        self.name, self.prefix, self.names = name, prefix, tools
-        self.started = self.closed = False
-
-    def start(self) -> None:
-        self.started = True
-
-    async def tools(self) -> Mapping[str, Tool]:
-        return {name: tool_from(add, description=f"{self.name} {name}") for name in self.names}
-
-    async def close(self) -> None:
-        self.closed = True
-
-
-async def names_of(box: ToolBox) -> dict[str, str]:
-    return {name: tool.description for name, tool in (await box.tools()).items()}
-
-
-async def test_tools_of_servers_have_names_of_their_own() -> None:
-    """Two tools never share a name; own tools keep theirs; a name that is no name becomes one; all are distinct."""
-    long = "x" * 80
-    first, second = Source("a", "search", "add", "get.page", "get page", long), Source("b", "search", f"{long}y")
-    box = ToolBox([tool_from(add)], [first, second, Source("c", "now", prefix=True)])
-    box.start()
-    assert first.started
-    found = await names_of(box)
-    assert found["add"] == "Add."
-    assert found["search"] == "a search"
-    assert found["a_add"] == "a add"
-    assert found["get_page"] == "a get.page"
-    assert found["a_get_page"] == "a get page"
-    assert found["b_search"] == "b search"
-    assert found["c_now"] == "c now"
-    assert len(found) == 9
-    assert all(len(name) <= 64 for name in found)
-    assert {each["function"]["name"] for each in definitions(await box.tools())} == set(found)
-    await box.close()
-    assert second.closed
-
-
-async def test_a_name_stays_with_its_tool() -> None:
-    """Whoever is away or comes late: in one process a name never comes to mean another server's tool."""
-    first, second = Source("a"), Source("b", "search")
-    box = ToolBox([], [first, second])
-    assert await names_of(box) == {"search": "b search"}
-    first.names = ("search",)
-    assert await names_of(box) == {"search": "b search", "a_search": "a search"}
-    second.names = ()
-    assert await names_of(box) == {"a_search": "a search"}
-
-
-@pytest.mark.parametrize(
-    ("tools", "sources"),
-    [([tool_from(add), tool_from(add)], []), ([], [Source("a"), Source("a")])],
-    ids=["tools", "servers"],
-)
-def test_two_of_a_name_are_refused(tools: Sequence[Tool], sources: Sequence[Source]) -> None:
-    """What a user names twice is an error at the start."""
-    with pytest.raises(ConfigurationError, match="two "):
-        ToolBox(tools, sources)
-    assert not ToolBox()
-    assert ToolBox([tool_from(add)])
-
-
 async def test_a_call_is_data_until_it_runs() -> None:
     """Nothing of a tool happens when its call is prepared or looked at."""
     ran: list[int] = []
@@ -539,26 +369,3 @@ async def test_an_async_generator_is_no_result() -> None:
         return stream()
 
     assert (await call(give)).output.startswith("the tool gave a async_generator")
-
-
-def test_the_room_is_cheap_to_enter() -> None:
-    """Nothing of MCP, HTTP or docstrings is imported before it is needed."""
-    import subprocess
-
-    code = (
-        "import sys, legato.tools.box, legato.tools.run, legato.tools.schema, legato.tools.mcp, legato.tools.addresses;"
-        "print([n for n in ('mcp', 'mcp_types', 'httpx2', 'jsonschema_rs', 'docstring_parser', 'anyio') "
-        "if n in sys.modules])"
-    )
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
-
-
-async def test_a_model_is_given_no_more_tools_than_servers_take() -> None:
-    """Past 128 tools the last ones are left out, and the log says so once."""
-    box = ToolBox([tool_from(add)], [Source("a", *(f"tool{n}" for n in range(200)))])
-    with capture_logs() as lines:
-        for _ in range(2):
-            found = await box.tools()
-            assert len(found) == 128
-            assert list(found)[:2] == ["add", "tool0"]
-    assert [line["event"] for line in lines] == ["too many tools: some are left out"]
