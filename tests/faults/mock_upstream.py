@@ -58,7 +58,7 @@ class MockUpstream:
 
     Attributes:
         calls: Requests by conversation id.
-        closed_at: Monotonic time at which the connection of an id's last call was closed by the other side.
+        closed_at: Monotonic time at which the connection of an id's call was first closed by the other side.
     """
 
     def __init__(self) -> None:
@@ -142,14 +142,25 @@ class _Answer:
             await self._speak()
             self._writer.write(b"0\r\n\r\n")
             await self._writer.drain()
+        except ConnectionError:
+            # Closed with words of ours unread, a connection ends as a reset, and the writer may hear of it first.
+            self._note_end()
+            raise
         finally:
             watch.cancel()
             await asyncio.gather(watch, return_exceptions=True)
 
     async def _watch(self) -> None:
         # Nothing more is sent by a client that waits: what can be read here is the end.
-        if not await self._reader.read(1):
-            self._upstream.closed_at[self._id] = time.monotonic()
+        try:
+            ended = not await self._reader.read(1)
+        except ConnectionError:
+            ended = True
+        if ended:
+            self._note_end()
+
+    def _note_end(self) -> None:
+        self._upstream.closed_at.setdefault(self._id, time.monotonic())
 
     async def _early(self) -> None:
         match self._fault:
