@@ -30,6 +30,9 @@ class RunStarted:
     ahead: int = 0
     """Turns of the same conversation that were before this one when it was accepted."""
     request_key: str | None = None
+    message_length: int | None = None
+    """Of the user's message, in UTF-16 units; None in logs from before it was noted."""
+    trace_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -38,7 +38,17 @@ _PAGE = Prepared(
     .order_by(conversation.c.last_message_at_ms.desc(), conversation.c.key.desc())
     .limit(bindparam("most"))
 )
-_CHANGEABLE = ("title", "title_source", "system_prompt", "model", "temperature", "max_tokens", "metadata")
+_CHANGEABLE = (
+    "title",
+    "title_source",
+    "system_prompt",
+    "model",
+    "temperature",
+    "max_tokens",
+    "metadata",
+    "retention",
+    "pinned",
+)
 _UPDATE = Prepared(
     update(conversation)
     .where(conversation.c.key == bindparam("conversation_key"))
@@ -75,6 +85,7 @@ _copied = path_to(
         message.c.role,
         message.c.parts,
         message.c.status,
+        message.c.session_id,
         message.c.model,
         message.c.usage,
         message.c.metadata,
@@ -93,6 +104,7 @@ _COPY = Prepared(
             "role",
             "parts",
             "status",
+            "session_id",
             "model",
             "usage",
             "metadata",
@@ -132,7 +144,7 @@ def create_conversation(tx: Transaction, owner: str, conversation_id: str, now_m
     if tx.one(_FIND, owner=owner, id=conversation_id) is not None:
         raise Conflict("there is a conversation with this id already: use another, or leave the id out")
     fields: dict[str, Any] = dict.fromkeys(_CHANGEABLE)
-    fields |= {"title": "", "title_source": "words"} | values
+    fields |= {"title": "", "title_source": "words", "retention": "default", "pinned": False} | values
     tx.insert(
         INSERT_CONVERSATION,
         owner=owner,
@@ -245,6 +257,8 @@ def fork_conversation(
         temperature=row.temperature,
         max_tokens=row.max_tokens,
         metadata=row.metadata,
+        retention=row.retention,
+        pinned=False,
         leaf_id=f"{prefix}{depth}" if depth else None,
         leaf_branch=f"{prefix}1" if depth else None,
         leaf_depth=depth,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     Column,
     Float,
     ForeignKey,
@@ -20,6 +21,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    false,
     literal_column,
     or_,
     text,
@@ -57,10 +59,19 @@ conversation = Table(
     Column("leaf_depth", Integer, nullable=False),
     Column("next_turn", Integer, nullable=False),
     Column("message_count", Integer, nullable=False),
+    # `default`: deleted when it was idle for as long as the settings say; `keep`: never. A pinned one is kept too.
+    Column("retention", String, nullable=False, server_default="default"),
+    Column("pinned", Boolean, nullable=False, server_default=false()),
     Column("created_at_ms", BigInteger, nullable=False),
     Column("last_message_at_ms", BigInteger, nullable=False),
     UniqueConstraint("owner", "id"),
     Index("ix_conversation_owner_last", "owner", "last_message_at_ms", "key"),
+    Index(
+        "ix_conversation_ages",
+        "last_message_at_ms",
+        sqlite_where=text("retention = 'default' AND NOT pinned"),
+        postgresql_where=text("retention = 'default' AND NOT pinned"),
+    ),
 )
 
 message = Table(
@@ -86,12 +97,15 @@ message = Table(
     # `complete`, or for a reply also `queued`, `running`, `failed`, `stopped`.
     Column("status", String, nullable=False),
     Column("run_id", String),
+    Column("session_id", String),
     Column("model", String),
     Column("usage", Text),
     Column("metadata", Text),
     Column("feedback", Text),
     Column("created_at_ms", BigInteger, nullable=False),
     UniqueConstraint("conversation_key", "branch", "depth"),
+    Index("ix_message_owner_created", "owner", "created_at_ms", "key"),
+    Index("ix_message_session_created", "owner", "session_id", "created_at_ms", "key"),
 )
 
 run = Table(
@@ -181,6 +195,52 @@ request_key = Table(
     Column("run_id", String, nullable=False),
     Column("created_at_ms", BigInteger, nullable=False),
     Index("ix_request_key_created_at_ms", "created_at_ms"),
+)
+
+# What has happened, written by the transaction that made it happen, until it is handed to the queue.
+outbox = Table(
+    "outbox",
+    metadata,
+    Column("id", Key, primary_key=True),
+    Column("event_id", String, nullable=False),
+    Column("owner", String, nullable=False),
+    Column("topic", String, nullable=False),
+    Column("payload", Text, nullable=False),
+    Column("trace_id", String),
+    Column("at_ms", BigInteger, nullable=False),
+)
+
+# What is counted of a reply, once however often its events are delivered. `outcome` is null as long as only the
+# feedback on it has arrived.
+reply_count = Table(
+    "reply_count",
+    metadata,
+    Column("run_id", String, primary_key=True),
+    Column(
+        "conversation_key",
+        Key,
+        ForeignKey("conversation.key", ondelete="CASCADE"),
+        nullable=False,
+        index=True,
+    ),
+    Column("owner", String, nullable=False),
+    Column("session_id", String, nullable=False),
+    Column("model", String),
+    # `completed`, `failed`, `stopped`.
+    Column("outcome", String),
+    Column("input_tokens", BigInteger),
+    Column("output_tokens", BigInteger),
+    # Whether the tokens are a guess, because the model's server told none.
+    Column("estimated", Boolean, nullable=False, server_default=false()),
+    # Billionths of a US dollar; null where the price is not known.
+    Column("cost_nusd", BigInteger),
+    Column("response_time_ms", BigInteger),
+    Column("first_token_ms", BigInteger),
+    Column("at_ms", BigInteger, nullable=False),
+    Column("thumb", String),
+    Column("thumb_at_ms", BigInteger),
+    Index("ix_reply_count_owner_at", "owner", "at_ms"),
+    Index("ix_reply_count_session", "owner", "session_id", "at_ms"),
 )
 
 api_key = Table(

@@ -236,6 +236,8 @@ def start_turn(tx: Transaction, new: NewTurn, first_items: FirstItems) -> Starte
             leaf_depth=reply_depth,
             next_turn=2,
             message_count=added,
+            retention="default",
+            pinned=False,
             created_at_ms=new.now_ms,
             last_message_at_ms=new.now_ms,
         )
@@ -256,6 +258,7 @@ def start_turn(tx: Transaction, new: NewTurn, first_items: FirstItems) -> Starte
         "conversation_key": conversation_key,
         "owner": new.owner,
         "run_id": new.run_id,
+        "session_id": new.session_id,
         "model": None,
         "usage": None,
         "feedback": None,

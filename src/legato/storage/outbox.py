@@ -1,0 +1,76 @@
+"""The outbox: what has happened, kept by the transaction that made it happen until the queue has it.
+
+Nothing that was committed is lost on its way to the queue, and nothing is there before it was committed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+from sqlalchemy import bindparam, select
+
+from legato.storage.statement import Prepared, Transaction, insert_into
+from legato.storage.tables import outbox
+
+_INSERT = insert_into(outbox, without="id")
+_SELECT = Prepared(select(outbox).order_by(outbox.c.id).limit(bindparam("most")))
+_DELETE = Prepared(outbox.delete().where(outbox.c.id == bindparam("place")))
+_encode = msgspec.json.Encoder().encode
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutboxEvent:
+    """Something that happened.
+
+    Attributes:
+        id: Unique; whoever counts each id once counts right.
+        owner: Whose it is.
+        payload: A JSON value.
+        trace_id: Of the request that caused it.
+    """
+
+    id: str
+    owner: str
+    topic: str
+    payload: Any
+    trace_id: str | None
+    at_ms: int
+
+
+def put_event(tx: Transaction, event: OutboxEvent) -> None:
+    """Record an event in the transaction that makes it happen."""
+    tx.insert(
+        _INSERT,
+        event_id=event.id,
+        owner=event.owner,
+        topic=event.topic,
+        payload=_encode(event.payload).decode(),
+        trace_id=event.trace_id,
+        at_ms=event.at_ms,
+    )
+
+
+def first_events(tx: Transaction, limit: int) -> list[tuple[int, OutboxEvent]]:
+    """Return up to `limit` events with their places, in the order of appending."""
+    return [
+        (
+            row.id,
+            OutboxEvent(
+                id=row.event_id,
+                owner=row.owner,
+                topic=row.topic,
+                payload=msgspec.json.decode(row.payload),
+                trace_id=row.trace_id,
+                at_ms=row.at_ms,
+            ),
+        )
+        for row in tx.all(_SELECT, most=limit)
+    ]
+
+
+def delete_events(tx: Transaction, places: Sequence[int]) -> None:
+    """Forget events: the queue has them."""
+    tx.many(_DELETE, [(place,) for place in places])
