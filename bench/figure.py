@@ -30,6 +30,8 @@ BARS: Mapping[tuple[str, str, str], Bar] = {
     ("turns", "legato", "start_wall_x_deep"): Bar(at_most=1.5, why="turn start, long conversation"),
     ("turns", "legato", "start_cpu_x_wide"): Bar(at_most=1.5, why="turn start, many conversations"),
     ("turns", "legato", "start_wall_x_wide"): Bar(at_most=1.5, why="turn start, many conversations"),
+    ("queue", "idle", "idle_percent"): Bar(at_most=1.0, why="CPU of a server with nothing to do"),
+    ("queue", "100 jobs/s", "lag_p99_ms"): Bar(at_most=10.0, why="jobs do not hold up streams"),
 }
 """(scenario, target, figure) to its bar. Other figures are shown and not judged."""
 
@@ -60,6 +62,16 @@ TITLES: Mapping[str, str] = {
     "start_wall_x_deep": "POST to upstream call × with the long conversation",
     "start_cpu_x_wide": "CPU per turn × with many conversations",
     "start_wall_x_wide": "POST to upstream call × with many conversations",
+    "idle_percent": "of a core, %",
+    "done_p50_ms": "enqueue to done p50, ms",
+    "done_p99_ms": "enqueue to done p99, ms",
+    "job_cpu_ms": "CPU per job, ms",
+    "lag_p99_ms": "the event loop late p99, ms",
+    "lag_max_ms": "the event loop late max, ms",
+    "updates_per_s": "updates per second",
+    "update_p50_ms": "update p50, ms",
+    "update_p99_ms": "update p99, ms",
+    "update_cpu_ms": "CPU ms per 1,000 updates",
 }
 """What each figure is, with its unit."""
 

@@ -1,14 +1,16 @@
 """The scenarios with their numbers: the full run, and a quick one of everything in small."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from bench.load import Load
 from bench.memory import Memory
+from bench.queue import Queue
+from bench.state import State
 from bench.throughput import START_S, Throughput
 from bench.turns import Turns
 
-SCENARIOS = ("main", "short", "long", "tls", "first", "memory", "turns")
+SCENARIOS = ("main", "short", "long", "tls", "first", "memory", "turns", "queue", "state")
 TARGET_NAMES = ("legato", "nginx", "relay", "tutorial")
 
 
@@ -19,6 +21,15 @@ class Plan:
     throughput: Sequence[Throughput]
     memory: Memory | None
     turns: Turns | None
+    queue: Queue | None
+    state: State | None
+
+    @property
+    def titles(self) -> Mapping[str, str]:
+        """Return what each scenario with a table of its own is."""
+        titles = {plan.name: plan.title for plan in self.throughput}
+        titles |= {"queue": "ctx.enqueue → outbox → queue → end of the handler"} if self.queue else {}
+        return titles | ({"state": "ctx.state.update on one key, nothing lost"} if self.state else {})
 
     @property
     def expected_s(self) -> float:
@@ -26,8 +37,7 @@ class Plan:
         total = sum(plan.expected_s for plan in self.throughput)
         if any(plan.name == "main" for plan in self.throughput):
             total += self.throughput[0].load.expected_s + START_S
-        total += self.memory.expected_s if self.memory else 0
-        return total + (self.turns.expected_s if self.turns else 0)
+        return total + sum(part.expected_s for part in (self.memory, self.turns, self.queue, self.state) if part)
 
     def but(self, *, scenarios: Collection[str], targets: Collection[str]) -> "Plan":
         """Return the plan cut down to some scenarios and targets."""
@@ -40,10 +50,13 @@ class Plan:
         if memory:
             names = tuple(name for name in memory.targets if name in targets)
             memory = replace(memory, targets=names) if names else None
+        own = set(scenarios) if "legato" in targets else set()
         return Plan(
             throughput=[plan for plan in kept if plan.targets],
             memory=memory,
-            turns=self.turns if "turns" in scenarios and "legato" in targets else None,
+            turns=self.turns if "turns" in own else None,
+            queue=self.queue if "queue" in own else None,
+            state=self.state if "state" in own else None,
         )
 
 
@@ -102,6 +115,8 @@ def full_plan(rounds: int) -> Plan:
             settle_s=40,
         ),
         turns=Turns(deep=10_000, wide=1_000_000, posts=200, rounds=rounds),
+        queue=Queue(window_s=20, idle_s=30, rounds=rounds),
+        state=State(window_s=5, rounds=rounds),
     )
 
 
@@ -137,4 +152,6 @@ def quick_plan() -> Plan:
             settle_s=1,
         ),
         turns=Turns(deep=500, wide=2_000, posts=50, rounds=1),
+        queue=Queue(window_s=1, idle_s=1, rounds=1, settle_s=0.2, rates=(20,)),
+        state=State(window_s=0.5, rounds=1),
     )

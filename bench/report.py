@@ -24,13 +24,25 @@ COLUMNS: Mapping[str, str] = {
     "first_p50_ms": "first p50 ms",
     "first_p99_ms": "first p99",
     "others_percent": "others %",
+    "idle_percent": "% of a core",
+    "done_p50_ms": "done p50 ms",
+    "done_p99_ms": "done p99",
+    "job_cpu_ms": "CPU ms/job",
+    "lag_p99_ms": "loop late p99 ms",
+    "lag_max_ms": "late max",
+    "updates_per_s": "updates/s",
+    "update_p50_ms": "update p50 ms",
+    "update_p99_ms": "update p99",
+    "update_cpu_ms": "CPU ms/1,000 updates",
 }
-"""The figures of a throughput table with their headings, in this order."""
+"""The figures of a scenario's table with their headings, in this order."""
 LEGEND = (
     "CPU: user + system of the server's whole process tree per 1,000 chunks delivered. added: from "
     "the upstream's write to the client's read of the same chunk. first: from POST to first chunk, "
     "less the upstream's own time. others: what other programs took of the server's core, which "
-    "spoils latencies. (none): mock and client with no server between."
+    "spoils latencies. (none): mock and client with no server between. done: from the call of ctx.enqueue, "
+    "through outbox, relay and queue, to the end of the handler. loop late: how much later than asked for a "
+    "sleeping task was woken in that server."
 )
 
 
@@ -50,7 +62,7 @@ def rounds_text(figure: Figure) -> str:
 
 
 def print_tables(console: Console, titles: Mapping[str, str], figures: Sequence[Figure]) -> None:
-    """Print each throughput scenario as a grid, and every judged or single figure as a line."""
+    """Print each scenario that has a title as a grid, and every judged or single figure as a line."""
     for scenario, title in titles.items():
         own = [figure for figure in figures if figure.scenario == scenario]
         if not own:

@@ -22,7 +22,9 @@ from bench.nginx import find_nginx
 from bench.plan import SCENARIOS, TARGET_NAMES, Plan, full_plan, quick_plan
 from bench.process import Cores
 from bench.progress import board
+from bench.queue import measure_queue
 from bench.report import print_tables, write_json, write_page
+from bench.state import measure_state
 from bench.throughput import (
     START_S,
     Bench,
@@ -75,7 +77,7 @@ def bench(
 
     Examples:
 
-      python -m bench                                  everything, 40 minutes
+      python -m bench                                  everything, 50 minutes
 
       python -m bench --quick                          does it all work?
 
@@ -99,11 +101,10 @@ def bench(
     except BenchError as error:
         Console(stderr=True).print(f"bench: {error}", style="red", markup=False, highlight=False)
         raise typer.Exit(2) from error
-    titles = {part.name: part.title for part in plan.throughput}
     console = Console(width=None if sys.stdout.isatty() else 200)
     for label, text in machine.items():
         console.print(f"{label}: {text}", highlight=False, markup=False)
-    print_tables(console, titles, figures)
+    print_tables(console, plan.titles, figures)
     others = max((max(f.rounds) for f in figures if f.name == "others_percent"), default=0.0)
     if others > DISTURBED_PERCENT:
         console.print(
@@ -115,7 +116,7 @@ def bench(
     console.print(f"figures as JSON: {json_path}", highlight=False, markup=False)
     write_json(json_path, machine=machine, command=command, figures=figures)
     if write:
-        write_page(PAGE, machine=machine, command=command, titles=titles, figures=figures)
+        write_page(PAGE, machine=machine, command=command, titles=plan.titles, figures=figures)
     _judge(console, figures, quick=quick)
 
 
@@ -125,7 +126,8 @@ def _run(plan: Plan, work_dir: Path | None) -> tuple[list[Figure], dict[str, str
     programs = compile_programs()
     throughput = [part for part in plan.throughput if programs.tls or not part.tls]
     names = {name for part in plan.throughput for name in part.targets}
-    names |= set(plan.memory.targets if plan.memory else ()) | ({"legato"} if plan.turns else set())
+    names |= set(plan.memory.targets if plan.memory else ())
+    names |= {"legato"} if plan.turns or plan.queue or plan.state else set()
     nginx = find_nginx() if "nginx" in names else None
     if "legato" in names and find_spec("legato") is None:
         raise BenchError("legato is not installed in this environment; see make bench")
@@ -161,6 +163,10 @@ def _run(plan: Plan, work_dir: Path | None) -> tuple[list[Figure], dict[str, str
             figures += measure_memory(bench, plan.memory)
         if plan.turns:
             figures += measure_turns(bench, plan.turns)
+        if plan.queue:
+            figures += measure_queue(bench, plan.queue)
+        if plan.state:
+            figures += measure_state(bench, plan.state)
         machine = describe_machine(nginx=nginx, compiler=programs.compiler, cores=cores, data=folder)
     return figures, machine
 

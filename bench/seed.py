@@ -116,6 +116,7 @@ def _turn(key: int, stem: str, branch: str, turn: int, now_ms: int) -> Iterator[
         "owner": LOCAL.id,
         "branch": branch,
         "run_id": f"r-{stem}-{turn:06x}",
+        "session_id": f"s-{stem}",
         "status": "complete",
         "created_at_ms": now_ms,
     }
@@ -133,7 +134,7 @@ def _turn(key: int, stem: str, branch: str, turn: int, now_ms: int) -> Iterator[
             "id": shared["run_id"],
             "conversation_key": key,
             "owner": LOCAL.id,
-            "session_id": f"s-{stem}",
+            "session_id": shared["session_id"],
             "turn": turn,
             "state": "finished",
             "epoch": 0,
@@ -155,7 +156,8 @@ def _turn(key: int, stem: str, branch: str, turn: int, now_ms: int) -> Iterator[
 
 
 def _insert(connection: sqlite3.Connection, table: Table, rows: Iterable[Row]) -> None:
-    names = [column.name for column in table.columns]
+    # What has a default of the database's own is left to it.
+    names = [column.name for column in table.columns if column.server_default is None]
     needed = {
         column.name
         for column in table.columns

@@ -24,7 +24,7 @@ LEGATO_ENV: Mapping[str, str] = {
     # Idle streams are silent for longer than a model should be.
     "LEGATO_TOKEN_TIMEOUT_S": "300",
 }
-"""Legato as it is measured: durable to power loss, limits above the largest load."""
+"""Legato as it is measured: durable to power loss, limits above the largest load, its own steps at work."""
 
 CONTEXT_WINDOW = 8192
 """Tokens that the mock model is said to take."""
@@ -124,12 +124,21 @@ TARGETS: Mapping[str, Target] = {
 def serving(target: Target, mock: Mock, cores: Cores, folder: Path) -> Iterator[Server]:
     """Run a target in `folder`, pinned to the server's core, once it accepts connections."""
     place = Place(port=free_port(), mock=mock, folder=folder)
-    log = folder / f"{target.name}.log"
+    command, env = target.command(place), target.env(place)
+    with listening(target.name, command, env, port=place.port, cores=cores, folder=folder) as tree:
+        yield Server(target=target, port=place.port, tree=tree)
+
+
+@contextmanager
+def listening(
+    name: str, command: Sequence[str], env: Mapping[str, str], *, port: int, cores: Cores, folder: Path
+) -> Iterator[Tree]:
+    """Run a server in `folder`, pinned to the server's core, once it accepts connections on `port`."""
+    log = folder / f"{name}.log"
     log.touch()
     # Nothing of the caller's own configuration may reach a server under test.
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("LEGATO_", "OPENAI_"))}
-    environment.update(target.env(place), PYTHONPATH=str(HERE.parent))
-    command = target.command(place)
+    environment.update(env, PYTHONPATH=str(HERE.parent))
     with running(command, cores=cores.server, log=log, env=environment, cwd=folder) as process:
-        wait_for_port(place.port, process, log=log, limit_s=START_LIMIT_S)
-        yield Server(target=target, port=place.port, tree=Tree(process.pid))
+        wait_for_port(port, process, log=log, limit_s=START_LIMIT_S)
+        yield Tree(process.pid)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
-from docs.from_code import cli, errors, events, http, run_states, settings
+from docs.from_code import cli, errors, events, http, run_states, settings, steps, topics
 
 REFERENCE: Final = Path(__file__).parent / "reference"
 PAGES: Final[Mapping[str, Callable[[], str]]] = {
@@ -20,6 +20,8 @@ PAGES: Final[Mapping[str, Callable[[], str]]] = {
     "run-states.md": run_states.render,
     "cli.md": cli.render,
     "http.md": http.render,
+    "steps.md": steps.render,
+    "topics.md": topics.render,
 }
 NOTE: Final = "<!-- Made from {source} by `make docs`: edit that, not this page. -->\n\n"
 SOURCES: Final[Mapping[str, str]] = {
@@ -28,7 +30,9 @@ SOURCES: Final[Mapping[str, str]] = {
     "events.md": "src/legato/core/event.py and src/legato/wire/native.py",
     "run-states.md": "src/legato/core/run.py",
     "cli.md": "src/legato/cli/",
-    "http.md": "src/legato/http/",
+    "http.md": "src/legato/http/ and src/legato/steps/builtin/",
+    "steps.md": "the docstrings of what legato/__init__.py exports",
+    "topics.md": "src/legato/steps/payloads.py",
 }
 
 

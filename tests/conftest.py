@@ -55,7 +55,8 @@ def client(server: ServerProcess) -> Iterator[Client]:
 def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
     """A server with keys for ann, ben and eve."""
     process = ServerProcess(
-        tmp_path_factory.mktemp("guarded"), {"auth": "keys", "allowed_origins": f"{PAGE},http://localhost:5173"}
+        tmp_path_factory.mktemp("guarded"),
+        {"auth": "keys", "allowed_origins": f"{PAGE},http://localhost:5173", "rate_limit": "off"},
     )
     made = make_keys(process.database, {"ann": "admin", "ben": "member", "eve": "member"})
     found = Guarded(process.start(), made)

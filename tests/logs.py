@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from hypothesis import strategies as st
 
 from legato.core.event import (
+    ApprovalAsked,
+    ApprovalGiven,
     CallStarted,
     LogItem,
     ReasoningDelta,
@@ -14,6 +16,9 @@ from legato.core.event import (
     RunFinished,
     RunStarted,
     RunStopped,
+    ToolCalled,
+    ToolResulted,
+    ToolStarted,
     UsageReported,
 )
 from legato.core.log import RunLog
@@ -32,6 +37,14 @@ started = st.builds(
     ahead=st.integers(0, 17),
     request_key=st.none() | texts,
 )
+call_ids = st.sampled_from(["call_1", "call_2", "data: 3"])
+tools = st.one_of(
+    st.builds(ToolCalled, call_id=call_ids, name=texts, arguments=texts),
+    st.builds(ToolStarted, call_id=call_ids),
+    st.builds(ToolResulted, call_id=call_ids, output=texts, is_error=st.booleans(), elapsed_s=st.floats(0, 600)),
+    st.builds(ApprovalAsked, call_id=call_ids, until_ms=st.integers(0, 2**45)),
+    st.builds(ApprovalGiven, call_id=call_ids, granted=st.booleans(), by=st.none() | texts, reason=st.none() | texts),
+)
 middle = st.one_of(
     texts,
     texts,
@@ -42,8 +55,9 @@ middle = st.one_of(
         epoch=st.integers(0, 3),
         provider=st.just("scripted"),
         model=st.sampled_from(["a", "b"]),
-        reason=st.sampled_from(["first", "retry", "failover", "takeover"]),
+        reason=st.sampled_from(["first", "retry", "failover", "takeover", "tools"]),
     ),
+    tools,
     st.builds(
         UsageReported,
         input_tokens=counts,

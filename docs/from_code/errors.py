@@ -31,6 +31,12 @@ protocol renders as `event: error`. What the reply said so far is kept. *again* 
 once more may help. By then Legato has retried and failed over as far as it is configured to.
 
 """
+STEPS = """\
+## A step goes wrong
+
+In the log and in dead letters. An http step that ends so is answered with status 500.
+
+"""
 STARTS = """\
 ## The server does not start
 
@@ -62,6 +68,12 @@ def render() -> str:
             [(code(error.code), _yes(error.retryable), docstring(error)) for error in _tree(RunError)],
         )
         + "\n"
+        + STEPS
+        + table(
+            ("code", "again", "meaning"),
+            [(code(error.code), _yes(error.retryable), docstring(error)) for error in _of_steps()],
+        )
+        + "\n"
         + STARTS
         + f"{code(ConfigurationError.code)}: {docstring(ConfigurationError)} The command ends with exit code 78.\n"
     )
@@ -77,6 +89,12 @@ def _tree(root: type[LegatoError]) -> Iterator[type[LegatoError]]:
     if root.__module__ == LegatoError.__module__:
         yield root
         for each in root.__subclasses__():
+            yield from _tree(each)
+
+
+def _of_steps() -> Iterator[type[LegatoError]]:
+    for each in LegatoError.__subclasses__():
+        if each not in (Refused, RunError, ConfigurationError):
             yield from _tree(each)
 
 

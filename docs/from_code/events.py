@@ -14,6 +14,8 @@ from legato.core.event import (
     EVENT_TYPES,
     SCHEMA_VERSION,
     TERMINAL,
+    ApprovalAsked,
+    ApprovalGiven,
     CallStarted,
     Event,
     LogItem,
@@ -22,6 +24,9 @@ from legato.core.event import (
     RunFinished,
     RunStarted,
     RunStopped,
+    ToolCalled,
+    ToolResulted,
+    ToolStarted,
     UsageReported,
 )
 from legato.core.log import RunLog
@@ -62,6 +67,18 @@ _sample([_STARTED], _call)
 _sample([_STARTED, _call], ReasoningDelta(text="A greeting."))
 _sample([_STARTED, _call], "Hel")
 _sample([_STARTED, _call, "Hel", "lo!"], _usage)
+_called = ToolCalled(call_id="call_1", name="delete_file", arguments='{"path": "notes.txt"}')
+_asked = ApprovalAsked(call_id="call_1", until_ms=1795345800000)
+_given = ApprovalGiven(call_id="call_1", granted=True, by="local")
+_started_tool = ToolStarted(call_id="call_1")
+_sample([_STARTED, _call], _called)
+_sample([_STARTED, _call, _called], _asked)
+_sample([_STARTED, _call, _called, _asked], _given)
+_sample([_STARTED, _call, _called, _asked, _given], _started_tool)
+_sample(
+    [_STARTED, _call, _called, _asked, _given, _started_tool],
+    ToolResulted(call_id="call_1", output="deleted", is_error=False, elapsed_s=0.012),
+)
 _sample(
     [_STARTED, _call, "Hel", "lo!", _usage],
     RunFinished(reason="stop", message_count=2, response_time_ms=480),

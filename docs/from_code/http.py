@@ -13,6 +13,8 @@ from legato.core.clock import SystemClock
 from legato.http.api import create_api
 from legato.runs.node import Node
 from legato.settings import Settings
+from legato.steps.builtin import built_in_steps
+from legato.steps.registry import Registry
 
 INTRODUCTION = """\
 # HTTP
@@ -58,7 +60,7 @@ def render() -> str:
 def openapi() -> dict[str, Any]:
     """Return /openapi.json of a server with default settings."""
     defaults = {name: field.get_default(call_default_factory=True) for name, field in Settings.model_fields.items()}
-    node = SimpleNamespace(settings=Settings.model_construct(**defaults), clock=SystemClock())
+    node = SimpleNamespace(settings=Settings.model_construct(**defaults), clock=SystemClock(), limits=None)
     return asyncio.run(_get(cast(Node, node), "/openapi.json"))
 
 
@@ -83,7 +85,7 @@ async def _get(node: Node, path: str) -> dict[str, Any]:
         "root_path": "",
         "headers": [(b"host", b"localhost")],
     }
-    await create_api(node)(scope, receive, send)
+    await create_api(node, Registry(built_in_steps().steps()))(scope, receive, send)
     return cast(dict[str, Any], json.loads(b"".join(sent)))
 
 

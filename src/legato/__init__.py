@@ -1,5 +1,67 @@
-"""Legato: a streaming chat server whose replies reach their reader whole."""
+"""Legato: a streaming chat server whose replies reach their reader whole.
 
-from importlib.metadata import version
+What a bot's file imports is here; each name is loaded when it is first used.
+"""
 
-__version__ = version("legato")
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from legato.version import __version__
+
+if TYPE_CHECKING:
+    from legato.app import Legato
+    from legato.core.operations import append, decrement, increment, merge, remove
+    from legato.core.operations import set as set_to
+    from legato.steps.context import Context
+    from legato.steps.jobs import JobEvent as QueueEvent
+    from legato.steps.payloads import (
+        ChatFeedbackGiven,
+        ChatMessageCompleted,
+        ChatMessageFailed,
+        ChatMessageStopped,
+    )
+    from legato.steps.step_set import StepSet
+    from legato.tools.base import ToolError
+    from legato.wire.step_events import Event
+
+
+__all__ = [
+    "ChatFeedbackGiven",
+    "ChatMessageCompleted",
+    "ChatMessageFailed",
+    "ChatMessageStopped",
+    "Context",
+    "Event",
+    "Legato",
+    "QueueEvent",
+    "StepSet",
+    "ToolError",
+    "__version__",
+    "append",
+    "decrement",
+    "increment",
+    "merge",
+    "remove",
+    "set_to",
+]
+
+_PLACES = {
+    "Legato": ("legato.app", "Legato"),
+    "Context": ("legato.steps.context", "Context"),
+    "Event": ("legato.wire.step_events", "Event"),
+    "QueueEvent": ("legato.steps.jobs", "JobEvent"),
+    "StepSet": ("legato.steps.step_set", "StepSet"),
+    "ToolError": ("legato.tools.base", "ToolError"),
+    "set_to": ("legato.core.operations", "set"),
+    **{name: ("legato.core.operations", name) for name in ("append", "decrement", "increment", "merge", "remove")},
+    **{name: ("legato.steps.payloads", name) for name in __all__ if name.startswith("Chat")},
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PLACES:
+        raise AttributeError(f"module 'legato' has no attribute {name!r}")
+    module, attribute = _PLACES[name]
+    return getattr(import_module(module), attribute)

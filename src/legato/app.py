@@ -6,8 +6,10 @@ import asyncio
 import gc
 import ipaddress
 import os
-from collections.abc import AsyncIterator, Callable
+import socket
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from legato.core.errors import ConfigurationError, InvalidRequest
 from legato.http.api import create_api
 from legato.http.server import LegatoServer, listen, raise_file_limit
 from legato.memory import give_back
+from legato.policies.rate_limit import create_limits
 from legato.providers.base import Provider
 from legato.providers.embedded import EmbeddedProvider
 from legato.providers.openai import OpenAIProvider
@@ -27,10 +30,18 @@ from legato.providers.weights import default_weights
 from legato.runs.models import Models
 from legato.runs.node import Node
 from legato.runs.recover import leave, prune, recover
-from legato.settings import ENV_FILE, ModelSettings, Settings, load_settings, nearest
+from legato.settings import ENV_FILE, McpServerSettings, ModelSettings, Settings, load_settings, nearest
+from legato.steps.builtin import built_in_steps
+from legato.steps.registry import Registry
+from legato.steps.service import StepService, tool_context
+from legato.steps.step_set import StepSet
 from legato.storage.committer import Committer
 from legato.storage.database import Database
 from legato.storage.migrate import migrate
+from legato.tools.base import Tool
+from legato.tools.box import ToolBox
+from legato.tools.mcp import McpServer
+from legato.tools.mcp_config import McpServerConfig
 
 log = structlog.get_logger(__name__)
 
@@ -49,14 +60,15 @@ RUSH_RUNS = 200
 """So many replies at once leave enough freed memory behind to be worth a look."""
 
 
-class Legato:
-    """A chat server with a developer's own defaults; `legato serve bot.py` runs the one that is called `app`.
+class Legato(StepSet):
+    """A chat server with a developer's own defaults, steps and tools; `legato serve bot.py` runs the one called `app`.
 
     Args:
         settings: Fields of legato.settings.Settings. What the command line or the environment says goes first.
     """
 
     def __init__(self, **settings: Any) -> None:
+        super().__init__()
         for name in settings:
             if name not in Settings.model_fields:
                 close = nearest(name, list(Settings.model_fields))
@@ -69,6 +81,14 @@ class Legato:
         found = load_settings(**overrides)
         own = {name: value for name, value in self.defaults.items() if name not in found.model_fields_set}
         return load_settings(**own, **overrides)
+
+    def registry(self) -> Registry:
+        """Return all steps: the chat, those that come with Legato, and this app's own.
+
+        Raises:
+            ConfigurationError: A step is wrong, or contradicts another.
+        """
+        return Registry(built_in_steps().steps(), self.steps(), self.tool_topics)
 
 
 def create_models(settings: Settings) -> Models:
@@ -169,6 +189,47 @@ def _scripted(name: str, script: dict[str, Any]) -> ScriptedProvider:
         raise ConfigurationError(f"models.{name}.script: unknown field among {', '.join(values)}") from None
 
 
+def _mcp_server(name: str, table: McpServerSettings, settings: Settings) -> McpServer:
+    """Return the source of tools that a `[mcp.NAME]` table describes.
+
+    Raises:
+        ConfigurationError: A value is wrong, or a variable that it names is not set.
+    """
+
+    def variable(setting: str, variable: str) -> str:
+        value = os.environ.get(variable) or dotenv_values(ENV_FILE).get(variable)
+        if not value:
+            raise ConfigurationError(f"mcp.{name}.{setting}: {variable} is set neither here nor in .env")
+        return value
+
+    headers = {key: value.get_secret_value() for key, value in table.headers.items()}
+    if table.token_env is not None:
+        headers["Authorization"] = f"Bearer {variable('token_env', table.token_env)}"
+    env = {key: value.get_secret_value() for key, value in table.env.items()}
+    env |= {key: variable("pass_env", key) for key in table.pass_env}
+    return McpServer(
+        McpServerConfig(
+            name=name,
+            command=table.command,
+            args=table.args,
+            env=env,
+            cwd=None if table.cwd is None else str(table.cwd),
+            url=table.url,
+            headers=headers,
+            allow=None if table.allow is None else frozenset(table.allow),
+            needs_approval=table.needs_approval
+            if isinstance(table.needs_approval, bool)
+            else frozenset(table.needs_approval),
+            idempotent=frozenset(table.idempotent),
+            prefix=table.prefix,
+            timeout_s=table.timeout_s,
+            start_timeout_s=table.start_timeout_s,
+            max_output_chars=table.max_output_chars,
+            private_hosts=frozenset(settings.allowed_private_hosts),
+        )
+    )
+
+
 def check_access(settings: Settings) -> None:
     """Refuse to serve everybody beyond this machine.
 
@@ -192,8 +253,13 @@ def _is_loopback(host: str) -> bool:
 
 
 @asynccontextmanager
-async def open_node(settings: Settings, *, clock: Clock | None = None) -> AsyncIterator[Node]:
+async def open_node(
+    settings: Settings, *, clock: Clock | None = None, tools: Sequence[Tool] = ()
+) -> AsyncIterator[Node]:
     """Open storage and models, take up what was left, and close it all again at the end.
+
+    Args:
+        tools: The bot's own, beside those of `settings.mcp`.
 
     Raises:
         ConfigurationError: The data folder or a setting cannot be used.
@@ -203,12 +269,22 @@ async def open_node(settings: Settings, *, clock: Clock | None = None) -> AsyncI
     try:
         migrate(settings.database_path)
         models = create_models(settings)
+        box = ToolBox(tools, [_mcp_server(name, table, settings) for name, table in settings.mcp.items()])
         committer = Committer(database)
+        clock = clock or SystemClock()
         node = Node(
-            settings=settings, database=database, committer=committer, models=models, clock=clock or SystemClock()
+            settings=settings,
+            database=database,
+            committer=committer,
+            models=models,
+            clock=clock,
+            limits=create_limits(settings, clock),
         )
         for provider in models.providers:
             await provider.start()
+        if box:
+            node.tools = box
+            box.start()
         if await recover(node):
             # Replies that were cut go on at once when the socket listens: wait for a model that is being loaded.
             waits = [asyncio.ensure_future(provider.ready()) for provider in models.providers]
@@ -221,6 +297,7 @@ async def open_node(settings: Settings, *, clock: Clock | None = None) -> AsyncI
             await leave(node)
             node.readers.cut_all()
             await asyncio.gather(care, *node.tasks, return_exceptions=True)
+            await box.close()
             for provider in models.providers:
                 await provider.close()
             await committer.close()
@@ -268,32 +345,75 @@ async def drain(node: Node) -> None:
     node.readers.cut_all()
 
 
-async def serve(settings: Settings, on_ready: Callable[[int], None]) -> None:
+async def serve(settings: Settings, on_ready: Callable[[int], None], bot: Legato | None = None) -> None:
     """Run a server until it is told to stop.
 
     Args:
         on_ready: Called with the port when it listens.
+        bot: The developer's steps and tools.
 
     Raises:
         ConfigurationError: It cannot start as it is configured.
     """
+    bot = bot or Legato()
+    registry = bot.registry()
     check_access(settings)
     raise_file_limit()
     sockets = listen(settings.host, settings.port)
     port: int = sockets[0].getsockname()[1]
-    async with open_node(settings) as node:
-        server = LegatoServer(create_api(node), on_ready=lambda: on_ready(port), on_stop=lambda: drain(node))
-        # What lives until the end need not be looked at by the collector again.
-        gc.collect()
-        gc.freeze()
-        await server.serve(sockets=sockets)
+    async with _closing(sockets), open_node(settings, tools=bot.tools) as node:
+        node.tool_context = partial(tool_context, node, registry)
+        steps = StepService(node, registry)
+        starting: list[asyncio.Task[None]] = []
+
+        async def begin_steps() -> None:
+            try:
+                await steps.start()
+            except BaseException:
+                server.stop()
+                raise
+            _freeze()
+
+        def ready() -> None:
+            on_ready(port)
+            # Its imports take a moment that nobody who connects now should wait for.
+            starting.append(asyncio.get_running_loop().create_task(begin_steps()))
+
+        server = LegatoServer(create_api(node, registry), on_ready=ready, on_stop=lambda: drain(node))
+        _freeze()
+        try:
+            await server.serve(sockets=sockets)
+        finally:
+            for sock in sockets:
+                sock.close()
+            results = await asyncio.gather(*starting, return_exceptions=True)
+            await steps.close()
+        for result in results:
+            if isinstance(result, BaseException):
+                raise result
 
 
-def run(settings: Settings, on_ready: Callable[[int], None]) -> None:
+@asynccontextmanager
+async def _closing(sockets: Sequence[socket.socket]) -> AsyncIterator[None]:
+    """Close them at the end, also where nothing was served."""
+    try:
+        yield
+    finally:
+        for sock in sockets:
+            sock.close()
+
+
+def _freeze() -> None:
+    """Have the collector not look again at what lives until the end."""
+    gc.collect()
+    gc.freeze()
+
+
+def run(settings: Settings, on_ready: Callable[[int], None], bot: Legato | None = None) -> None:
     """Run `serve` on a fresh event loop, uvloop where there is one."""
     try:
         import uvloop
     except ImportError:
-        asyncio.run(serve(settings, on_ready))
+        asyncio.run(serve(settings, on_ready, bot))
     else:
-        uvloop.run(serve(settings, on_ready))
+        uvloop.run(serve(settings, on_ready, bot))

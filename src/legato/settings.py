@@ -63,6 +63,38 @@ class ModelSettings(BaseModel):
     script: dict[str, Any] = Field(default_factory=dict, description="For the scripted provider.")
 
 
+class McpServerSettings(BaseModel):
+    """One `[mcp.NAME]` table of legato.toml: a program or an address that tools come from."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    command: str | None = Field(None, description="A program that talks MCP over its standard input and output.")
+    args: list[str] = Field(default_factory=list, description="Its arguments.")
+    env: dict[str, SecretStr] = Field(
+        default_factory=dict, description="Variables that it gets beside PATH, HOME and a few others."
+    )
+    pass_env: list[str] = Field(
+        default_factory=list, description="Names of Legato's own variables that it gets too, such as its key's."
+    )
+    cwd: Path | None = Field(None, description="Its folder; Legato's by default.")
+    url: str | None = Field(None, description="Instead of a program, the address of a streamable HTTP server.")
+    headers: dict[str, SecretStr] = Field(default_factory=dict, description="Further headers of each request to `url`.")
+    token_env: str | None = Field(None, description="Environment variable that holds the bearer token for `url`.")
+    allow: list[str] | None = Field(None, description="Tools that are used, by the server's names; all by default.")
+    needs_approval: list[str] | bool = Field(
+        False, description="Tools whose calls a person must agree to, by the server's names; `true` for all."
+    )
+    idempotent: list[str] = Field(
+        default_factory=list, description="Tools whose calls may be run again when a server died in their midst."
+    )
+    prefix: bool = Field(
+        False, description="Call its tools `NAME_tool` always, not only where two servers would share a name."
+    )
+    timeout_s: float = Field(30.0, gt=0, le=600, description="Longest time of a call.")
+    start_timeout_s: float = Field(30.0, gt=0, le=600, description="Longest time until it lists its tools.")
+    max_output_chars: int = Field(16_000, ge=200, description="Characters of a result that the model is told.")
+
+
 class Settings(BaseSettings):
     """The server's settings."""
 
@@ -103,6 +135,21 @@ class Settings(BaseSettings):
         validation_alias=AliasChoices("OPENAI_BASE_URL", "openai_base_url"),
         description="Address of an OpenAI-compatible server.",
     )
+    mcp: dict[str, McpServerSettings] = Field(default_factory=dict, description="Tables `[mcp.NAME]` in legato.toml.")
+    allowed_private_hosts: WordList = Field(
+        default_factory=list,
+        description="Hosts that MCP servers and tools may reach although their addresses are private, such as "
+        "`mcp.internal` or `localhost:8080`.",
+    )
+    max_tool_rounds: int = Field(
+        8,
+        ge=0,
+        le=100,
+        description="How often a model may call tools in one reply; then it has to answer without. 0: never.",
+    )
+    approval_timeout_s: float = Field(
+        600.0, gt=0, le=86_400, description="How long a tool call waits for a person's approval; then it is refused."
+    )
     system_prompt: str | None = Field(None, description="For conversations that have none of their own.")
     fallback_reply: str | None = Field(
         None, description="What is answered when every model failed; by default the error is reported."
@@ -112,6 +159,13 @@ class Settings(BaseSettings):
         description="`words`: a conversation is named by its first words. `model`: the model names it "
         "after the first reply (one more short call; never the embedded model).",
     )
+    conversation_idle_h: float | None = Field(
+        24.0,
+        gt=0,
+        le=876_000,
+        description="Hours without a message after which a conversation is deleted, unless it is pinned or its "
+        "retention is `keep`; `off`: never.",
+    )
 
     auth: Literal["none", "keys"] = Field("none", description="`none` serves loopback only.")
     allowed_origins: WordList = Field(
@@ -119,6 +173,19 @@ class Settings(BaseSettings):
     )
     allowed_hosts: WordList = Field(
         default_factory=list, description="Host names that the server answers to, beside loopback's."
+    )
+    rate_limit: str | None = Field(
+        None,
+        description="Most messages of one caller in a time, over all its sessions: `10/minute`, `100/hour`, several "
+        "as `10/minute;200/day`, or `off`. By default `10/minute` with keys, `off` without.",
+    )
+    session_rate_limit: str = Field(
+        "off", description="The same for each session of a caller; only beside a `rate_limit`."
+    )
+    trusted_proxies: WordList = Field(
+        default_factory=list,
+        description="Addresses and networks of reverse proxies whose `X-Forwarded-For` is believed; then `rate_limit` "
+        "holds for each client address too (IPv6: each /64).",
     )
 
     durability: Literal["power", "process"] = Field(
@@ -146,12 +213,19 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="The least that is logged.")
     log_format: Literal["text", "json"] = Field("text", description="`json` for machines that read logs.")
 
-    @field_validator("model", "allowed_origins", "allowed_hosts", mode="before")
+    @field_validator(
+        "model", "allowed_origins", "allowed_hosts", "allowed_private_hosts", "trusted_proxies", mode="before"
+    )
     @classmethod
     def _split(cls, value: object) -> object:
         if isinstance(value, str):
             return [word.strip() for word in value.split(",") if word.strip()]
         return value
+
+    @field_validator("conversation_idle_h", mode="before")
+    @classmethod
+    def _off(cls, value: object) -> object:
+        return None if value == "off" else value
 
     @classmethod
     def settings_customise_sources(

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from legato.http.bodies import Body
-from legato.http.chat import ChatMessage
+from legato.http.chat import Approval, ChatMessage
 from legato.http.conversations import ConversationChange, Feedback, Fork, NewConversation, Regenerate
 from tests.client import Client
 from tests.conftest import undescribed
@@ -19,6 +19,7 @@ ROUTES = {
     "POST /chat/stream",
     "GET /chat/stream/{run_id}",
     "POST /chat/stream/{run_id}/stop",
+    "POST /chat/stream/{run_id}/approvals/{call_id}",
     "POST /conversations",
     "GET /conversations",
     "GET /conversations/{conversation_id}",
@@ -32,6 +33,7 @@ ROUTES = {
 }
 BODIES: dict[str, type[Body]] = {
     "POST /chat/stream": ChatMessage,
+    "POST /chat/stream/{run_id}/approvals/{call_id}": Approval,
     "POST /conversations": NewConversation,
     "PATCH /conversations/{conversation_id}": ConversationChange,
     "POST /conversations/{conversation_id}/fork": Fork,

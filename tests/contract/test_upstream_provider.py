@@ -20,9 +20,19 @@ from legato.core.errors import (
     UpstreamRefused,
     UpstreamUnavailable,
 )
-from legato.providers.base import CallEnd, ChatMessage
+from legato.providers.base import ChatMessage
 from tests.contract.upstream_server import LAST_CHUNK, Do, Script, answer, chunked, head, refused
-from tests.contract.upstream_shapes import DONE, END, HELLO, HI, SHAPES, STOP, Shape, text
+from tests.contract.upstream_shapes import (
+    DONE,
+    END,
+    HELLO,
+    HI,
+    SHAPES,
+    STOP,
+    Shape,
+    text,
+    with_made_ids_left_out,
+)
 from tests.contract.upstream_world import KEY, REQUEST, STOPPED, Deltas, World, bytewise, world
 
 __all__ = ["world"]
@@ -34,7 +44,9 @@ async def test_every_shape_over_the_network(world: World, shape: Shape) -> None:
     body = [chunked(shape.body[i : i + 7]) for i in range(0, len(shape.body), 7)]
     script = (head() + b"".join(body) + LAST_CHUNK, Do.HOLD)
     if shape.error is None:
-        assert await world.call(*script) == CallEnd(reason=shape.reason, usage=shape.usage)
+        end = await world.call(*script)
+        assert (end.reason, end.usage) == (shape.reason, shape.usage)
+        assert with_made_ids_left_out(end.tool_calls) == shape.calls
     else:
         with pytest.raises(RunError) as caught:
             await world.call(*script)

@@ -11,7 +11,17 @@ from hypothesis import strategies as st
 from legato.core.errors import RunError, UpstreamBroken, UpstreamInvalid
 from legato.providers.base import CallEnd, Pausable
 from legato.providers.openai_answer import HELD_LIMIT_BYTES, Answer
-from tests.contract.upstream_shapes import DONE, END, HI, SHAPES, Shape, delta, text
+from tests.contract.upstream_shapes import (
+    DONE,
+    END,
+    HI,
+    SHAPES,
+    STREAMED_CALL,
+    Shape,
+    delta,
+    text,
+    with_made_ids_left_out,
+)
 
 
 class Deltas:
@@ -24,7 +34,8 @@ class Deltas:
         self.all.append(("opened", ""))
 
     def text(self, delta: str) -> None:
-        self.all.append(("text", delta))
+        if delta:
+            self.all.append(("text", delta))
 
     def reasoning(self, delta: str) -> None:
         self.all.append(("reasoning", delta))
@@ -60,7 +71,8 @@ def outcome(pieces: list[bytes]) -> tuple[list[tuple[str, str]], object]:
     """Return the deltas and the end, or the error's type and message."""
     sink = Deltas()
     try:
-        end: object = take(pieces, sink)
+        call_end = take(pieces, sink)
+        end: object = (call_end.reason, call_end.usage, with_made_ids_left_out(call_end.tool_calls))
     except RunError as error:
         end = (type(error), error.message)
     return sink.all, end
@@ -68,10 +80,12 @@ def outcome(pieces: list[bytes]) -> tuple[list[tuple[str, str]], object]:
 
 @pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: shape.name)
 def test_a_shape_gives_its_deltas_and_its_end(shape: Shape) -> None:
-    """Each row of the table: deltas, reasoning, end reason and usage, or the error."""
+    """Each row of the table: deltas, reasoning, tool calls, end reason and usage, or the error."""
     sink = Deltas()
     if shape.error is None:
-        assert take([shape.body], sink) == CallEnd(reason=shape.reason, usage=shape.usage)
+        end = take([shape.body], sink)
+        assert (end.reason, end.usage) == (shape.reason, shape.usage)
+        assert with_made_ids_left_out(end.tool_calls) == shape.calls
     else:
         with pytest.raises(RunError) as caught:
             take([shape.body], sink)
@@ -186,6 +200,18 @@ def test_a_cut_completion_that_is_not_streamed_is_broken() -> None:
     answer.end(clean=False)
     with pytest.raises(UpstreamBroken):
         answer.result()
+
+
+def test_a_tool_call_on_its_way_is_a_sign_of_life() -> None:
+    """Arguments may take long and show nothing: each piece tells the sink that the model is at work."""
+
+    class Signs(Deltas):
+        def text(self, delta: str) -> None:
+            self.all.append(("text", delta))
+
+    sink = Signs()
+    take([STREAMED_CALL, END], sink)
+    assert sink.of("text") == ("", "", "")
 
 
 def test_what_is_nearly_whole_is_said_once() -> None:

@@ -14,6 +14,7 @@ from legato.core.errors import (
 )
 from legato.core.usage import Usage
 from legato.providers.base import EndReason
+from legato.providers.tool_deltas import ToolCall
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,6 +25,7 @@ class Shape:
         texts: The deltas, each as the sink gets it.
         error: What the call ends in, if it is no end of the model's own.
         message: A part of that error's message.
+        calls: (id, name, arguments) of the tool calls; the id is empty where the server gives none.
     """
 
     name: str
@@ -34,6 +36,12 @@ class Shape:
     usage: Usage | None = None
     error: type[RunError] | None = None
     message: str = ""
+    calls: tuple[tuple[str, str, str], ...] = ()
+
+
+def with_made_ids_left_out(calls: tuple[ToolCall, ...]) -> tuple[tuple[str, str, str], ...]:
+    """Return calls as `Shape.calls` has them: an id that this side has made says nothing."""
+    return tuple(("" if len(call.id) == 29 else call.id, call.name, call.arguments) for call in calls)
 
 
 def frame(value: object) -> bytes:
@@ -66,6 +74,27 @@ WHOLE = {
     "choices": [{"message": {"role": "assistant", "content": "Hello"}, "finish_reason": "length"}],
     "usage": {"prompt_tokens": 9, "completion_tokens": 3},
 }
+
+
+def _tool(
+    arguments: object = None, *, index: object = 0, call_id: object = None, name: object = None
+) -> dict[str, object]:
+    entry: dict[str, object] = {"index": index, "function": {"name": name, "arguments": arguments}}
+    return entry | ({"id": call_id, "type": "function"} if call_id else {})
+
+
+def _calls(*entries: object, finish: str | None = None, **fields: object) -> bytes:
+    return delta(tool_calls=list(entries), finish=finish, **fields)
+
+
+TOOLS_END = delta(finish="tool_calls") + DONE
+Q = '{"q":"añ 日本"}'
+A_CALL = (("call_a", "search", Q),)
+STREAMED_CALL = (
+    _calls(_tool("", call_id="call_a", name="search"), role="assistant", content=None)
+    + _calls(_tool(Q[:4]))
+    + _calls(_tool(Q[4:]))
+)
 
 
 def _raw(content: bytes) -> bytes:
@@ -236,6 +265,66 @@ SHAPES = (
           body=text("Hel") + text("lo")
           + frame({"choices": [{"message": {"content": "Hello"}, "finish_reason": "stop"}]}),
           texts=HELLO),
+    Shape(name="a tool call in pieces", body=STREAMED_CALL + TOOLS_END, calls=A_CALL),
+    Shape(name="a tool call behind text", body=text("Hel") + text("lo") + STREAMED_CALL + TOOLS_END,
+          texts=HELLO, calls=A_CALL),
+    Shape(name="a tool call, and finish stop", body=STREAMED_CALL + END, calls=A_CALL),
+    Shape(name="a tool call, and finish length", body=STREAMED_CALL + delta(finish="length") + DONE,
+          calls=A_CALL, reason="length"),
+    Shape(name="a tool call without a finish reason", body=STREAMED_CALL + DONE, calls=A_CALL),
+    Shape(name="a tool call in the last chunk",
+          body=_calls(_tool(Q, call_id="call_a", name="search"), finish="tool_calls") + DONE,
+          calls=A_CALL),
+    Shape(name="a tool call without an id", body=_calls(_tool(Q, name="search")) + TOOLS_END,
+          calls=(("", "search", Q),)),
+    Shape(name="a tool call that is cut", body=STREAMED_CALL, error=UpstreamBroken),
+    Shape(name="a tool call, then an error",
+          body=STREAMED_CALL + frame({"error": {"message": "boom", "code": 429}}),
+          error=UpstreamBroken, message="boom"),
+    Shape(name="two tool calls at once",
+          body=_calls(_tool("{}", call_id="call_a", name="now"),
+                      _tool(Q, index=1, call_id="call_b", name="search")) + TOOLS_END,
+          calls=(("call_a", "now", "{}"), ("call_b", "search", Q))),
+    Shape(name="two tool calls, interleaved, beside text",
+          body=_calls(_tool("", call_id="call_a", name="now"), content="Hel")
+          + _calls(_tool(Q[:3], index=1, call_id="call_b", name="search"), content="lo")
+          + _calls(_tool("{}")) + _calls(_tool(Q[3:], index=1)) + TOOLS_END,
+          texts=HELLO, calls=(("call_a", "now", "{}"), ("call_b", "search", Q))),
+    Shape(name="a tool call with its arguments as an object",
+          body=_calls(_tool({"q": 1}, call_id="call_a", name="search")) + TOOLS_END,
+          calls=(("call_a", "search", '{"q": 1}'),)),
+    Shape(name="a tool call as one object",
+          body=delta(tool_calls=_tool(Q, call_id="call_a", name="search")) + TOOLS_END, calls=A_CALL),
+    Shape(name="a tool call beside odd content",
+          body=_calls(_tool(Q, call_id="call_a", name="search"), content=[{"type": "text", "text": "Hello"}])
+          + TOOLS_END, texts=("Hello",), calls=A_CALL),
+    Shape(name="a tool call with half a character",
+          body=_calls(_tool('{"q":"X"}', call_id="call_a", name="search")).replace(b"X", rb"\\ud83d")
+          + _raw(rb"\ud83d") + TOOLS_END,
+          texts=("\ufffd",), calls=(("call_a", "search", r'{"q":"\ud83d"}'),)),
+    Shape(name="a tool call in CRLF", body=(STREAMED_CALL + TOOLS_END).replace(b"\n", b"\r\n"),
+          calls=A_CALL),
+    Shape(name="thoughts before a tool call", body=delta(reasoning="Hm") + STREAMED_CALL + TOOLS_END,
+          reasoning=("Hm",), calls=A_CALL),
+    Shape(name="the old function call in pieces",
+          body=delta(function_call={"name": "search", "arguments": ""})
+          + delta(function_call={"arguments": Q[:5]}) + delta(function_call={"arguments": Q[5:]})
+          + delta(finish="function_call") + DONE,
+          calls=(("", "search", Q),)),
+    Shape(name="tool calls that are none",
+          body=delta(tool_calls=[], function_call=None) + delta(tool_calls=None, content="Hel")
+          + delta(tool_calls=[{}], content="lo") + delta(tool_calls="odd") + END, texts=HELLO),
+    Shape(name="a whole completion with a tool call",
+          body=json.dumps({"choices": [{"message": {"role": "assistant", "content": None, "tool_calls": [
+              _tool(Q, call_id="call_a", name="search")]}, "finish_reason": "tool_calls"}]}).encode(),
+          calls=A_CALL),
+    Shape(name="the whole message again after its tool calls",
+          body=STREAMED_CALL + frame({"choices": [{"message": {"content": None, "tool_calls": [
+              _tool(Q, call_id="call_a", name="search")]}, "finish_reason": "tool_calls"}]}),
+          calls=A_CALL),
+    Shape(name="more tool calls than anybody asks for",
+          body=_calls(*(_tool("{}", index=n, name="now") for n in range(65))) + TOOLS_END,
+          error=UpstreamInvalid, message="more than 64 tool calls"),
     Shape(name="other JSON", body=b'{"ok": true}', error=UpstreamInvalid,
           message="no chat completion"),
     Shape(name="JSON error with 200", body=b'{"error": {"message": "boom"}}', error=UpstreamBroken,

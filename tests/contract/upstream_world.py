@@ -41,7 +41,8 @@ class Deltas:
         self.flow = flow
 
     def text(self, delta: str) -> None:
-        self.texts.append(delta)
+        if delta:
+            self.texts.append(delta)
         self.came.set()
 
     def reasoning(self, delta: str) -> None:

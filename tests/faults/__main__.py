@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from tests.faults import cuts, disk, drains, embedded, kills, queue_kills, stalls, stops, upstream
+from tests.faults import cuts, disk, drains, embedded, kills, stalls, steps_kills, stops, tools, upstream
 from tests.faults.oracle import CHECKS
 from tests.faults.scenario import Context, Scenario
 
@@ -26,6 +26,7 @@ SCENARIOS = (
     Scenario("kill-tokens", "kill -9 at every token", kills.token_trials, kills.kill_at_tokens),
     Scenario("kill-seams", "kill -9 at every seam", kills.seam_trials, kills.kill_at_seams),
     Scenario("kill-crowds", "kill -9 under many and queued turns", kills.crowd_trials, kills.kill_a_crowd),
+    Scenario("kill-tools", "kill -9 in a round of tools", tools.trials, tools.kill_in_rounds),
     Scenario("kill-thrice", "three kills of one reply", kills.third_trials, kills.kill_thrice),
     Scenario("stop", "stops that race", stops.trials, stops.stop),
     Scenario("terminate", "SIGTERM in mid-reply", drains.trials, drains.terminate),
@@ -33,7 +34,7 @@ SCENARIOS = (
     Scenario("close", "the model's server is let go", upstream.close_trials, upstream.close_upstream),
     Scenario("disk", "a full disk", disk.trials, disk.fill),
     Scenario("clock", "a clock that jumps", drains.clock_trials, drains.jump_clock),
-    Scenario("queue", "kill -9 under jobs", queue_kills.trials, queue_kills.kill_under_jobs),
+    Scenario("steps", "kill -9 under a bot's steps", steps_kills.trials, steps_kills.kill_under_steps),
     Scenario("embedded", "kill -9 under the embedded model", embedded.trials, embedded.kill_embedded),
 )
 NEEDED = {"kills": 300, "cuts": 3000}

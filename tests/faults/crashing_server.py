@@ -4,8 +4,10 @@
     FAULT_AT    at its how-manyth pass, from 1
     FAULT_ARM   a file: passes count from when it is there; without one, from the process's beginning
     FAULT_CLOCK a number of hours by which the wall clock jumps back and forth, at every look
+    TOOL_JOURNAL a file: the server has the tools of tests.tool_server, which write their runs there
 
-The places lie between append, commit, show and send, before and after each; SIGKILL leaves the process no time to tidy.
+The places lie between append, commit, show and send, and between the steps of a tool call, before and after each;
+SIGKILL leaves the process no time to tidy.
 """
 
 from __future__ import annotations
@@ -23,12 +25,14 @@ from typing import Any
 from legato.cli.main import main
 from legato.core.clock import SystemClock
 from legato.http.edge import Edge
-from legato.runs import recover
+from legato.runs import approvals, execute, recover, tool_round
 from legato.runs.end import EndRun
 from legato.runs.start import StartRun
 from legato.runs.tail import Tail
+from legato.runs.tool_round import ToolRound
 from legato.storage import committer, database
 from legato.storage.committer import Committer
+from tests import tool_server
 
 SEAMS = (
     "append",
@@ -49,6 +53,21 @@ SEAMS = (
     "start-committed-before",
     "start-committed-after",
 )
+TOOL_SEAMS = (
+    "called-before",
+    "called-after",
+    "started-before",
+    "started-after",
+    "ran-before",
+    "noted-before",
+    "noted-after",
+    "ran-after",
+    "resulted-before",
+    "resulted-after",
+)
+"""Of a round of tools: its calls committed, a start committed, a tool run, a result committed. `noted` lies inside the
+tool, which notes its beginning and its end."""
+APPROVAL_SEAMS = ("waited-before", "waited-after", "decided-before", "decided-after")
 BOOT_SEAMS = ("adopt-before", "adopt-after", "begin", "commit-before", "commit-after", "append", "publish-before")
 
 
@@ -87,9 +106,22 @@ class Fuse:
 
         setattr(owner, method, wrapped)
 
+    def around_async(self, owner: Any, method: str, seam: str) -> None:
+        """The same for a coroutine function: after it means when it has returned."""
+        inner: Callable[..., Any] = getattr(owner, method)
+
+        @functools.wraps(inner)
+        async def wrapped(*args: Any, **kwargs: Any) -> Any:
+            self.passes(f"{seam}-before")
+            value = await inner(*args, **kwargs)
+            self.passes(f"{seam}-after")
+            return value
+
+        setattr(owner, method, wrapped)
+
 
 def install(fuse: Fuse) -> None:
-    """Put the fuse into every place of SEAMS and BOOT_SEAMS."""
+    """Put the fuse into every place of SEAMS, TOOL_SEAMS, APPROVAL_SEAMS and BOOT_SEAMS."""
 
     class Cursor(sqlite3.Cursor):
         def execute(self, sql: str, *args: Any) -> Any:
@@ -134,6 +166,13 @@ def install(fuse: Fuse) -> None:
     fuse.around(Edge, "finish", "finish", after=False)
     fuse.around(recover, "adopt_all", "adopt")
     fuse.around(StartRun, "apply", "start-apply")
+    fuse.around_async(execute, "log_calls", "called")
+    fuse.around_async(ToolRound, "_start", "started")
+    fuse.around_async(ToolRound, "_run_tool", "ran")
+    fuse.around(tool_server, "note", "noted")
+    fuse.around_async(ToolRound, "_finish", "resulted")
+    fuse.around_async(tool_round, "wait_for_approval", "waited")
+    fuse.around(approvals, "decide", "decided")
 
 
 def jump(hours: float) -> None:
@@ -150,6 +189,8 @@ def jump(hours: float) -> None:
 
 
 if __name__ == "__main__":
+    if os.environ.get("TOOL_JOURNAL"):
+        tool_server.install()
     if hours := os.environ.get("FAULT_CLOCK"):
         jump(float(hours))
     if seam := os.environ.get("FAULT_SEAM"):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults import cuts, disk, drains, kills, stalls, stops, upstream
+from tests.faults import cuts, disk, drains, kills, stalls, stops, tools, upstream
 from tests.faults.scenario import Context
 
 
@@ -63,6 +63,27 @@ def test_a_reply_survives_kills_between_append_commit_show_and_send(context: Con
     kills.kill_at_seams(context, inside + edges)
     _nothing_is_wrong(context)
     assert context.tally.counts["kills"] == len(inside + edges)
+
+
+@pytest.mark.slow
+def test_no_tool_call_is_lost_or_run_twice(context: Context) -> None:
+    """Killed before and after a call, its start, its run and its result: done once, or told to be unknown."""
+    inside = ["called-before-1", "called-after-2", "started-before-1", "started-after-1", "ran-before-3"]
+    behind = ["noted-after-1", "ran-after-1", "resulted-before-2", "resulted-after-1", "twice-started-after-1"]
+    tools.kill_in_rounds(context, inside + behind)
+    _nothing_is_wrong(context)
+    assert context.tally.counts["kills"] == len(inside + behind) + 1
+    assert context.tally.counts["outcomes unknown"] >= 3
+
+
+@pytest.mark.slow
+def test_a_persons_decision_survives_kills(context: Context) -> None:
+    """Asked once, decided once; a yes that was answered holds, and the call runs at most once."""
+    tools.kill_in_rounds(
+        context, ["ask-waited-before-1", "ask-waited-after-1", "ask-decided-after-1", "ask-ran-after-1"]
+    )
+    _nothing_is_wrong(context)
+    assert context.tally.counts["decisions"] == 4
 
 
 @pytest.mark.slow

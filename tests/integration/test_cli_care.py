@@ -212,7 +212,7 @@ def test_a_backup_of_a_server_that_writes_is_whole(start_server: StartServer, tm
     assert forced.returncode == 0
     assert itself.returncode == 1
     assert "the database itself" in itself.stderr
-    assert sorted(path.name for path in copy.parent.iterdir()) == ["legato.db"]
+    assert sorted(path.name for path in copy.parent.iterdir()) == ["legato.db", "queue.db"]
     with closing(sqlite3.connect(copy)) as database:
         assert database.execute("PRAGMA integrity_check").fetchone() == ("ok",)
         assert database.execute("SELECT count(*) FROM message").fetchone()[0] >= 10

@@ -14,8 +14,8 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from legato.cli.dead_letters import app
-from legato.core.errors import ConfigurationError
-from legato.steps.jobs import InvalidJob, JobEvent, QueueStep
+from legato.core.errors import ConfigurationError, InvalidJob
+from legato.steps.jobs import JobEvent, QueueStep
 from tests.cli_process import environment
 from tests.queue_world import QueueWorld, event, events
 

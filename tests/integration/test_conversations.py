@@ -52,6 +52,8 @@ def test_a_conversation_is_made_with_its_settings(client: Client) -> None:
         "activeRunId": None,
         "createdAt": 0,
         "lastMessageAt": 0,
+        "retention": "default",
+        "pinned": False,
     }
     assert client.get(f"/conversations/{name}") == made
 

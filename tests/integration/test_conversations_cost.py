@@ -57,14 +57,17 @@ def connection(tmp_path_factory: pytest.TempPathFactory) -> Iterator[sqlite3.Con
     found.close()
 
 
+def plan_of(connection: sqlite3.Connection, sql: str) -> list[str]:
+    return [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {sql}", [None] * sql.count("?"))]
+
+
 @pytest.mark.parametrize(
     ("name", "statement"),
     [pytest.param(name, statement, id=f"{module}.{name}") for module, name, statement in statements()],
 )
 def test_no_plan_scans_a_table(connection: sqlite3.Connection, name: str, statement: Prepared) -> None:
     """Every statement finds its rows by an index; the exceptions are listed with their reasons."""
-    parameters = [None] * statement.sql.count("?")
-    plan = [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {statement.sql}", parameters)]
+    plan = plan_of(connection, statement.sql)
     scans = [
         line
         for line in plan
@@ -77,6 +80,37 @@ def test_no_plan_scans_a_table(connection: sqlite3.Connection, name: str, statem
         return
     assert not scans, plan
     assert not any("TEMP B-TREE" in line and "ORDER BY" in line for line in plan) or name == "_PAGE", plan
+
+
+INDEXES = {
+    "retention._IDLE": "ix_conversation_ages (last_message_at_ms>? AND last_message_at_ms<?)",
+    "retention._IDLE_OF_OWNER": "(owner=? AND last_message_at_ms>? AND last_message_at_ms<?)",
+    "message_log._LOGGED": "ix_message_owner_created (owner=? AND created_at_ms>? AND created_at_ms<?)",
+    "message_log._LOGGED_OF_SESSION": "ix_message_session_created (owner=? AND session_id=? AND created_at_ms>? AND "
+    "created_at_ms<?)",
+    "message_log._PLACES": "(conversation_key=?)",
+    "conversations._IDS": "COVERING INDEX sqlite_autoindex_conversation_1 (owner=? AND id>?)",
+    "conversations._DELETE_STATE": "(owner=? AND group=?)",
+}
+
+
+@pytest.mark.parametrize(("name", "index"), INDEXES.items(), ids=list(INDEXES))
+def test_a_range_of_one_index_is_read(connection: sqlite3.Connection, name: str, index: str) -> None:
+    """Not only no scan: the range that was meant, in its order."""
+    (statement,) = [each for module, known, each in statements() if f"{module}.{known}" == name]
+    plan = plan_of(connection, statement.sql)
+    assert index in plan[0], plan
+    assert not any("TEMP" in line for line in plan), plan
+
+
+def test_what_belongs_to_a_conversation_is_found_by_an_index(connection: sqlite3.Connection) -> None:
+    """Every foreign key has one that begins with it, so that a delete reads no table whole."""
+    tables = [name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+    keys = [(table, key[3]) for table in tables for key in connection.execute(f"PRAGMA foreign_key_list({table})")]
+    assert {table for table, _ in keys} == {"message", "run", "run_log", "reply_count"}
+    for table, column in keys:
+        (line,) = plan_of(connection, f"DELETE FROM {table} WHERE {column} = ?")
+        assert line.startswith("SEARCH"), (table, column, line)
 
 
 class Statements:
@@ -123,6 +157,36 @@ async def test_a_turn_takes_the_same_statements_in_a_long_conversation(
     assert (await call(api, "GET", "/conversations/long")).json["messageCount"] >= 1000
     assert many == few
     assert len(few) < 25
+
+
+STATEMENTS = [
+    ("POST", "/conversations", {"id": "d"}, 3),
+    ("GET", "/conversations", None, 1),
+    ("GET", "/conversations/c", None, 1),
+    ("PATCH", "/conversations/c", {"title": "T", "pinned": True}, 3),
+    ("PATCH", "/conversations/c", {"title": None}, 5),
+    ("GET", "/conversations/c/messages", None, 2),
+    ("GET", "/conversations/c/messages?cursor=9", None, 3),
+    ("PUT", "/messages/{reply}/feedback", {"thumb": "up"}, 3),
+    ("POST", "/conversations/c/fork", {"id": "f"}, 7),
+    ("GET", "/runs/{run}", None, 1),
+    ("DELETE", "/conversations/c", None, 3),
+]
+
+
+@pytest.mark.parametrize(("method", "path", "body", "most"), STATEMENTS, ids=lambda each: str(each)[:40])
+async def test_a_request_takes_few_statements(
+    node: Node, monkeypatch: pytest.MonkeyPatch, method: str, path: str, body: object, most: int
+) -> None:
+    """So many and no more, however the services are cut."""
+    api = create_api(node)
+    await call(api, "POST", "/chat/stream", {"message": "script: tokens=1", "conversationId": "c"})
+    reply = (await call(api, "GET", "/conversations/c/messages")).json["messages"][1]
+    statements = Statements(monkeypatch)
+    answer = await call(api, method, path.format(reply=reply["id"], run=reply["runId"]), body)
+    assert answer.status < 300
+    made = [sql for sql in statements.made if "segment" not in sql]
+    assert len(made) <= most, made
 
 
 def grow(tx: Transaction, turns: int) -> None:

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 from dbos._sys_db import SystemDatabase
 
-from legato.core.errors import ConfigurationError, NotFound, StorageUnavailable
+from legato.core.errors import ConfigurationError, InvalidJob, NotFound, StorageUnavailable
 from legato.steps import attempts, engine_runtime
 from legato.steps.engine_letters import open_letters
-from legato.steps.jobs import InvalidJob, JobCounts, JobEvent, QueueStep, StepOptions, Work
+from legato.steps.jobs import JobCounts, JobEvent, QueueStep, StepOptions, Work
 from tests.queue_world import QueueWorld, event, events
 
 LEAD = QueueStep(name="find_lead", topics=["lead"], backoff_s=0.02)
@@ -319,9 +319,10 @@ async def test_a_fault_of_the_queue_is_not_the_jobs(world: QueueWorld, monkeypat
     monkeypatch.setattr(attempts.JobRunner, "_run", wrong)
     engine = await world.open(LEAD)
     await engine.hand_over("b1", events(1))
-    for _ in range(3):
-        await asyncio.sleep(0.3)
-        await engine.care()
+    async with asyncio.timeout(30):
+        while not world.ended:
+            await asyncio.sleep(0.1)
+            await engine.care()
     await world.idle()
     assert world.ended == ["e0"]
     assert await engine.dead_letters() == []

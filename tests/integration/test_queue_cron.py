@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from legato.core.clock import SystemClock
+from legato.core.errors import InvalidJob
 from legato.steps import cron_clock
-from legato.steps.jobs import CronStep, CronTrigger, InvalidJob, JobEvent
+from legato.steps.jobs import CronStep, CronTrigger, JobEvent
 from tests.queue_world import QueueWorld
 
 HOURLY = CronStep(name="clean", triggers=[CronTrigger("0 * * * *")])

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from legato.core.errors import ConfigurationError, StorageUnavailable
-from legato.steps.jobs import CronStep, CronTrigger, InvalidJob, JobEvent, QueueStep
+from legato.core.errors import ConfigurationError, InvalidJob, StorageUnavailable
+from legato.steps.jobs import CronStep, CronTrigger, JobEvent, QueueStep
 from tests.queue_world import QueueWorld, event, events
 
 LEAD = QueueStep(name="find_lead", topics=["lead"], backoff_s=0.02)

@@ -24,9 +24,9 @@ import sqlalchemy as sa
 from dbos import _queue, _utils, _workflow_commands
 
 import legato
-from legato.core.errors import ConfigurationError
+from legato.core.errors import ConfigurationError, InvalidJob
 from legato.steps.engine import Engine, queue_path
-from legato.steps.jobs import InvalidJob, JobEvent, QueueStep
+from legato.steps.jobs import JobEvent, QueueStep
 from tests.queue_world import QueueWorld, events
 
 LEAD = QueueStep(name="find_lead", topics=["lead"], backoff_s=0.01, attempts=2)

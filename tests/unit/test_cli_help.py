@@ -22,6 +22,13 @@ COMMANDS = (
     "state set",
     "state list",
     "state delete",
+    "steps",
+    "dead-letters",
+    "dead-letters list",
+    "dead-letters show",
+    "dead-letters redrive",
+    "dead-letters discard",
+    "new",
     "doctor",
     "backup",
 )

@@ -9,15 +9,17 @@ from pathlib import Path
 
 import pytest
 
+import legato
 from docs import generate
 from docs.from_code.errors import codes
 from docs.from_code.http import openapi
 from legato.app import create_models
 from legato.cli.target import load_target
 from legato.settings import CLIENT_VARIABLES, Settings, load_settings
+from legato.steps.registry import CHAT_TOPICS
 
 ROOT = Path(generate.__file__).parent.parent
-PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "examples").glob("*/README.md")])
 HAND_WRITTEN = [page for page in PAGES if page.parent.name != "reference"]
 
 
@@ -83,6 +85,10 @@ def test_reference_pages_leave_nothing_out() -> None:
     settings = generate.render("settings.md")
     assert all(f"| `{name}` |" in settings for name in Settings.model_fields)
     assert "SecretStr" not in settings
+    steps = generate.render("steps.md")
+    assert all(f"[`{name}`](" in steps for name in legato.__all__ if not name.startswith("_"))
+    topics = generate.render("topics.md")
+    assert all(f"\n## {topic}\n" in topics for topic in CHAT_TOPICS)
 
 
 @pytest.mark.parametrize(("page", "toml"), list(blocks("toml config")))

@@ -83,5 +83,5 @@ def test_a_newer_row_is_refused(schema: int, form: int) -> None:
 
 def test_an_unknown_event_is_refused() -> None:
     """A name that this version does not have."""
-    with pytest.raises(UnknownFormat, match="tool-call"):
-        decode_segment(row(SCHEMA_VERSION, SEGMENT_FORMAT, bytes.fromhex("9192a9746f6f6c2d63616c6c80")))
+    with pytest.raises(UnknownFormat, match="citation"):
+        decode_segment(row(SCHEMA_VERSION, SEGMENT_FORMAT, bytes.fromhex("9192a86369746174696f6e80")))

@@ -8,9 +8,23 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from legato.core.event import CallStarted, LogItem, ReasoningDelta, RunFinished, RunStarted, RunStopped, UsageReported
+from legato.core.event import (
+    ApprovalAsked,
+    ApprovalGiven,
+    CallStarted,
+    LogItem,
+    ReasoningDelta,
+    RunFinished,
+    RunStarted,
+    RunStopped,
+    ToolCalled,
+    ToolResulted,
+    ToolStarted,
+    UsageReported,
+)
 from legato.core.log import RunLog
-from legato.wire.native import NativeRenderer, encode_json, error_event, usage_json
+from legato.core.usage import usage_json
+from legato.wire.native import NativeRenderer, encode_json, error_event
 from tests.client import parse_event
 from tests.logs import RUN_ID, epochs_of_items, log_of
 
@@ -114,6 +128,47 @@ def test_waiting_and_reasoning_have_events_of_their_own() -> None:
         b'event: queued\nid: r-0123456789abcdef.0.0\ndata: {"conversationId":"c-1","ahead":3}\n\n'
         b'event: reasoning\nid: r-0123456789abcdef.0.1\ndata: {"content":"hm\\n","conversationId":"c-1"}\n\n'
         b'event: chunk\nid: r-0123456789abcdef.0.2\ndata: {"content":"x","index":1,"conversationId":"c-1"}\n\n'
+    )
+
+
+def test_tools_and_approvals_have_events_of_their_own() -> None:
+    """Byte by byte: the name of the tool stands in each, and nothing of them can be taken for a chunk."""
+    log = log_of(
+        [
+            (
+                0,
+                [
+                    STARTED,
+                    ToolCalled(call_id="a", name="search", arguments='{"q": "data: x"}'),
+                    ToolCalled(call_id="b", name="delete", arguments="{}"),
+                    ApprovalAsked(call_id="b", until_ms=60),
+                    ToolStarted(call_id="a"),
+                    ToolResulted(call_id="a", output="1\n\u2028", is_error=False, elapsed_s=0.0126),
+                    ApprovalGiven(call_id="b", granted=False, by="ann", reason="no"),
+                    ToolResulted(call_id="b", output="not approved", is_error=True, elapsed_s=0.0),
+                    ApprovalGiven(call_id="a", granted=True, by="ann"),
+                ],
+            )
+        ]
+    )
+    at = b"\nid: r-0123456789abcdef.0."
+    assert render(log) == (
+        b"event: tool" + at + b'1\ndata: {"callId":"a","name":"search","status":"called",'
+        b'"arguments":"{\\"q\\": \\"data:\\u0020x\\"}","conversationId":"c-1"}\n\n'
+        b"event: tool" + at + b'2\ndata: {"callId":"b","name":"delete","status":"called","arguments":"{}",'
+        b'"conversationId":"c-1"}\n\n'
+        b"event: approval" + at + b'3\ndata: {"callId":"b","name":"delete","arguments":"{}","status":"asked",'
+        b'"until":60,"conversationId":"c-1"}\n\n'
+        b"event: tool" + at + b'4\ndata: {"callId":"a","name":"search","status":"running","conversationId":"c-1"}\n\n'
+        b"event: tool" + at + b'5\ndata: {"callId":"a","name":"search","status":"done","output":"1\\n\\u2028",'
+        b'"elapsedMs":13,"conversationId":"c-1"}\n\n'
+        b"event: approval" + at + b'6\ndata: {"callId":"b","name":"delete","arguments":"{}","status":"denied",'
+        b'"by":"ann","reason":"no","conversationId":"c-1"}\n\n'
+        b"event: tool" + at + b'7\ndata: {"callId":"b","name":"delete","status":"failed","output":"not approved",'
+        b'"elapsedMs":0,"conversationId":"c-1"}\n\n'
+        b"event: approval" + at + b'8\ndata: {"callId":"a","name":"search",'
+        b'"arguments":"{\\"q\\": \\"data:\\u0020x\\"}","status":"granted","by":"ann","reason":null,'
+        b'"conversationId":"c-1"}\n\n'
     )
 
 

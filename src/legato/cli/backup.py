@@ -18,8 +18,8 @@ from legato.cli.terminal import complain, console, size_text
 from legato.core.errors import ConfigurationError
 
 HELP_END = (
-    "To restore: stop the server, copy the file over `data/legato.db`, delete `data/legato.db-wal` and "
-    "`data/legato.db-shm`, start.\n\n"
+    "To restore: stop the server, delete `data/legato.db*` and `data/queue.db*`, copy FILE to `data/legato.db` and "
+    "the queue's copy beside it to `data/queue.db`, start.\n\n"
     + help_end(
         "legato backup legato-monday.db",
         "legato backup --force /mnt/backup/legato.db",
@@ -38,14 +38,25 @@ def backup(
     data_dir: Annotated[Path | None, typer.Option(help="Folder of the embedded database.")] = None,
     database_url: Annotated[str | None, typer.Option(help="`sqlite:///path/to/legato.db`")] = None,
 ) -> None:
-    """Copy the database to a file while the server runs.
+    """Copy the database to a file while the server runs, and the queue of its steps to another beside it.
 
-    The copy is the state of one moment, whole and checked; it appears under its name only then.
+    Each copy is the state of one moment, whole and checked; it appears under its name only then. The queue's is taken
+    last: a job may be in both copies and run twice, never in none.
     """
     from legato.cli.database_file import settings_of
+    from legato.steps.engine import queue_path
 
     source = settings_of(data_dir, database_url).database_path
-    _check(source, file, force)
+    copies = [(source, file)]
+    if queue_path(source).is_file():
+        copies.append((queue_path(source), queue_path(file)))
+    for each, target in copies:
+        _check(each, target, force)
+    for each, target in copies:
+        _make(each, target, force)
+
+
+def _make(source: Path, file: Path, force: bool) -> None:
     begun_s = time.monotonic()
     try:
         size_bytes = _copy(source, file, force)

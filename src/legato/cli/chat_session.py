@@ -216,7 +216,9 @@ def _unreachable(url: str, error: Unreachable, reader: ReplyReader) -> str:
 
 
 def _refused(url: str, refused: Refused) -> str:
-    again = f"; try again in {refused.retry_after_s:.0f} s" if refused.retry_after_s is not None else ""
+    again = ""
+    if refused.retry_after_s is not None and "try again in" not in refused.detail:
+        again = f"; try again in {refused.retry_after_s:.0f} s"
     if refused.status == 401:
         return (
             f"the server wants a key ({one_line(refused.detail)}): make one where it runs with "

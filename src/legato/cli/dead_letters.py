@@ -25,16 +25,16 @@ app = typer.Typer(
     no_args_is_help=True,
     epilog=help_end(
         "legato dead-letters list",
-        "legato dead-letters show find_lead:ev-1f2e3d",
-        "legato dead-letters redrive find_lead:ev-1f2e3d",
+        "legato dead-letters show find_lead:e-1f2e3d",
+        "legato dead-letters redrive find_lead:e-1f2e3d",
         "legato dead-letters redrive --step find_lead",
-        "legato dead-letters discard find_lead:ev-1f2e3d",
+        "legato dead-letters discard find_lead:e-1f2e3d",
     ),
 )
 
 DataDir = Annotated[Path | None, typer.Option(help="Folder of the embedded database.")]
 DatabaseUrl = Annotated[str | None, typer.Option(help="`sqlite:///path/to/legato.db`")]
-Ids = Annotated[list[str] | None, typer.Argument(metavar="ID...", help="From `legato dead-letters list`.")]
+Ids = Annotated[list[str] | None, typer.Argument(metavar="ID", help="From `legato dead-letters list`.")]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object a line.")]
 _PAGE = 500
 NO_SUCH = {FAILED: "there is no such dead letter"}
@@ -77,7 +77,7 @@ def list_all(
         complain(f"there are more: --offset {offset + limit}")
 
 
-@app.command(epilog=help_end("legato dead-letters show find_lead:ev-1f2e3d", exits=NO_SUCH))
+@app.command(epilog=help_end("legato dead-letters show find_lead:e-1f2e3d", exits=NO_SUCH))
 def show(
     letter_id: Annotated[str, typer.Argument(metavar="ID", help="From `legato dead-letters list`.")],
     as_json: AsJson = False,
@@ -111,7 +111,7 @@ def show(
 
 @app.command(
     epilog=help_end(
-        "legato dead-letters redrive find_lead:ev-1f2e3d",
+        "legato dead-letters redrive find_lead:e-1f2e3d",
         "legato dead-letters redrive --step find_lead",
         exits=NO_SUCH,
     )
@@ -128,7 +128,7 @@ def redrive(
 
 @app.command(
     epilog=help_end(
-        "legato dead-letters discard find_lead:ev-1f2e3d",
+        "legato dead-letters discard find_lead:e-1f2e3d",
         "legato dead-letters discard --step find_lead",
         exits=NO_SUCH,
     )
@@ -160,6 +160,8 @@ def _each(done: str, ids: list[str] | None, step: str | None, data_dir: Path | N
                 missing = True
             else:
                 count += 1
+    if not chosen:
+        complain(f"there is no dead letter of step {one_line(str(step))}")
     typer.echo(f"{count} {done}")
     if missing:
         raise typer.Exit(FAILED)

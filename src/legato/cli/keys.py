@@ -49,6 +49,7 @@ def create(
     from legato.cli.database_file import settings_of, write
     from legato.core.clock import SystemClock
     from legato.core.ids import id_fault
+    from legato.core.principal import APP
     from legato.storage.keys import create_key
 
     who = owner if owner is not None else name
@@ -56,6 +57,8 @@ def create(
         fault = id_fault(value) if value.strip() else "is blank"
         if fault is not None:
             raise typer.BadParameter(fault, param_hint=option)
+    if who == APP.id:
+        raise typer.BadParameter(f"{who!r} is the server itself: take another owner", param_hint="--owner")
     settings = settings_of(data_dir, database_url)
     now_ms = SystemClock().now_ms()
     key = write(settings, lambda tx: create_key(tx, owner=who, role=role, name=name, now_ms=now_ms))

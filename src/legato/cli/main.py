@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from legato.cli import backup, chat, doctor, keys, models, serve, state
+from legato.cli import backup, chat, dead_letters, doctor, keys, models, new, serve, state, steps
 from legato.cli.exits import CONFIGURATION, STOPPED, UNREACHABLE, help_end
 from legato.cli.terminal import complain
 from legato.core.errors import ConfigurationError
@@ -20,6 +20,7 @@ app = typer.Typer(
         "legato serve                     # on http://localhost:3111",
         "legato chat                      # talk to it, in this terminal",
         "legato doctor                    # what is missing, and how to mend it",
+        "legato new my-bot                # a bot of your own, to begin with",
         exits={
             UNREACHABLE: "no server answers (chat)",
             CONFIGURATION: "a setting is wrong or missing",
@@ -37,13 +38,16 @@ app.command(epilog=chat.HELP_END)(chat.chat)
 app.add_typer(models.app, name="models")
 app.add_typer(keys.app, name="keys")
 app.add_typer(state.app, name="state")
+app.command(epilog=steps.HELP_END)(steps.steps)
+app.add_typer(dead_letters.app, name="dead-letters")
+app.command(epilog=new.HELP_END)(new.new)
 app.command(epilog=doctor.HELP_END)(doctor.doctor)
 app.command(epilog=backup.HELP_END)(backup.backup)
 
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        from legato import __version__
+        from legato.version import __version__
 
         typer.echo(f"legato {__version__}")
         raise typer.Exit

@@ -12,11 +12,12 @@ from legato.cli.exits import CONFIGURATION, FAILED, OK, help_end
 from legato.core.errors import ConfigurationError
 
 if TYPE_CHECKING:
+    from legato.app import Legato
     from legato.settings import Settings
 
 HELP_END = help_end(
     "legato serve",
-    "legato serve bot.py --reload         # your own prompt and settings",
+    "legato serve bot.py --reload         # your own bot",
     "legato serve mybot.app:app --port 8080",
     "LEGATO_MODEL=/path/to/model.gguf legato serve",
     "LEGATO_AUTH=keys legato serve --host 0.0.0.0",
@@ -31,7 +32,7 @@ HELP_END = help_end(
 def serve(
     target: Annotated[
         str | None,
-        typer.Argument(help="`bot.py` or `module:app`: a `legato.app.Legato` object, whose settings are the defaults."),
+        typer.Argument(help="`bot.py` or `module:app`: a `legato.Legato` object, with its tools, steps and settings."),
     ] = None,
     host: Annotated[
         str | None, typer.Option(help="Address to listen on; `localhost`, IPv4 and IPv6, by default.")
@@ -64,7 +65,10 @@ def serve(
 
         supervise(sys.argv[1:])
         return
-    settings = _settings(target, given)
+    from legato.settings import load_settings
+
+    bot = _bot(target)
+    settings = bot.settings(**given) if bot is not None else load_settings(**given)
     check_workers(settings)
     from legato.telemetry import configure_logs
 
@@ -75,7 +79,7 @@ def serve(
 
     check_access(settings)
     models = [model for model in describe_models(settings) if model.order]
-    run(settings, lambda bound: print_start(settings, bound, models, given))
+    run(settings, lambda bound: print_start(settings, bound, models, given), bot)
 
 
 def check_workers(settings: Settings) -> None:
@@ -99,11 +103,9 @@ def _wants_reload(given: dict[str, Any]) -> bool:
     return load_settings(**given).reload
 
 
-def _settings(target: str | None, given: dict[str, Any]) -> Settings:
+def _bot(target: str | None) -> Legato | None:
     if target is None:
-        from legato.settings import load_settings
-
-        return load_settings(**given)
+        return None
     from legato.cli.target import load_target
 
-    return load_target(target).settings(**given)
+    return load_target(target)

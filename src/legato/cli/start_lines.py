@@ -7,9 +7,9 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from legato import __version__
 from legato.cli.describe import INSTEAD, ModelView, short_path
 from legato.cli.terminal import console
+from legato.version import __version__
 
 if TYPE_CHECKING:
     from legato.settings import Settings

@@ -98,5 +98,5 @@ def _find(module: ModuleType, place: str, name: str) -> Legato:
             f"{place} has several Legato objects ({', '.join(found)}): name one app, or choose with {place}:NAME"
         )
     raise ConfigurationError(
-        f"{place} has no Legato object: write `from legato.app import Legato` and `app = Legato()` into it"
+        f"{place} has no Legato object: write `from legato import Legato` and `app = Legato()` into it"
     )

@@ -7,6 +7,7 @@
     │   ├── InvalidRequest         422 invalid_request: names each wrong field
     │   │   └── KeyReused          422 idempotency_key_reused
     │   ├── InvalidValue           422 invalid_value: what is to be kept as state is not JSON
+    │   ├── InvalidJob             422 invalid_job: an event that a step can never take
     │   ├── OperationMisfit        422 operation_misfit: a path or kind of state that an operation cannot be done at
     │   ├── TooLarge               413 body_too_large
     │   │   ├── MessageTooLong     413 message_too_long
@@ -21,6 +22,7 @@
     │   │   └── VersionConflict    409 version_conflict: state has changed since it was read
     │   ├── Gone                   410 run_gone
     │   ├── ConversationBusy       429 conversation_busy
+    │   ├── RateLimited            429 rate_limited
     │   └── Unavailable            503 unavailable
     │       ├── Overloaded         503 overloaded
     │       ├── Draining           503 draining
@@ -36,6 +38,8 @@
     │   ├── UpstreamInvalid        upstream_invalid: an answer that is no chat completion
     │   ├── Interrupted            interrupted
     │   └── InternalError          internal
+    ├── JobTimeout                 job_timeout: an attempt of a step took too long
+    ├── UndeclaredTopic            undeclared_topic: a step enqueued what it had not declared
     └── ConfigurationError         the server does not start; says what to set
 
 Messages are lower-case, name the value at fault and what would be right, and hold no secret, path, stack or
@@ -233,6 +237,23 @@ class ConversationBusy(Refused):
     retry_after_s = 5.0
 
 
+class RateLimited(Refused):
+    """A limit on posted messages is reached: a caller's, a session's or an address's; `Retry-After` is at least 1 s.
+
+    Attributes:
+        retry_after_s: When there is room again; one second at least.
+    """
+
+    code = "rate_limited"
+    http_status = 429
+    retryable = True
+    retry_after_s = 1.0
+
+    def __init__(self, message: str, retry_after_s: float) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
 class Unavailable(Refused):
     """The server cannot do it now."""
 
@@ -336,3 +357,23 @@ class ConfigurationError(LegatoError):
     """The server does not start as it is configured; the message says what to set."""
 
     code = "configuration"
+
+
+class InvalidJob(Refused):
+    """A job that can never be done, whatever happens: it becomes a dead letter at once and is not retried."""
+
+    code = "invalid_job"
+    http_status = 422
+
+
+class JobTimeout(LegatoError):
+    """An attempt took longer than its step's time limit."""
+
+    code = "job_timeout"
+    retryable = True
+
+
+class UndeclaredTopic(LegatoError):
+    """A step enqueued a topic that it did not declare in `enqueues`: a mistake in its code."""
+
+    code = "undeclared_topic"

@@ -12,7 +12,7 @@ from typing import ClassVar, Literal, TypeAlias
 SCHEMA_VERSION = 1
 """Version of this vocabulary, stored with every row; older versions are upcast on read, for ever."""
 
-CallReason = Literal["first", "retry", "failover", "takeover"]
+CallReason = Literal["first", "retry", "failover", "takeover", "tools"]
 FinishReason = Literal["stop", "length", "content_filter", "tool_limit", "fallback"]
 StopCause = Literal["user", "policy", "budget", "time"]
 
@@ -68,6 +68,61 @@ class UsageReported:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ToolCalled:
+    """The model asked for a tool. All calls of one answer are written together, when it has ended."""
+
+    type: ClassVar[str] = "tool-call"
+    call_id: str
+    """Unique in its run."""
+    name: str
+    arguments: str
+    """As the model wrote them, whole: JSON text, unless the model went wrong."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApprovalAsked:
+    """A person must agree before the call runs."""
+
+    type: ClassVar[str] = "approval-asked"
+    call_id: str
+    until_ms: int
+    """When nobody has answered by then, the call is not carried out."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApprovalGiven:
+    """A person has agreed or refused, or nobody answered in time."""
+
+    type: ClassVar[str] = "approval-given"
+    call_id: str
+    granted: bool
+    by: str | None = None
+    """Who; None where nobody answered."""
+    reason: str | None = None
+    """In the person's words; the model is told why it was refused."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToolStarted:
+    """The call begins to run: from here on nobody can say that it had no effect."""
+
+    type: ClassVar[str] = "tool-started"
+    call_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToolResulted:
+    """What the model is told: the tool's output, or why there is none."""
+
+    type: ClassVar[str] = "tool-result"
+    call_id: str
+    output: str
+    is_error: bool
+    elapsed_s: float
+    """0 for a call that was not carried out."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RunFinished:
     """Terminal: the model came to an end."""
 
@@ -100,7 +155,8 @@ class RunStopped:
 
 
 Terminal: TypeAlias = RunFinished | RunFailed | RunStopped
-Event: TypeAlias = RunStarted | CallStarted | ReasoningDelta | UsageReported | Terminal
+ToolEvent: TypeAlias = ToolCalled | ApprovalAsked | ApprovalGiven | ToolStarted | ToolResulted
+Event: TypeAlias = RunStarted | CallStarted | ReasoningDelta | UsageReported | ToolEvent | Terminal
 LogItem: TypeAlias = str | Event
 """What is appended: a bare str is a text delta."""
 
@@ -111,6 +167,11 @@ EVENT_TYPES: dict[str, type[Event]] = {
         CallStarted,
         ReasoningDelta,
         UsageReported,
+        ToolCalled,
+        ApprovalAsked,
+        ApprovalGiven,
+        ToolStarted,
+        ToolResulted,
         RunFinished,
         RunFailed,
         RunStopped,

@@ -1,11 +1,13 @@
-"""A run's events folded into the reply that a person sees: text, model, usage, how it ended."""
+"""A run's events folded into the reply that a person sees: text, tool calls, model, usage, how it ended."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import assert_never
+from typing import Any, assert_never
 
 from legato.core.event import (
+    ApprovalAsked,
+    ApprovalGiven,
     CallStarted,
     Event,
     ReasoningDelta,
@@ -13,9 +15,13 @@ from legato.core.event import (
     RunFinished,
     RunStarted,
     RunStopped,
+    ToolCalled,
+    ToolResulted,
+    ToolStarted,
     UsageReported,
 )
 from legato.core.log import RunLog
+from legato.core.stretch import LoggedCall, Stretch, parts_of
 from legato.core.usage import Usage
 
 
@@ -34,6 +40,7 @@ class Reply:
     Attributes:
         text: All visible text.
         reasoning: All reasoning text.
+        stretches: The same in order, with the tool calls between; never empty.
         model: The model of the last call, None before the first.
         calls: Model calls that were begun.
         usage: Sum over the calls that reported it, None if none did.
@@ -43,6 +50,7 @@ class Reply:
     started: RunStarted | None
     text: str
     reasoning: str
+    stretches: list[Stretch]
     model: str | None
     calls: int
     failover: Failover | None
@@ -50,16 +58,34 @@ class Reply:
     finish_reason: str | None
     failed: RunFailed | None
 
+    @property
+    def parts(self) -> list[dict[str, Any]]:
+        """The parts of its message: reasoning, text, tool calls and results, in order."""
+        return parts_of(self.stretches)
+
+    @property
+    def tool_calls(self) -> list[LoggedCall]:
+        """All tool calls, oldest first."""
+        return [call for stretch in self.stretches for call in stretch.calls]
+
+    @property
+    def tool_rounds(self) -> int:
+        """How often the model asked for tools."""
+        return sum(1 for stretch in self.stretches if stretch.calls)
+
 
 def fold_reply(log: RunLog) -> Reply:
     """Return the reply that `log` spells."""
-    fold = _Fold()
-    for event in log.events:
-        fold.take(event)
+    fold = _Fold(log)
+    for index, event in enumerate(log.events):
+        fold.take(event, index)
+    text = log.text
+    fold.stretches[-1].text = text if fold.text_at == 0 else log.text_bytes[fold.text_at :].decode()
     return Reply(
         started=fold.started,
-        text=log.text,
-        reasoning="".join(fold.reasoning),
+        text=text,
+        reasoning="".join([piece for stretch in fold.stretches for piece in stretch.reasoning]),
+        stretches=fold.stretches,
         model=fold.model,
         calls=fold.calls,
         failover=Failover(from_model=fold.first_model, to_model=fold.model)
@@ -72,9 +98,12 @@ def fold_reply(log: RunLog) -> Reply:
 
 
 class _Fold:
-    def __init__(self) -> None:
+    def __init__(self, log: RunLog) -> None:
         self.started: RunStarted | None = None
-        self.reasoning: list[str] = []
+        self.stretches = [Stretch()]
+        self.text_at = 0
+        self._log = log
+        self._tool_calls: dict[str, LoggedCall] = {}
         self.first_model: str | None = None
         self.model: str | None = None
         self.failed_over = False
@@ -83,7 +112,7 @@ class _Fold:
         self.finish_reason: str | None = None
         self.failed: RunFailed | None = None
 
-    def take(self, event: Event) -> None:
+    def take(self, event: Event, index: int) -> None:
         match event:
             case RunStarted():
                 self.started = event
@@ -92,8 +121,10 @@ class _Fold:
                 self.first_model = self.first_model or event.model
                 self.failed_over = self.failed_over or event.model != self.first_model
                 self.model = event.model
+                if self.stretches[-1].calls:
+                    self._begin_stretch(index)
             case ReasoningDelta():
-                self.reasoning.append(event.text)
+                self.stretches[-1].reasoning.append(event.text)
             case UsageReported():
                 reported = Usage(
                     input_tokens=event.input_tokens,
@@ -102,6 +133,8 @@ class _Fold:
                     reasoning_tokens=event.reasoning_tokens,
                 )
                 self.usage = self.usage.plus(reported) if self.usage else reported
+            case ToolCalled() | ApprovalAsked() | ApprovalGiven() | ToolStarted() | ToolResulted():
+                self.stretches[-1].take(event, self._tool_calls)
             case RunFinished():
                 self.finish_reason = event.reason
             case RunStopped():
@@ -110,6 +143,14 @@ class _Fold:
                 self.failed = event
             case _:
                 assert_never(event)
+
+    def _begin_stretch(self, index: int) -> None:
+        """End the present stretch before the event at `index`: the model speaks again, with its tools' results."""
+        log = self._log
+        end = log.ends[log.event_seqs[index]]
+        self.stretches[-1].text = log.text_bytes[self.text_at : end].decode()
+        self.text_at = end
+        self.stretches.append(Stretch())
 
 
 STOP_REASONS = {

@@ -26,3 +26,15 @@ class Usage:
 
 def _sum(a: int | None, b: int | None) -> int | None:
     return b if a is None else a if b is None else a + b
+
+
+def usage_json(usage: Usage | None) -> dict[str, int | None] | None:
+    """Return a usage as the API shows it: camelCase, unknown is null."""
+    if usage is None:
+        return None
+    return {
+        "inputTokens": usage.input_tokens,
+        "outputTokens": usage.output_tokens,
+        "cacheReadTokens": usage.cache_read_tokens,
+        "reasoningTokens": usage.reasoning_tokens,
+    }

@@ -6,15 +6,18 @@ from fastapi import FastAPI, Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from legato import __version__
 from legato.core.errors import LegatoError
 from legato.core.principal import Principal
 from legato.http import chat, conversations
 from legato.http.documents import describe
 from legato.http.guard import LOOPBACK, Guard
 from legato.http.problems import install_problem_handlers, respond, respond_to_fault
+from legato.http.rate_limits import RateLimitFields
+from legato.http.step_routes import mount_steps
 from legato.runs.node import Node
+from legato.steps.registry import Registry
 from legato.storage.keys import find_principal
+from legato.version import __version__
 
 WELCOME = """\
 Legato answers here. Try:
@@ -49,8 +52,15 @@ class _Straight:
         await response(scope, receive, send)
 
 
-def create_api(node: Node) -> ASGIApp:
-    """Return the ASGI application of a node."""
+def create_api(node: Node, registry: Registry | None = None) -> ASGIApp:
+    """Return the ASGI application of a node.
+
+    Args:
+        registry: Whose http steps are served too.
+
+    Raises:
+        ConfigurationError: A step's path is the server's own.
+    """
     api = FastAPI(
         title="Legato",
         version=__version__,
@@ -68,6 +78,9 @@ def create_api(node: Node) -> ASGIApp:
     async def welcome(request: Request) -> Response:
         return PlainTextResponse(WELCOME.format(host=request.headers.get("host", "localhost")))
 
+    if registry is not None:
+        own = [*chat.router.routes, *conversations.router.routes, *api.routes]
+        mount_steps(api, node, registry, own)
     plain = api.openapi
     api.openapi = lambda: api.openapi_schema or describe(plain())  # type: ignore[method-assign]
     settings = node.settings
@@ -78,8 +91,11 @@ def create_api(node: Node) -> ASGIApp:
     with_keys = settings.auth == "keys"
     # A key is proof enough, whatever name the server was called by, unless names were given.
     hosts = [*LOOPBACK, *settings.allowed_hosts] if settings.allowed_hosts or not with_keys else []
+    routes: ASGIApp = _Straight(api)
+    if node.limits is not None:
+        routes = RateLimitFields(routes, node.limits)
     return Guard(
-        _Straight(api),
+        routes,
         find_principal=principal if with_keys else None,
         hosts=hosts,
         origins=settings.allowed_origins,

@@ -87,7 +87,7 @@ async def read_body(request: Request, model: type[BodyT], *, optional: bool = Fa
         InvalidBody: It is absent, not UTF-8 or not JSON.
         InvalidRequest: Fields are wrong; names each.
     """
-    data = await _read(request, request.app.state.node.settings.max_body_bytes)
+    data = await read_bytes(request, request.app.state.node.settings.max_body_bytes)
     if not data and optional:
         return model.model_validate({})
     return parse_body(data, request.headers.get("content-type", ""), model)
@@ -97,18 +97,7 @@ def parse_body(data: bytes, content_type: str, model: type[BodyT]) -> BodyT:
     """Return `data` as `model`; as read_body."""
     if not data:
         raise InvalidBody("the body is empty: send a JSON object")
-    if content_type.partition(";")[0].strip().lower() != "application/json":
-        raise UnsupportedMediaType("send the body as content-type: application/json")
-    try:
-        value = _decode(data)
-    except RecursionError:
-        raise InvalidBody("the body is nested too deeply") from None
-    except UnicodeDecodeError:
-        raise InvalidBody("the body is not UTF-8") from None
-    except msgspec.DecodeError as error:
-        if _SURROGATE.search(data):
-            raise InvalidBody("the body is not JSON: it seems to hold half of a surrogate pair") from None
-        raise InvalidBody(f"the body is not JSON: {str(error)[:200].lower()}") from None
+    value = decode_body(data, content_type)
     if not isinstance(value, dict):
         raise InvalidRequest.of("body", "is not an object")
     try:
@@ -119,6 +108,28 @@ def parse_body(data: bytes, content_type: str, model: type[BodyT]) -> BodyT:
         if len(found) > MAX_ERRORS:
             fields.append(FieldError(field="body", message=f"has {len(found) - MAX_ERRORS} more wrong fields"))
         raise InvalidRequest(fields) from None
+
+
+def decode_body(data: bytes, content_type: str) -> Any:
+    """Return the JSON value that a body holds.
+
+    A body that is not declared as JSON is refused: a form of another site's page could not declare it so.
+
+    Raises:
+        UnsupportedMediaType, InvalidBody: As read_body.
+    """
+    if content_type.partition(";")[0].strip().lower() != "application/json":
+        raise UnsupportedMediaType("send the body as content-type: application/json")
+    try:
+        return _decode(data)
+    except RecursionError:
+        raise InvalidBody("the body is nested too deeply") from None
+    except UnicodeDecodeError:
+        raise InvalidBody("the body is not UTF-8") from None
+    except msgspec.DecodeError as error:
+        if _SURROGATE.search(data):
+            raise InvalidBody("the body is not JSON: it seems to hold half of a surrogate pair") from None
+        raise InvalidBody(f"the body is not JSON: {str(error)[:200].lower()}") from None
 
 
 def _field_error(each: Any, model: type[Body]) -> FieldError:
@@ -137,7 +148,12 @@ def _shown(part: object) -> str:
     return text if text.isprintable() and len(text) <= MAX_NAME_CHARS else ascii(text[:MAX_NAME_CHARS])
 
 
-async def _read(request: Request, limit: int) -> bytes:
+async def read_bytes(request: Request, limit: int) -> bytes:
+    """Return the request's body, which may be empty.
+
+    Raises:
+        TooLarge, UnsupportedMediaType, InvalidBody: As read_body.
+    """
     if request.headers.get("content-encoding", "identity").lower() != "identity":
         raise UnsupportedMediaType("send the body without compression")
     too_large = TooLarge(f"the body is larger than {limit} bytes")

@@ -18,6 +18,8 @@ from legato.core.principal import Principal
 from legato.http.bodies import Body, ClientId, Message, Metadata, ModelName, Text, read_body
 from legato.http.documents import json_body, problems
 from legato.http.streams import RunStream
+from legato.http.trace import TRACE_HEADER, trace_id_of
+from legato.runs.approvals import approve
 from legato.runs.follow import check_cursor, find_tail, is_read
 from legato.runs.live import RunRequest
 from legato.runs.node import Node
@@ -53,13 +55,21 @@ class ChatMessage(Body):
     request_id: ClientId | None = Field(None, description="As the header Idempotency-Key.")
 
 
+class Approval(Body):
+    """A person's decision on a tool call."""
+
+    granted: bool = Field(description="Whether the call may run.")
+    reason: Text | None = Field(None, max_length=2000, description="Why; the model is told it of a refusal.")
+
+
 _EVENTS = {
-    "description": "Events `chunk`, `complete`, `error`, `queued`, `reasoning`; comments as heartbeat. "
+    "description": "Events `chunk`, `complete`, `error`, `queued`, `reasoning`, `tool`, `approval`; comments as "
+    "heartbeat. "
     "Each event of the log has an `id`, which is the cursor to go on from.",
     "content": {"text/event-stream": {"schema": {"type": "string"}}},
     "headers": {
         name: {"schema": {"type": "string"}}
-        for name in ("X-Session-Id", "X-Conversation-Id", "X-Run-Id", "X-Message-Id")
+        for name in ("X-Session-Id", "X-Conversation-Id", "X-Run-Id", "X-Message-Id", "X-Trace-Id")
     },
 }
 RunId = Annotated[str, Path(description="Id of a run: the header X-Run-Id, or `runId` in its last event.")]
@@ -80,7 +90,8 @@ async def post_message(
     """Post a message and stream the reply to it. The reply goes on if the connection is cut."""
     node, principal = context(request)
     body = await read_body(request, ChatMessage)
-    request.scope["state"]["conversation_id"] = body.conversation_id
+    state = request.scope["state"]
+    state["conversation_id"], state["session_id"] = body.conversation_id, body.session_id
     check_readers(node)
     key = _key(idempotency_key, body.request_id)
     started = await start(
@@ -100,6 +111,8 @@ async def post_message(
             metadata=msgspec.json.encode(body.metadata).decode() if body.metadata is not None else None,
             key=key,
             body_hash=body_hash(body) if key is not None else b"",
+            address=state.get("address"),
+            trace_id=trace_id_of(request, node.clock.now_ms()),
         ),
     )
     return await stream_of(node, principal, started)
@@ -149,6 +162,23 @@ async def stop_run(request: Request, run_id: RunId) -> dict[str, Any]:
     return {"runId": row.id, "conversationId": row.conversation_id, "state": row.state}
 
 
+@router.post(
+    "/chat/stream/{run_id}/approvals/{call_id:path}",
+    openapi_extra=json_body(Approval),
+    responses={200: {"description": "The decision is saved."}, **problems(400, 401, 403, 404, 409, 413, 415, 422, 503)},
+)
+async def approve_call(
+    request: Request,
+    run_id: RunId,
+    call_id: Annotated[str, Path(description="`callId` of an event `approval` with the status `asked`.")],
+) -> dict[str, Any]:
+    """Decide on a tool call that waits for it, once. Without a decision the call is refused after a while."""
+    node, principal = context(request)
+    body = await read_body(request, Approval)
+    await approve(node, principal, run_id, call_id, granted=body.granted, reason=body.reason)
+    return {"runId": run_id, "callId": call_id, "status": "granted" if body.granted else "denied"}
+
+
 def context(request: Request) -> tuple[Node, Principal]:
     """Return what every route needs: the node, and who calls."""
     return request.app.state.node, request.scope["state"]["principal"]
@@ -176,6 +206,8 @@ def _stream(node: Node, tail: Tail, after: int) -> Response:
             "X-Conversation-Id": _header(first.conversation_id),  # type: ignore[union-attr]
             "X-Message-Id": first.message_id,  # type: ignore[union-attr]
         }
+        if first.trace_id is not None:  # type: ignore[union-attr]
+            headers[TRACE_HEADER] = first.trace_id  # type: ignore[union-attr]
     return RunStream(node.readers, tail, NativeRenderer, after=after, opening=OPENING, headers=headers)
 
 

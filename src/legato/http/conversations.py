@@ -2,51 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated
 
-import msgspec
 from fastapi import APIRouter, Path, Query, Request
 from pydantic import AfterValidator, Field
 from starlette.responses import Response
 
-from legato.core.errors import Conflict, InvalidRequest, NotFound
-from legato.core.ids import new_id
-from legato.core.text import first_words
+from legato.core.errors import InvalidRequest
+from legato.core.resources import Retention, Thumb
 from legato.http.bodies import Body, ClientId, Metadata, ModelName, Text, read_body
 from legato.http.chat import body_hash, check_readers, context, stream_of
 from legato.http.documents import json_body, problems
 from legato.http.guard import SLASH
-from legato.http.resources import (
-    ConversationOut,
-    ConversationPage,
-    MessageOut,
-    MessagePage,
-    RunOut,
-    conversation_out,
-    message_out,
-    run_out,
-)
-from legato.runs.context import parts_text
+from legato.http.resources import ConversationOut, ConversationPage, MessageOut, MessagePage, RunOut, respond
+from legato.runs.conversations import Conversations
 from legato.runs.live import RunRequest
-from legato.runs.node import Node
+from legato.runs.replies import Runs
 from legato.runs.start import NewMessage, start
-from legato.runs.stop import let_go
-from legato.storage.conversations import (
-    change_conversation,
-    create_conversation,
-    delete_conversation,
-    find_conversation,
-    fork_conversation,
-    list_conversations,
-)
-from legato.storage.messages import find_message, find_page, set_feedback
-from legato.storage.runs import find_run
-from legato.storage.statement import Transaction
 from legato.storage.turns import LEAF
 
 router = APIRouter()
 
-LATEST_MS = 2**62
 ConversationId = Annotated[
     str, Path(description="Id of a conversation."), AfterValidator(lambda value: value.replace(SLASH, "/"))
 ]
@@ -64,6 +40,10 @@ class NewConversation(Body):
     temperature: float | None = Field(None, ge=0, le=2)
     max_tokens: int | None = Field(None, ge=1, le=1_000_000)
     metadata: Metadata | None = None
+    retention: Retention = Field(
+        "default", description="`default`: deleted when idle for LEGATO_CONVERSATION_IDLE_H; `keep`: never."
+    )
+    pinned: bool = Field(False, description="A pinned conversation is kept, whatever its retention.")
 
 
 class ConversationChange(Body):
@@ -75,6 +55,8 @@ class ConversationChange(Body):
     temperature: float | None = Field(None, ge=0, le=2)
     max_tokens: int | None = Field(None, ge=1, le=1_000_000)
     metadata: Metadata | None = None
+    retention: Retention | None = None
+    pinned: bool | None = None
     leaf_id: ClientId | None = Field(None, description="The reply in which the active branch shall end.")
 
 
@@ -100,7 +82,7 @@ class Regenerate(Body):
 class Feedback(Body):
     """What a person thinks of a reply."""
 
-    thumb: Literal["up", "down"] | None = Field(description="`null` takes the feedback back.")
+    thumb: Thumb | None = Field(description="`null` takes the feedback back.")
     reason: Text | None = Field(None, max_length=2000)
 
 
@@ -114,27 +96,10 @@ class Feedback(Body):
 )
 async def post_conversation(request: Request) -> Response:
     """Make an empty conversation."""
-    node, principal = context(request)
+    conversations = Conversations(*context(request))
     body = await read_body(request, NewConversation, optional=True)
-    _check_model(node, body.model)
-    now_ms = node.clock.now_ms()
-    conversation_id = body.id or new_id("c", now_ms)
-    values: dict[str, Any] = {
-        "system_prompt": body.system_prompt,
-        "model": body.model,
-        "temperature": body.temperature,
-        "max_tokens": body.max_tokens,
-        "metadata": _json(body.metadata),
-    }
-    if body.title is not None:
-        values |= {"title": body.title, "title_source": "user"}
-
-    def make(tx: Transaction) -> Any:
-        create_conversation(tx, principal.id, conversation_id, now_ms, **values)
-        return find_conversation(tx, principal.id, conversation_id)
-
-    row = await node.committer.write(make, wait_s=node.settings.storage_wait_s)
-    return _respond(conversation_out(row), status=201)
+    given = {name: getattr(body, name) for name in body.model_fields_set - {"id"}}
+    return respond(ConversationOut, await conversations.create(body.id, **given), status=201)
 
 
 @router.get(
@@ -149,12 +114,7 @@ async def get_conversations(
     limit: Limit = 50,
 ) -> Response:
     """List conversations, the one with the latest message first."""
-    node, principal = context(request)
-    until_ms, before_key = _place(cursor)
-    rows = await node.database.read(lambda tx: list_conversations(tx, principal.id, until_ms, before_key, limit + 1))
-    page = rows[:limit]
-    following = f"{page[-1].last_message_at_ms}.{page[-1].key}" if len(rows) > limit else None
-    return _respond({"conversations": [conversation_out(row) for row in page], "nextCursor": following})
+    return respond(ConversationPage, await Conversations(*context(request)).list(cursor=cursor, limit=limit))
 
 
 @router.get(
@@ -165,8 +125,7 @@ async def get_conversations(
 )
 async def get_conversation(request: Request, conversation_id: ConversationId) -> Response:
     """Return one conversation."""
-    node, principal = context(request)
-    return _respond(conversation_out(await _conversation(node, principal.id, conversation_id)))
+    return respond(ConversationOut, await Conversations(*context(request)).get(conversation_id))
 
 
 @router.patch(
@@ -177,30 +136,13 @@ async def get_conversation(request: Request, conversation_id: ConversationId) ->
     openapi_extra=json_body(ConversationChange),
 )
 async def patch_conversation(request: Request, conversation_id: ConversationId) -> Response:
-    """Change a conversation's title, settings or active branch."""
-    node, principal = context(request)
+    """Change a conversation's title, settings, retention or active branch."""
+    conversations = Conversations(*context(request))
     body = await read_body(request, ConversationChange)
-    _check_model(node, body.model)
-    changes: dict[str, Any] = {
-        name: getattr(body, name)
-        for name in ("system_prompt", "model", "temperature", "max_tokens")
-        if name in body.model_fields_set
-    }
-    if "metadata" in body.model_fields_set:
-        changes["metadata"] = _json(body.metadata)
-    if "title" in body.model_fields_set:
-        changes["title"] = body.title or ""
-        changes["title_source"] = "user" if body.title else "words"
-    if "leaf_id" in body.model_fields_set and body.leaf_id is None:
+    given = {name: getattr(body, name) for name in body.model_fields_set}
+    if "leaf_id" in given and body.leaf_id is None:
         raise InvalidRequest.of("leafId", "is null: name a reply")
-
-    def change(tx: Transaction) -> Any:
-        if changes.get("title") == "" and (row := find_conversation(tx, principal.id, conversation_id)) is not None:
-            changes["title"] = _title_by_words(tx, row)
-        return change_conversation(tx, principal.id, conversation_id, changes, body.leaf_id)
-
-    row = await node.committer.write(change, wait_s=node.settings.storage_wait_s)
-    return _respond(conversation_out(row))
+    return respond(ConversationOut, await conversations.change(conversation_id, **given))
 
 
 @router.delete(
@@ -211,13 +153,7 @@ async def patch_conversation(request: Request, conversation_id: ConversationId) 
 )
 async def remove_conversation(request: Request, conversation_id: ConversationId) -> Response:
     """Delete a conversation with its messages, runs and logs; a reply that is being made is interrupted."""
-    node, principal = context(request)
-    key = await node.committer.write(
-        lambda tx: delete_conversation(tx, principal.id, conversation_id), wait_s=node.settings.storage_wait_s
-    )
-    if key is None:
-        raise NotFound("there is no conversation with this id")
-    let_go(node, key)
+    await Conversations(*context(request)).delete(conversation_id)
     return Response(status_code=204)
 
 
@@ -231,23 +167,10 @@ async def remove_conversation(request: Request, conversation_id: ConversationId)
 )
 async def post_fork(request: Request, conversation_id: ConversationId) -> Response:
     """Copy a conversation up to a message into a new one."""
-    node, principal = context(request)
+    conversations = Conversations(*context(request))
     body = await read_body(request, Fork, optional=True)
-    now_ms = node.clock.now_ms()
-    row = await node.committer.write(
-        lambda tx: fork_conversation(
-            tx,
-            principal.id,
-            conversation_id,
-            new_id=body.id or new_id("c", now_ms),
-            message_id=body.message_id,
-            prefix=new_id("m", now_ms) + "-",
-            title=body.title,
-            now_ms=now_ms,
-        ),
-        wait_s=node.settings.storage_wait_s,
-    )
-    return _respond(conversation_out(row), status=201)
+    copy = await conversations.fork(conversation_id, message_id=body.message_id, copy_id=body.id, title=body.title)
+    return respond(ConversationOut, copy, status=201)
 
 
 @router.get(
@@ -266,18 +189,10 @@ async def get_messages(
     ] = None,
 ) -> Response:
     """List the messages of a branch, oldest first. A reply that is being made is there with what it said so far."""
-    node, principal = context(request)
-    conversation = await _conversation(node, principal.id, conversation_id)
-    tip = leaf_id or conversation.leaf_id
-    rows: list[Any] = []
-    if tip is not None:
-        rows = await node.database.read(lambda tx: find_page(tx, conversation.key, tip, cursor, limit + 1))
-        tip_row = await node.database.read(lambda tx: find_message(tx, principal.id, tip)) if not rows else rows[0]
-        if tip_row is None or tip_row.conversation_key != conversation.key:
-            raise NotFound("there is no message with this id in the conversation")
-    page = rows[:limit]
-    following = page[-1].depth if len(rows) > limit else None
-    return _respond({"messages": [message_out(row, node) for row in page], "nextCursor": following})
+    conversations = Conversations(*context(request))
+    return respond(
+        MessagePage, await conversations.messages(conversation_id, leaf_id=leaf_id, after=cursor, limit=limit)
+    )
 
 
 @router.post(
@@ -294,17 +209,17 @@ async def regenerate(request: Request, message_id: MessageId) -> Response:
     """Make a further reply to the same message, as a sibling; the old one stays."""
     node, principal = context(request)
     body = await read_body(request, Regenerate, optional=True)
+    state = request.scope["state"]
+    state["session_id"] = body.session_id
     check_readers(node)
-    row = await node.database.read(lambda tx: find_message(tx, principal.id, message_id))
-    if row is None:
-        raise NotFound("there is no message with this id")
+    reply = await Conversations(node, principal).message(message_id)
     started = await start(
         node,
         principal,
         NewMessage(
             text="",
             session_id=body.session_id,
-            conversation_id=row.conversation_id,
+            conversation_id=reply.conversation_id,
             request=RunRequest(
                 model=body.model,
                 temperature=body.temperature,
@@ -315,6 +230,7 @@ async def regenerate(request: Request, message_id: MessageId) -> Response:
             regenerate=message_id,
             key=body.request_id,
             body_hash=body_hash(body) + message_id.encode(),
+            address=state.get("address"),
         ),
     )
     return await stream_of(node, principal, started)
@@ -329,63 +245,12 @@ async def regenerate(request: Request, message_id: MessageId) -> Response:
 )
 async def put_feedback(request: Request, message_id: MessageId) -> Response:
     """Say whether a reply was good, and why."""
-    node, principal = context(request)
+    conversations = Conversations(*context(request))
     body = await read_body(request, Feedback)
-    now_ms = node.clock.now_ms()
-    value = {"thumb": body.thumb, "reason": body.reason, "at": now_ms} if body.thumb else None
-
-    def write(tx: Transaction) -> Any:
-        row = find_message(tx, principal.id, message_id)
-        if row is None:
-            raise NotFound("there is no message with this id")
-        if row.role != "assistant":
-            raise Conflict("this is a message of the user: feedback is for replies")
-        set_feedback(tx, principal.id, message_id, _json(value))
-        return find_message(tx, principal.id, message_id)
-
-    row = await node.committer.write(write, wait_s=node.settings.storage_wait_s)
-    return _respond(message_out(row, node))
+    return respond(MessageOut, await conversations.give_feedback(message_id, body.thumb, body.reason))
 
 
 @router.get("/runs/{run_id}", tags=["runs"], response_model=RunOut, responses=problems(401, 403, 404, 503))
 async def get_run(request: Request, run_id: Annotated[str, Path(description="Id of a run.")]) -> Response:
     """Return where a run stands, and what it used."""
-    node, principal = context(request)
-    row = await node.database.read(lambda tx: find_run(tx, principal.id, run_id))
-    if row is None:
-        raise NotFound("there is no run with this id")
-    return _respond(run_out(row))
-
-
-async def _conversation(node: Node, owner: str, conversation_id: str) -> Any:
-    row = await node.database.read(lambda tx: find_conversation(tx, owner, conversation_id))
-    if row is None:
-        raise NotFound("there is no conversation with this id")
-    return row
-
-
-def _title_by_words(tx: Transaction, conversation: Any) -> str:
-    first = find_page(tx, conversation.key, conversation.leaf_id, 0, 1) if conversation.leaf_id else []
-    return first_words(parts_text(first[0].parts)) if first else ""
-
-
-def _check_model(node: Node, name: str | None) -> None:
-    if name is not None:
-        node.models.find(name)
-
-
-def _place(cursor: str | None) -> tuple[int, int]:
-    if cursor is None:
-        return LATEST_MS, LATEST_MS
-    at_ms, _, key = cursor.partition(".")
-    if not (at_ms.isdecimal() and key.isdecimal() and len(cursor) < 40 and at_ms.isascii() and key.isascii()):
-        raise InvalidRequest.of("cursor", "is none of this server's: take nextCursor of the page before")
-    return min(int(at_ms), LATEST_MS), min(int(key), LATEST_MS)
-
-
-def _json(value: object) -> str | None:
-    return None if value is None else msgspec.json.encode(value).decode()
-
-
-def _respond(data: dict[str, Any], status: int = 200) -> Response:
-    return Response(msgspec.json.encode(data), status, {"Cache-Control": "no-store"}, "application/json")
+    return respond(RunOut, await Runs(*context(request)).get(run_id))

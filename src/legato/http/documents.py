@@ -18,7 +18,8 @@ _STATUS = {
     413: "The body or the message is too large (`body_too_large`, `message_too_long`).",
     415: "The body is not application/json (`unsupported_media_type`).",
     422: "Fields are wrong; each is named (`invalid_request`, `idempotency_key_reused`).",
-    429: "Too many turns wait in this conversation (`conversation_busy`); see Retry-After.",
+    429: "Too many turns wait in this conversation (`conversation_busy`), or a limit on posted messages is reached "
+    "(`rate_limited`); see Retry-After.",
     503: "Shutting down, full, or without its database (`draining`, `overloaded`, `storage_unavailable`).",
 }
 

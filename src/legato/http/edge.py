@@ -7,7 +7,7 @@ with keep-alive, or with what was sent ahead. tests/integration/test_edge.py gua
 server, and a client that sends requests ahead, gets the same bytes over plain ASGI.
 
 uvicorn 0.54: HttpToolsProtocol's constructor, connection_made, parser, pipeline, flow and on_response_complete;
-ServerState.connections; RequestResponseCycle.response_complete and keep_alive.
+ServerState.connections; RequestResponseCycle.response_complete and keep_alive; get_remote_addr.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from typing import Any, Protocol
 
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.utils import get_remote_addr
 
 from legato.core.errors import Refused
 from legato.http.problems import problem_response
@@ -147,6 +148,11 @@ class Connection:
         """Take uvicorn's object for this request; with pipelining it need not be the connection's latest."""
         # Weak: the cycle holds the scope that holds this.
         self._cycle = weakref.ref(cycle)
+
+    def peer(self) -> str | None:
+        """Return the other end's address. A transport keeps what it was asked for: ask where it is needed alone."""
+        found = get_remote_addr(self._protocol.transport)
+        return found[0] if found else None
 
     def prepare(self) -> None:
         """Say that a stream's head comes next. uvicorn would write chunks to HTTP/1.0 too."""

@@ -21,8 +21,11 @@ from legato.core.principal import LOCAL, Principal
 from legato.http.problems import problem_response, wants_event
 
 LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
-EXPOSED = "X-Session-Id, X-Conversation-Id, X-Run-Id, X-Message-Id, Retry-After"
-ALLOWED_HEADERS = "Content-Type, Authorization, Idempotency-Key, Last-Event-ID, Accept"
+EXPOSED = (
+    "X-Session-Id, X-Conversation-Id, X-Run-Id, X-Message-Id, X-Trace-Id, Retry-After, "
+    "RateLimit-Policy, RateLimit, RateLimit-Limit, RateLimit-Remaining, RateLimit-Reset"
+)
+ALLOWED_HEADERS = "Content-Type, Authorization, Idempotency-Key, Last-Event-ID, Accept, Traceparent"
 KEY_CACHE_S = 5.0
 """How long a good key is taken for good without looking again; a revoked one works for so long at most."""
 KEY_CACHE_SIZE = 10_000

@@ -5,26 +5,29 @@ from __future__ import annotations
 from typing import Any, Literal
 
 import msgspec
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AliasGenerator, BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
+from starlette.responses import Response
 
-from legato.core.reply import fold_reply
-from legato.core.usage import Usage
-from legato.runs.context import parts_text
-from legato.runs.node import Node
-from legato.wire.native import usage_json
+from legato.core.resources import MessageRole, MessageStatus, Retention, Thumb, TitleSource
 
 
 class Resource(BaseModel):
-    """A documented shape; the answers themselves are written without it."""
+    """A shape of JSON: filled from the attributes of a value of core.resources that has the same names.
 
-    model_config = ConfigDict(alias_generator=to_camel)
+    Every time is in milliseconds, so that its name in JSON need not say so.
+    """
+
+    model_config = ConfigDict(
+        from_attributes=True,
+        alias_generator=AliasGenerator(serialization_alias=lambda name: to_camel(name.removesuffix("_ms"))),
+    )
 
 
 class ConversationOut(Resource):
     id: str
     title: str
-    title_source: Literal["words", "model", "user"]
+    title_source: TitleSource
     system_prompt: str | None
     model: str | None
     temperature: float | None
@@ -33,8 +36,10 @@ class ConversationOut(Resource):
     message_count: int
     leaf_id: str | None = Field(description="Last message of the active branch.")
     active_run_id: str | None = Field(description="The reply that is being made, to be followed.")
-    created_at: int
-    last_message_at: int
+    created_at_ms: int
+    last_message_at_ms: int
+    retention: Retention = Field(description="`default`: deleted when it was idle for long; `keep`: never.")
+    pinned: bool = Field(description="Kept, whatever the retention.")
 
 
 class ConversationPage(Resource):
@@ -50,18 +55,18 @@ class UsageOut(Resource):
 
 
 class FeedbackOut(Resource):
-    thumb: Literal["up", "down"]
+    thumb: Thumb
     reason: str | None
-    at: int
+    at_ms: int
 
 
 class MessageOut(Resource):
     id: str
-    role: Literal["user", "assistant"]
-    content: str = Field(description="All text of the message.")
+    role: MessageRole
+    text: str = Field(serialization_alias="content", description="All text of the message.")
     parts: list[dict[str, Any]]
-    timestamp: int
-    status: Literal["complete", "queued", "running", "failed", "stopped"]
+    created_at_ms: int = Field(serialization_alias="timestamp")
+    status: MessageStatus
     parent_id: str | None
     run_id: str | None
     model: str | None
@@ -73,6 +78,12 @@ class MessageOut(Resource):
 class MessagePage(Resource):
     messages: list[MessageOut]
     next_cursor: int | None
+
+
+class FaultOut(Resource):
+    code: str
+    message: str
+    retryable: bool
 
 
 class RunOut(Resource):
@@ -88,79 +99,14 @@ class RunOut(Resource):
     model: str | None
     usage: UsageOut | None
     finish_reason: str | None
-    error: dict[str, Any] | None
-    created_at: int
-    started_at: int | None
-    first_token_at: int | None
-    ended_at: int | None
+    error: FaultOut | None
+    created_at_ms: int
+    started_at_ms: int | None
+    first_token_at_ms: int | None
+    ended_at_ms: int | None
 
 
-def conversation_out(row: Any) -> dict[str, Any]:
-    return {
-        "id": row.id,
-        "title": row.title,
-        "titleSource": row.title_source,
-        "systemPrompt": row.system_prompt,
-        "model": row.model,
-        "temperature": row.temperature,
-        "maxTokens": row.max_tokens,
-        "metadata": _load(row.metadata),
-        "messageCount": row.message_count,
-        "leafId": row.leaf_id,
-        "activeRunId": row.active_run_id,
-        "createdAt": row.created_at_ms,
-        "lastMessageAt": row.last_message_at_ms,
-    }
-
-
-def message_out(row: Any, node: Node) -> dict[str, Any]:
-    parts = _load(row.parts)
-    run = node.live.get(row.run_id) if row.status == "running" else None
-    if run is not None:
-        # The row is written when the run ends; until then its log has what was said so far.
-        text = fold_reply(run.tail.log).text
-        parts = [{"type": "text", "text": text}] if text else []
-    return {
-        "id": row.id,
-        "role": row.role,
-        "content": parts_text(row.parts) if run is None else "".join(part["text"] for part in parts),
-        "parts": parts,
-        "timestamp": row.created_at_ms,
-        "status": row.status,
-        "parentId": row.parent_id,
-        "runId": row.run_id if row.role == "assistant" else None,
-        "model": row.model,
-        "usage": _usage(row.usage),
-        "feedback": _load(row.feedback),
-        "metadata": _load(row.metadata),
-    }
-
-
-def run_out(row: Any) -> dict[str, Any]:
-    return {
-        "id": row.id,
-        "conversationId": row.conversation_id,
-        "sessionId": row.session_id,
-        "userMessageId": row.user_message_id,
-        "messageId": row.message_id,
-        "state": row.state,
-        "turn": row.turn,
-        "takeovers": max(0, row.takeovers),
-        "calls": row.calls,
-        "model": row.model,
-        "usage": _usage(row.usage),
-        "finishReason": row.finish_reason,
-        "error": _load(row.error),
-        "createdAt": row.created_at_ms,
-        "startedAt": row.started_at_ms,
-        "firstTokenAt": row.first_token_at_ms,
-        "endedAt": row.ended_at_ms,
-    }
-
-
-def _load(text: str | None) -> Any:
-    return None if text is None else msgspec.json.decode(text)
-
-
-def _usage(text: str | None) -> dict[str, int | None] | None:
-    return None if text is None else usage_json(msgspec.json.decode(text, type=Usage))
+def respond(shape: type[Resource], value: object, status: int = 200) -> Response:
+    """Return the response that shows a value of core.resources in its shape."""
+    data = shape.model_validate(value).model_dump(by_alias=True)
+    return Response(msgspec.json.encode(data), status, {"Cache-Control": "no-store"}, "application/json")

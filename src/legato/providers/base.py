@@ -7,21 +7,30 @@ upstream connection at once.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from legato.core.usage import Usage
+from legato.providers.tool_deltas import ToolCall
 
 EndReason = Literal["stop", "length", "content_filter"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChatMessage:
-    """One message of the context, oldest first; at most one `system` message, and that first."""
+    """One message of the context, oldest first; at most one `system` message, and that first.
 
-    role: Literal["system", "user", "assistant"]
+    Attributes:
+        tool_calls: What an `assistant` asked for beside its text, which may be empty then. Each is followed by one
+            message of role `tool` for each call, in the same order.
+        tool_call_id: The call that a `tool` message answers; its content is the output.
+    """
+
+    role: Literal["system", "user", "assistant", "tool"]
     content: str
+    tool_calls: tuple[ToolCall, ...] = ()
+    tool_call_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +44,8 @@ class CallRequest:
             `prefill` is called so.
         temperature: 0 to 2, or None for the model's own default.
         max_tokens: Most output tokens, >= 1.
+        tools: What the model may call, as entries of `tools` in an OpenAI-compatible request; a provider without
+            `takes_tools` calls the model without them.
     """
 
     run_id: str
@@ -42,14 +53,22 @@ class CallRequest:
     temperature: float | None
     max_tokens: int
     continues: bool = False
+    tools: Sequence[Mapping[str, Any]] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallEnd:
-    """How a call ended. `usage` is None where the provider reported none."""
+    """How a call ended.
+
+    Attributes:
+        usage: None where the provider reported none.
+        tool_calls: What the model asked for beside its text, in its order. With the reason `length` the last one may
+            be cut.
+    """
 
     reason: EndReason
     usage: Usage | None = None
+    tool_calls: tuple[ToolCall, ...] = ()
 
 
 class Pausable(Protocol):
@@ -60,7 +79,11 @@ class Pausable(Protocol):
 
 
 class DeltaSink(Protocol):
-    """Where a call's deltas go, on the event loop's thread. Empty strings are allowed and ignored."""
+    """Where a call's deltas go, on the event loop's thread.
+
+    An empty string says that the model is at work on something that is not shown, such as a tool call's arguments: it
+    counts for time limits, and for nothing else.
+    """
 
     def opened(self, flow: Pausable | None) -> None:
         """Say that the model's server has answered; `flow` pauses and resumes its stream if that is possible."""
@@ -78,6 +101,8 @@ class Provider(Protocol):
         kind: What serves it: `openai`, `embedded`, `scripted`.
         prefill: Whether it goes on from an assistant message at the end of the context.
         names_things: Whether it is asked for a conversation's title: good enough, and cheap enough.
+        takes_tools: Whether it can call tools. One that cannot is given their definitions all the same, and says in
+            the log that it does without.
         context_window: Tokens that input and output may have together, or None if unknown.
     """
 
@@ -85,6 +110,7 @@ class Provider(Protocol):
     kind: str
     prefill: bool
     names_things: bool
+    takes_tools: bool
     context_window: int | None
 
     async def call(self, request: CallRequest, sink: DeltaSink) -> CallEnd:

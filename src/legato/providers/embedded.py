@@ -13,12 +13,15 @@ import importlib.util
 import os
 import platform
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+import structlog
+
 from legato.core.errors import UpstreamUnavailable
 from legato.providers import gguf
-from legato.providers.base import CallEnd, CallRequest, DeltaSink
+from legato.providers.base import CallEnd, CallRequest, ChatMessage, DeltaSink
 from legato.providers.embedded_call import EngineCall, EngineCount
 from legato.providers.embedded_messages import (
     Cancel,
@@ -40,6 +43,8 @@ _WAIT_MOST_S: Final = 2.0
 _OTHER_MODEL: Final = "set OPENAI_API_KEY, or OPENAI_BASE_URL for another OpenAI-compatible server"
 # Not a request: what waits for the end of the process itself.
 _LIFE_ID: Final = 0
+
+log = structlog.get_logger(__name__)
 
 
 def supported() -> str | None:
@@ -101,6 +106,7 @@ class EmbeddedProvider:
 
     kind = "embedded"
     names_things = False
+    takes_tools = False
     prefill = True
 
     def __init__(
@@ -124,6 +130,7 @@ class EmbeddedProvider:
         self._failed_why = ""
         self._last_id = 0
         self._closed = False
+        self._told_of_tools = False
 
     async def start(self) -> None:
         """Read the model's context length and begin to load it; returns before it is loaded."""
@@ -155,6 +162,9 @@ class EmbeddedProvider:
         await process.close()
 
     async def call(self, request: CallRequest, sink: DeltaSink) -> CallEnd:
+        if request.tools and not self._told_of_tools:
+            self._told_of_tools = True
+            log.warning(f"the embedded model calls no tools: it answers without them; {_OTHER_MODEL}", model=self.name)
         process = await self._process()
         call_id = self._new_id()
         call = EngineCall(self._slot_tokens, sink)
@@ -163,7 +173,7 @@ class EmbeddedProvider:
             process.send(
                 Generate(
                     id=call_id,
-                    messages=[(message.role, message.content) for message in request.messages],
+                    messages=without_tools(request.messages),
                     continues=request.continues,
                     temperature=request.temperature,
                     max_tokens=request.max_tokens,
@@ -261,6 +271,23 @@ class EmbeddedProvider:
         self._failures += 1
         self._failed_at_s = asyncio.get_running_loop().time()
         self._failed_why = why
+
+
+def without_tools(messages: Sequence[ChatMessage]) -> list[tuple[str, str]]:
+    """Return a context as (role, content) for a chat template that knows no tools.
+
+    What tools have given another model is told as the user's words, in one message with what the user said before.
+    """
+    told: list[tuple[str, str]] = []
+    for message in messages:
+        if message.role == "tool":
+            content = f"[What a tool has found: {message.content}]"
+            if told and told[-1][0] == "user":
+                content = f"{told.pop()[1]}\n\n{content}"
+            told.append(("user", content))
+        elif message.content or not message.tool_calls:
+            told.append((message.role, message.content))
+    return told
 
 
 def _is_spent(launch: asyncio.Task[EngineProcess]) -> bool:

@@ -10,8 +10,9 @@ import asyncio
 from collections.abc import Mapping
 
 import msgspec
+import structlog
 
-from legato.providers.base import CallEnd, CallRequest, DeltaSink
+from legato.providers.base import CallEnd, CallRequest, ChatMessage, DeltaSink
 from legato.providers.openai_aiohttp import AiohttpTransport
 from legato.providers.openai_answer import Answer
 from legato.providers.openai_errors import Complaint
@@ -24,6 +25,10 @@ from legato.providers.tokens import TokenCounter
 # the call needs has come.
 _REST_S = 3.0
 _encode = msgspec.json.Encoder().encode
+_TAKES_NO_TOOLS = ("support tools", "support tool use", "support function calling", "tool choice requires")
+"""What servers say whose model cannot call tools, or was started without that."""
+
+log = structlog.get_logger(__name__)
 
 
 class _Rest:
@@ -63,6 +68,7 @@ class OpenAIProvider:
 
     kind = "openai"
     names_things = True
+    takes_tools = True
 
     def __init__(
         self,
@@ -155,6 +161,7 @@ class OpenAIProvider:
         while True:
             rest = _Rest()
             answer = Answer(sink, host=self._host, url=self._url, secret=self._secret, nearly=rest.begin)
+            left_out = frozenset(self._unwanted)
             try:
                 await self._transport.post(self._body(request), request.run_id, answer)
             except asyncio.CancelledError:
@@ -162,25 +169,30 @@ class OpenAIProvider:
                     raise
             finally:
                 rest.end()
-            if not self._learns_from(answer.complaint()):
+            if not self._learns_from(answer.complaint(), left_out):
                 return answer.result()
 
     def _body(self, request: CallRequest) -> bytes:
         body: dict[str, object] = {
             "model": self._model,
-            "messages": [{"role": message.role, "content": message.content} for message in request.messages],
+            "messages": [_message(message) for message in request.messages],
             "stream": True,
             "stream_options": {"include_usage": True},
             self._max_tokens_field: request.max_tokens,
         }
         if request.temperature is not None:
             body["temperature"] = request.temperature
+        if request.tools:
+            body["tools"] = request.tools
         for field in self._unwanted:
             body.pop(field, None)
         return _encode(body)
 
-    def _learns_from(self, complaint: Complaint) -> bool:
+    def _learns_from(self, complaint: Complaint, left_out: frozenset[str]) -> bool:
         """Return whether a refusal names a field that can be left out or renamed, and do so.
+
+        Args:
+            left_out: What the refused request was sent without. Another call may have learnt the same meanwhile.
 
         What a model takes is known only to its server: OpenAI's reasoning models refuse any
         temperature but their own and `max_tokens`, older servers refuse `stream_options`. It is
@@ -188,6 +200,8 @@ class OpenAIProvider:
         """
         if "stream_options" in complaint.message:
             field = "stream_options"
+        elif any(words in complaint.message.lower() for words in _TAKES_NO_TOOLS):
+            field = "tools"
         elif complaint.code.startswith("unsupported_") or complaint.code == "unknown_parameter":
             field = complaint.param
         else:
@@ -195,7 +209,27 @@ class OpenAIProvider:
         if field == self._max_tokens_field == "max_tokens":
             self._max_tokens_field = "max_completion_tokens"
             return True
-        if field in ("temperature", "stream_options") and field not in self._unwanted:
-            self._unwanted.add(field)
-            return True
-        return False
+        if field not in ("temperature", "stream_options", "tools") or field in left_out:
+            return False
+        if field == "tools" and self.takes_tools:
+            self.takes_tools = False
+            log.warning("the model takes no tools: it answers without them", model=self.name, server=self._host)
+        self._unwanted.add(field)
+        return True
+
+
+def _message(message: ChatMessage) -> dict[str, object]:
+    if message.role == "tool":
+        return {"role": "tool", "tool_call_id": message.tool_call_id, "content": message.content}
+    if not message.tool_calls:
+        return {"role": message.role, "content": message.content}
+    calls = [
+        {
+            "id": call.id,
+            "type": "function",
+            "function": {"name": call.name, "arguments": call.replayed_arguments},
+        }
+        for call in message.tool_calls
+    ]
+    # Servers refuse an empty text more often than none.
+    return {"role": "assistant", "content": message.content or None, "tool_calls": calls}

@@ -7,15 +7,20 @@ EventReader, with the same result.
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable, Mapping
 
 from legato.core.errors import RunError, UpstreamBroken, UpstreamInvalid
 from legato.providers.base import CallEnd, DeltaSink, EndReason, Pausable
 from legato.providers.openai_chunks import (
     BROKEN_REASONS,
+    NOT_TYPED,
     Chunk,
     ChunkUsage,
+    Delta,
     decode_chunk,
+    decode_tolerantly,
+    decode_typed,
     end_reason,
     usage_of,
 )
@@ -28,6 +33,7 @@ from legato.providers.openai_errors import (
     refusal,
 )
 from legato.providers.sse import BOM, EventReader, SseEvent
+from legato.providers.tool_deltas import ToolDeltas
 
 # What waits for its end, a line or an answer that is not streamed, is never larger.
 HELD_LIMIT_BYTES = 4 * 1024 * 1024
@@ -47,7 +53,6 @@ class Answer:
     __slots__ = (
         "_begun",
         "_body",
-        "_chunks",
         "_clean",
         "_emitted",
         "_events",
@@ -59,6 +64,8 @@ class Answer:
         "_secret",
         "_sink",
         "_status",
+        "_taken",
+        "_tools",
         "_url",
         "_usage",
         "done",
@@ -94,11 +101,12 @@ class Answer:
         self._begun = False  # the body is known to be an event stream
         self._line_mode = False
         self._events: EventReader | None = None  # made for what is no usual frame
-        self._chunks = 0
+        self._taken = False  # a chunk has come
         self._emitted = False
         self._clean = False
         self._reason: EndReason | None = None
         self._usage: ChunkUsage | None = None
+        self._tools: ToolDeltas | None = None  # made for the first call of a tool
         self.done = False
 
     def head(self, status: int, headers: Mapping[str, str], flow: Pausable) -> None:
@@ -141,9 +149,13 @@ class Answer:
         self._body = rest = frames.pop()
         for frame in frames:
             if frame.startswith(b"data: {") and b"\n" not in frame:
-                chunk = decode_chunk(frame[6:])
-                if chunk is None:
-                    raise self._invalid("sent a chunk that is not JSON")
+                chunk: Chunk | None
+                try:
+                    chunk = decode_typed(frame[6:])
+                except NOT_TYPED:
+                    chunk = decode_tolerantly(frame[6:])
+                    if chunk is None:
+                        raise self._invalid("sent a chunk that is not JSON") from None
                 self._take(chunk)
             else:
                 self._take_events(self._reader().feed(frame + b"\n\n"))
@@ -168,11 +180,12 @@ class Answer:
         self._take_rest()
         if self._reason is None and not self.done:
             strays = self._events is not None and self._events.stray_lines
-            if not self._chunks and (strays or (self._clean and self._body)):
+            if not self._taken and (strays or (self._clean and self._body)):
                 raise self._invalid("is no chat completion")
             raise UpstreamBroken(f"{self._host} ended its stream before the reply was whole")
         usage = usage_of(self._usage) if self._usage is not None else None
-        return CallEnd(reason=self._reason or "stop", usage=usage)
+        calls = self._tools.complete() if self._tools is not None else ()
+        return CallEnd(reason=self._reason or "stop", usage=usage, tool_calls=calls)
 
     def complaint(self) -> Complaint:
         """Return what a refusal complains of; empty for any other answer."""
@@ -244,7 +257,7 @@ class Answer:
                     raise self._invalid("sent a chunk that is not JSON")
 
     def _take(self, chunk: Chunk) -> None:
-        self._chunks += 1
+        self._taken = True
         if chunk.error:
             raise self._stream_error(complaint_of(chunk.error))
         if chunk.usage is not None:
@@ -263,12 +276,26 @@ class Answer:
             if text := delta.content or delta.refusal:
                 self._emitted = True
                 self._sink.text(text)
+            if delta.tool_calls or delta.function_call:
+                self._take_tools(delta)
         if choice.finish_reason:
             if choice.finish_reason in BROKEN_REASONS:
                 raise UpstreamBroken(f"{self._host} gave up before the reply was whole")
             first, self._reason = self._reason is None, end_reason(choice.finish_reason)
             if first:
                 self._nearly()
+
+    def _take_tools(self, delta: Delta) -> None:
+        if self._tools is None:
+            self._tools = ToolDeltas(_new_call_id)
+        if delta.tool_calls:
+            self._tools.feed(delta.tool_calls)
+        else:
+            self._tools.feed_function(delta.function_call)
+        if self._tools:
+            self._emitted = True
+            # Nothing of it is shown, and it may take long: the call is not idle.
+            self._sink.text("")
 
     def _take_rest(self) -> None:
         """Take what the end of the message left over, if it is whole."""
@@ -308,6 +335,10 @@ class Answer:
 
     def _page(self) -> UpstreamInvalid:
         return UpstreamInvalid(f"the answer of {self._host} is an HTML page, not a chat completion: check base_url")
+
+
+def _new_call_id() -> str:
+    return f"call_{secrets.token_hex(12)}"
 
 
 def _nothing() -> None:

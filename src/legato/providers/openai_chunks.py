@@ -23,12 +23,18 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class Delta(msgspec.Struct, gc=False):
-    """What a chunk adds. Servers name reasoning in one of two ways, never both with different text."""
+    """What a chunk adds. Servers name reasoning in one of two ways, never both with different text.
+
+    Tool calls are any JSON value: providers.tool_deltas reads them. `function_call` is their form from before there
+    were several in one answer.
+    """
 
     content: str | None = None
     reasoning_content: str | None = None
     reasoning: str | None = None
     refusal: str | None = None
+    tool_calls: Any = None
+    function_call: Any = None
 
 
 class Choice(msgspec.Struct, gc=False):
@@ -68,7 +74,9 @@ class Chunk(msgspec.Struct, gc=False):
     error: Any = None
 
 
-_typed = msgspec.json.Decoder(Chunk).decode
+decode_typed = msgspec.json.Decoder(Chunk).decode
+"""The quick half of decode_chunk, for where every chunk passes; it raises one of NOT_TYPED."""
+NOT_TYPED = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 _REASONS: dict[str, EndReason] = {
     "stop": "stop",
@@ -83,7 +91,7 @@ BROKEN_REASONS = frozenset(("error", "network_error", "insufficient_system_resou
 
 
 def end_reason(finish_reason: str) -> EndReason:
-    """Return why a reply ended; tool calls and unknown reasons are `stop`."""
+    """Return why an answer ended; `tool_calls` and unknown reasons are `stop`: whether there are calls is seen."""
     return _REASONS.get(finish_reason, "stop")
 
 
@@ -93,12 +101,13 @@ def decode_chunk(data: bytes) -> Chunk | None:
     Every string in the chunk is valid Unicode: what is not becomes U+FFFD.
     """
     try:
-        return _typed(data)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return _decode_tolerantly(data)
+        return decode_typed(data)
+    except NOT_TYPED:
+        return decode_tolerantly(data)
 
 
-def _decode_tolerantly(data: bytes) -> Chunk | None:
+def decode_tolerantly(data: bytes) -> Chunk | None:
+    """Return the chunk that `data` holds where its shape does not fit the types; as decode_chunk."""
     try:
         value = json.loads(data.decode("utf-8", "replace"), strict=False)
     except (ValueError, RecursionError):
@@ -132,6 +141,8 @@ def _delta(value: object) -> Delta | None:
         reasoning_content=_text(value.get("reasoning_content")),
         reasoning=_text(value.get("reasoning")),
         refusal=_text(value.get("refusal")),
+        tool_calls=value.get("tool_calls"),
+        function_call=value.get("function_call"),
     )
     if isinstance(content, dict):
         content = [content]

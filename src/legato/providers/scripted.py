@@ -7,6 +7,11 @@ said in the last user message, after `script:`, as `name=value` words:
 
 `fail=CODE@N`, `cut=TOKEN@N`, `stall=TOKEN@N` and `garbage=1@N` happen in the Nth call of a run only. Calls are counted
 in the journal, a file to which each call is appended before it says anything, so the count survives `kill -9`.
+
+`tool=NAME:{"a":1}@N` (JSON without white space) calls a tool in the model's Nth answer to the message, `@*` in each;
+several are called at once, in their order. Such an answer says no text, or with `upto=TOKEN@N` the tokens before that
+one; the next answer goes on with the text. Answers are counted by what the model is shown, so that a call that was cut
+is made again as it was. Without tools to call, the model speaks on instead.
 """
 
 from __future__ import annotations
@@ -29,7 +34,9 @@ from legato.core.errors import (
 )
 from legato.core.usage import Usage
 from legato.providers.base import CallEnd, CallRequest, ChatMessage, DeltaSink
+from legato.providers.tool_deltas import ToolCall
 
+_RESULT_CHARS = 200
 _WORDS = (" note", " naïve", " 東京", " data: x", "\n- item", " 🎵", ' "quoted"', " \\slash", "\u2028line", " tail")
 
 
@@ -48,19 +55,34 @@ def reply(seed: int, tokens: int) -> str:
 
 @dataclass(slots=True)
 class Script:
-    """What one reply is to be. A fault is (value, number of the call in which it happens)."""
+    """What one reply is to be. A fault is (value, number of the call in which it happens).
+
+    Attributes:
+        tools: (number of the answer or `*`, name, arguments) of each tool call.
+        upto: By number of an answer with tool calls, the token before which it stops speaking.
+    """
 
     seed: int = 0
     tokens: int = 20
     delay_ms: float = 0.0
     usage: int = 1
     faults: dict[str, tuple[int, int]] = field(default_factory=dict)
+    tools: list[tuple[str, str, str]] = field(default_factory=list)
+    upto: dict[int, int] = field(default_factory=dict)
 
     @classmethod
     def parse(cls, text: str, default: Script) -> Script:
         """Return the script that stands in a message, or `default`."""
         _, found, words = text.partition("script:")
-        script = cls(default.seed, default.tokens, default.delay_ms, default.usage, dict(default.faults))
+        script = cls(
+            default.seed,
+            default.tokens,
+            default.delay_ms,
+            default.usage,
+            dict(default.faults),
+            list(default.tools),
+            dict(default.upto),
+        )
         if not found:
             return script
         for word in words.split():
@@ -72,11 +94,35 @@ class Script:
             elif name in ("fail", "cut", "stall", "garbage"):
                 at, _, call = value.partition("@")
                 script.faults[name] = (int(at), int(call or 1))
+            elif name == "upto":
+                at, _, answer = value.partition("@")
+                script.upto[int(answer or 1)] = int(at)
+            elif name == "tool":
+                told, at_sign, answer = value.rpartition("@")
+                if not at_sign or not (answer == "*" or answer.isdigit()):
+                    told, answer = value, "1"
+                tool, _, arguments = told.partition(":")
+                script.tools.append((answer, tool, arguments))
         return script
+
+    def tool_calls(self, answer: int) -> tuple[ToolCall, ...]:
+        """Return the tools that the model calls in its answer of this number."""
+        found = [(name, arguments) for at, name, arguments in self.tools if at in ("*", str(answer))]
+        return tuple(
+            ToolCall(id=f"call_{answer}_{place}", name=name, arguments=arguments or "{}")
+            for place, (name, arguments) in enumerate(found, 1)
+        )
 
 
 class Call(msgspec.Struct):
-    """One line of the journal."""
+    """One line of the journal.
+
+    Attributes:
+        answer: Which answer to the message it is, from 1: one more than the rounds of tools that it is shown.
+        offered: Tools that it may call.
+        calls: Names of the tools that it calls.
+        results: What the tools have given for this message, oldest first, the beginning of each.
+    """
 
     run: str
     call: int
@@ -85,6 +131,10 @@ class Call(msgspec.Struct):
     prefix_chars: int
     at_ms: int
     messages: int
+    answer: int = 1
+    offered: int = 0
+    calls: list[str] = []
+    results: list[str] = []
 
 
 class ScriptedProvider:
@@ -92,6 +142,7 @@ class ScriptedProvider:
 
     kind = "scripted"
     names_things = False
+    takes_tools = True
 
     def __init__(
         self,
@@ -113,16 +164,25 @@ class ScriptedProvider:
 
     async def call(self, request: CallRequest, sink: DeltaSink) -> CallEnd:
         self.requests.append(request)
-        question, prefix = _question(request.messages)
-        script = Script.parse(question, self._script)
-        number = self._record(request, prefix)
+        shown = _Shown(request.messages)
+        script = Script.parse(shown.question, self._script)
+        calls = script.tool_calls(shown.answer) if request.tools else ()
+        number = self._record(request, shown, calls)
         self.open_calls += 1
         try:
-            return await self._speak(request, sink, script, number, prefix)
+            return await self._speak(request, sink, script, number, shown, calls)
         finally:
             self.open_calls -= 1
 
-    async def _speak(self, request: CallRequest, sink: DeltaSink, script: Script, number: int, prefix: str) -> CallEnd:
+    async def _speak(
+        self,
+        request: CallRequest,
+        sink: DeltaSink,
+        script: Script,
+        number: int,
+        shown: _Shown,
+        calls: tuple[ToolCall, ...],
+    ) -> CallEnd:
         faults = {name: at for name, (at, call) in script.faults.items() if call == number}
         if "fail" in faults:
             raise _failure(faults["fail"])
@@ -131,11 +191,15 @@ class ScriptedProvider:
         sink.opened(None)
         said = 0
         position = 0
+        prefix = shown.text
+        upto = script.upto.get(shown.answer, 0) if calls else script.tokens
         for index in range(script.tokens):
             text = token(script.seed, index)
             position += len(text)
             if position <= len(prefix):
                 continue
+            if index >= upto:
+                break
             if faults.get("cut") == index:
                 raise UpstreamBroken("the model's stream was cut")
             if faults.get("stall") == index:
@@ -148,23 +212,27 @@ class ScriptedProvider:
             said += 1
         if faults.get("cut") == script.tokens:
             raise UpstreamBroken("the model's stream was cut")
-        return CallEnd(reason="stop", usage=self._usage(script, request, said))
+        return CallEnd(reason="stop", usage=self._usage(script, request, said), tool_calls=calls)
 
     def _usage(self, script: Script, request: CallRequest, said: int) -> Usage | None:
         if not script.usage:
             return None
         return Usage(input_tokens=sum(len(m.content) for m in request.messages) // 4 + 1, output_tokens=said)
 
-    def _record(self, request: CallRequest, prefix: str) -> int:
+    def _record(self, request: CallRequest, shown: _Shown, calls: tuple[ToolCall, ...]) -> int:
         earlier = read_journal(self._journal) if self._journal else self._calls
         call = Call(
             run=request.run_id,
             call=1 + sum(1 for each in earlier if each.run == request.run_id),
             pid=os.getpid(),
             continues=request.continues,
-            prefix_chars=len(prefix),
+            prefix_chars=len(shown.text),
             at_ms=time.time_ns() // 1_000_000,
             messages=len(request.messages),
+            answer=shown.answer,
+            offered=len(request.tools),
+            calls=[each.name for each in calls],
+            results=shown.results,
         )
         if self._journal is None:
             self._calls.append(call)
@@ -197,14 +265,26 @@ def read_journal(path: Path) -> list[Call]:
     return [msgspec.json.decode(line, type=Call) for line in lines[:-1]]
 
 
-def _question(messages: Sequence[ChatMessage]) -> tuple[str, str]:
-    """Return the last question that is a script (or the last one), and the visible text to go on from."""
-    if len(messages) > 1 and messages[-1].content.startswith("Your previous message was cut off"):
-        messages = messages[:-1]
-    prefix = messages[-1].content if messages[-1].role == "assistant" else ""
-    users = [m.content for m in messages if m.role == "user"]
-    scripts = [text for text in users if "script:" in text]
-    return (scripts or users or [""])[-1], prefix
+class _Shown:
+    """What the model is shown.
+
+    Attributes:
+        question: The last message of the user that is a script, or the last one.
+        text: What the reply to it has said so far.
+        answer: Which answer to it this is, from 1.
+        results: What tools have given for it.
+    """
+
+    def __init__(self, messages: Sequence[ChatMessage]) -> None:
+        if len(messages) > 1 and messages[-1].content.startswith("Your previous message was cut off"):
+            messages = messages[:-1]
+        users = [place for place, message in enumerate(messages) if message.role == "user"]
+        scripts = [place for place in users if "script:" in messages[place].content]
+        self.question = messages[(scripts or users)[-1]].content if users else ""
+        said = messages[users[-1] + 1 :] if users else messages
+        self.text = "".join(message.content for message in said if message.role == "assistant")
+        self.answer = 1 + sum(1 for message in said if message.tool_calls)
+        self.results = [message.content[:_RESULT_CHARS] for message in said if message.role == "tool"]
 
 
 def _failure(status: int) -> Exception:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from legato.core.errors import Interrupted, UpstreamTimeout
 from legato.core.event import ReasoningDelta
@@ -59,10 +61,10 @@ class CallSink:
         self._run.flow(flow)
 
     def text(self, delta: str) -> None:
-        if not delta:
-            return
         self.last_s = time.monotonic()
         self.began = True
+        if not delta:
+            return
         if self._seam is not None:
             delta = self._mended(delta)
             if not delta:
@@ -76,10 +78,10 @@ class CallSink:
         self._committer.append(self._tail, delta)
 
     def reasoning(self, delta: str) -> None:
-        if not delta:
-            return
         self.last_s = time.monotonic()
         self.began = True
+        if not delta:
+            return
         self._left -= len(delta) if delta.isascii() else len(delta.encode())
         if self._left < 0:
             self._fail(ReplyTooLong())
@@ -133,17 +135,27 @@ def _restarted() -> Interrupted:
     return Interrupted("the model began the reply again instead of going on: ask again")
 
 
-async def call_model(node: Node, run: LiveRun, provider: Provider, *, shown: str) -> CallEnd:
+async def call_model(
+    node: Node,
+    run: LiveRun,
+    provider: Provider,
+    *,
+    shown: str,
+    so_far: Sequence[ChatMessage] = (),
+    tools: Sequence[Mapping[str, Any]] = (),
+) -> CallEnd:
     """Run one call, its deltas appended to the run's log.
 
     Args:
-        shown: The text that a continuation goes on from; empty for a reply from its beginning.
+        shown: The text that a continuation goes on from: what was said since the last tools; empty for a beginning.
+        so_far: What was said before, with tool calls and their results.
+        tools: Definitions of what the model may call.
 
     Raises:
         RunError: As build_context and Provider.call, and UpstreamTimeout, and Interrupted for a model that began again.
         ReplyTooLong: The reply was cut at its longest.
     """
-    request = await _request(node, run, provider, shown)
+    request = await _request(node, run, provider, shown, so_far, tools)
     sink = run.call = CallSink(node, run, Seam(shown, exact=request.continues) if shown else None)
     try:
         end = await provider.call(request, sink)
@@ -166,20 +178,28 @@ async def call_model(node: Node, run: LiveRun, provider: Provider, *, shown: str
     return end
 
 
-async def _request(node: Node, run: LiveRun, provider: Provider, shown: str) -> CallRequest:
-    messages, max_tokens = await build_context(node, run, provider)
+async def _request(
+    node: Node,
+    run: LiveRun,
+    provider: Provider,
+    shown: str,
+    so_far: Sequence[ChatMessage],
+    tools: Sequence[Mapping[str, Any]],
+) -> CallRequest:
+    messages, max_tokens = await build_context(node, run, provider, so_far=so_far, tools=tools)
     continues = bool(shown) and provider.prefill
     if shown:
         # Models go wrong on a prefix that ends in white space; runs.seam mends what that costs.
         messages.append(ChatMessage(role="assistant", content=shown.rstrip() or shown))
         if not continues:
             messages.append(ChatMessage(role="user", content=CONTINUE))
-        # A delta is about a token.
-        max_tokens = max(1, max_tokens - run.tail.log.texts_before(len(run.tail.log)))
+    # The limit is the whole reply's; a delta is about a token.
+    max_tokens = max(1, max_tokens - run.tail.log.texts_before(len(run.tail.log)))
     return CallRequest(
         run_id=run.id,
         messages=messages,
         temperature=DEFAULT_TEMPERATURE if run.request.temperature is None else run.request.temperature,
         max_tokens=max_tokens,
         continues=continues,
+        tools=tools,
     )

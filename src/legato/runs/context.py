@@ -1,16 +1,23 @@
-"""What a model is given: the system prompt, as many of the latest turns as fit, and the present message.
+"""What a model is given: the system prompt, as many of the latest turns as fit, the present message, and what its reply
+has said and found out so far.
 
-The oldest turns are dropped whole; the system prompt is kept; the present message is never dropped.
+The oldest turns are dropped whole, with their tool calls; the system prompt is kept; the present message is never
+dropped. Every tool call is followed by its result, because servers refuse a context where one is missing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from itertools import count
+from typing import Any
 
 import msgspec
 
 from legato.core.errors import ContextExceeded
+from legato.core.stretch import Stretch
 from legato.providers.base import ChatMessage, Provider
+from legato.providers.tool_deltas import ToolCall
 from legato.runs.live import LiveRun
 from legato.runs.node import Node
 from legato.storage.messages import find_path
@@ -26,13 +33,27 @@ CHARS_PER_TOKEN = 5
 """So much is read back for each token of the window; what turns out to be too much is dropped."""
 SHORTEST_REPLY = 64
 """Tokens that must be left for a reply, where so many are asked for."""
+NO_RESULT = "there is no result: the reply ended before the tool had answered"
+"""What a model is told of a call of an earlier turn that was stopped."""
+LEFT_OUT = "[left out: this result does not fit into the model's context any more]"
 
 
-async def build_context(node: Node, run: LiveRun, provider: Provider) -> tuple[list[ChatMessage], int]:
-    """Return the messages for a reply from its beginning, and the most tokens that it may have.
+async def build_context(
+    node: Node,
+    run: LiveRun,
+    provider: Provider,
+    *,
+    so_far: Sequence[ChatMessage] = (),
+    tools: Sequence[Mapping[str, Any]] = (),
+) -> tuple[list[ChatMessage], int]:
+    """Return the messages for the next call of a reply, and the most tokens that it may have.
+
+    Args:
+        so_far: What the reply has said before its last tools, with calls and results.
+        tools: Definitions that the model is given beside the messages.
 
     Raises:
-        ContextExceeded: The system prompt and the present message alone do not fit.
+        ContextExceeded: What must not be left out does not fit.
     """
     history: list[ChatMessage] = []
     question = ""
@@ -45,9 +66,7 @@ async def build_context(node: Node, run: LiveRun, provider: Provider) -> tuple[l
             )
         )
         for row in rows:
-            text = parts_text(row.parts)
-            if text:
-                history.append(ChatMessage(role=row.role, content=text))
+            history += messages_of(row.role, row.parts)
         question = history.pop().content if history else ""
     elif run.question is not None:
         question = run.question
@@ -60,26 +79,41 @@ async def build_context(node: Node, run: LiveRun, provider: Provider) -> tuple[l
         history=history,
         question=question,
         max_tokens=run.request.max_tokens or DEFAULT_MAX_TOKENS,
+        so_far=so_far,
+        tools=tools if provider.takes_tools else (),
     )
 
 
 async def fit(
-    provider: Provider, *, system: str | None, history: Sequence[ChatMessage], question: str, max_tokens: int
+    provider: Provider,
+    *,
+    system: str | None,
+    history: Sequence[ChatMessage],
+    question: str,
+    max_tokens: int,
+    so_far: Sequence[ChatMessage] = (),
+    tools: Sequence[Mapping[str, Any]] = (),
 ) -> tuple[list[ChatMessage], int]:
     """Return as much of a context as fits, and the tokens that are left for the reply, `max_tokens` at most.
 
+    Of `so_far` the oldest results are left out where it would not fit otherwise.
+
     Raises:
-        ContextExceeded: The system prompt and the question alone do not fit.
+        ContextExceeded: The system prompt, the question and the rest of `so_far` do not fit even alone.
     """
     window = provider.context_window or UNKNOWN_WINDOW
     head = [ChatMessage(role="system", content=system)] if system else []
-    fixed = [*head, ChatMessage(role="user", content=question)]
+    asked = ChatMessage(role="user", content=question)
+    definitions = _encode(tools).decode() if tools else ""
     # No tokenizer makes more tokens than bytes. What fits even so, as most does, need not be counted.
-    if sum(map(_most_tokens, fixed)) + sum(map(_most_tokens, history)) + max_tokens <= window:
-        return [*head, *history, fixed[-1]], max_tokens
-    used = 0
-    for message in fixed:
+    most = sum(map(_most_tokens, (*head, *history, asked, *so_far))) + len(definitions.encode())
+    if most + max_tokens <= window:
+        return with_ids_of_their_own([*head, *history, asked, *so_far]), max_tokens
+    used = await _count(provider, definitions) if definitions else 0
+    for message in (*head, asked, *so_far):
         used += await _tokens(provider, message)
+    if used + min(max_tokens, SHORTEST_REPLY) > window:
+        so_far, used = await _shortened(provider, so_far, used, window - min(max_tokens, SHORTEST_REPLY))
     # Room for an answer is part of fitting: a reply of no token is none.
     if used + min(max_tokens, SHORTEST_REPLY) > window:
         raise ContextExceeded(
@@ -95,20 +129,44 @@ async def fit(
             break
         left -= cost
         kept.append(message)
-    # A history that begins with a reply has lost the question to it.
-    while kept and kept[-1].role == "assistant":
+    # A history that begins with a reply, or with a tool's result, has lost the question to it.
+    while kept and kept[-1].role != "user":
         kept.pop()
-    return [*head, *reversed(kept), fixed[-1]], reply
+    return with_ids_of_their_own([*head, *reversed(kept), asked, *so_far]), reply
+
+
+async def _shortened(
+    provider: Provider, so_far: Sequence[ChatMessage], used: int, most: int
+) -> tuple[list[ChatMessage], int]:
+    """Leave out results, oldest first, until at most `most` tokens are used, or none is left to be left out."""
+    kept = list(so_far)
+    for place, message in enumerate(kept):
+        if used <= most:
+            break
+        if message.role == "tool" and len(message.content) > len(LEFT_OUT):
+            kept[place] = replace(message, content=LEFT_OUT)
+            used += await _tokens(provider, kept[place]) - await _tokens(provider, message)
+    return kept, used
 
 
 def _most_tokens(message: ChatMessage) -> int:
     content = message.content
-    return (len(content) if content.isascii() else len(content.encode())) + MESSAGE_TOKENS
+    size = (len(content) if content.isascii() else len(content.encode())) + MESSAGE_TOKENS
+    for call in message.tool_calls:
+        size += len(call.name) + len(call.arguments.encode()) + MESSAGE_TOKENS
+    return size
 
 
 async def _tokens(provider: Provider, message: ChatMessage) -> int:
-    counted = await provider.count_tokens(message.content)
-    return (counted if counted is not None else estimate_tokens(message.content)) + MESSAGE_TOKENS
+    used = await _count(provider, message.content) + MESSAGE_TOKENS
+    for call in message.tool_calls:
+        used += await _count(provider, f"{call.name} {call.arguments}") + MESSAGE_TOKENS
+    return used
+
+
+async def _count(provider: Provider, text: str) -> int:
+    counted = await provider.count_tokens(text)
+    return counted if counted is not None else estimate_tokens(text)
 
 
 def estimate_tokens(text: str) -> int:
@@ -116,12 +174,79 @@ def estimate_tokens(text: str) -> int:
     return len(text.encode()) // 3 + 1
 
 
-class _Part(msgspec.Struct):
+class _Part(msgspec.Struct, rename="camel"):
+    """A part of a message, as core.stretch.parts_of writes it."""
+
     type: str
     text: str = ""
+    call_id: str = ""
+    name: str = ""
+    arguments: str = ""
+    output: str = ""
 
 
 _decode_parts = msgspec.json.Decoder(list[_Part]).decode
+_encode = msgspec.json.Encoder().encode
+
+
+def messages_of(role: Any, parts: str) -> list[ChatMessage]:
+    """Return a stored message (JSON) as a model is told of it; none for one without text and tool calls."""
+    told: list[ChatMessage] = []
+    text, calls, outputs = "", list[ToolCall](), dict[str, str]()
+    for part in _decode_parts(parts):
+        # What follows a call and is none belongs to the next thing that the model said.
+        if calls and (part.type == "text" or (part.type == "tool-call" and outputs)):
+            told += _round(text, calls, outputs)
+            text, calls, outputs = "", [], {}
+        match part.type:
+            case "text":
+                text += part.text
+            case "tool-call":
+                calls.append(ToolCall(id=part.call_id, name=part.name, arguments=part.arguments))
+            case "tool-result":
+                outputs[part.call_id] = part.output
+    if calls:
+        return told + _round(text, calls, outputs)
+    return [*told, ChatMessage(role=role, content=text)] if text else told
+
+
+def messages_so_far(stretches: Sequence[Stretch]) -> list[ChatMessage]:
+    """Return what a reply has said and been told up to its last tools; each call of them must have its result."""
+    told: list[ChatMessage] = []
+    for stretch in stretches:
+        if stretch.calls:
+            calls = [ToolCall(id=call.id, name=call.name, arguments=call.arguments) for call in stretch.calls]
+            outputs = {call.id: call.result.output for call in stretch.calls if call.result is not None}
+            told += _round(stretch.text, calls, outputs)
+    return told
+
+
+def with_ids_of_their_own(messages: list[ChatMessage]) -> list[ChatMessage]:
+    """Return a context in which no two tool calls share an id; servers that count from 0 use them anew in each turn."""
+    used: set[str] = set()
+    names: dict[str, str] = {}
+    for place, message in enumerate(messages):
+        if message.tool_calls:
+            names = {call.id: _unlike(call.id, used) for call in message.tool_calls}
+            used.update(names.values())
+            calls = tuple(replace(call, id=names[call.id]) for call in message.tool_calls)
+            messages[place] = replace(message, tool_calls=calls)
+        elif message.tool_call_id is not None:
+            messages[place] = replace(message, tool_call_id=names.get(message.tool_call_id, message.tool_call_id))
+    return messages
+
+
+def _unlike(call_id: str, used: set[str]) -> str:
+    if call_id not in used:
+        return call_id
+    return next(found for n in count(2) if (found := f"{call_id}_{n}") not in used)
+
+
+def _round(text: str, calls: Sequence[ToolCall], outputs: Mapping[str, str]) -> list[ChatMessage]:
+    return [
+        ChatMessage(role="assistant", content=text, tool_calls=tuple(calls)),
+        *(ChatMessage(role="tool", content=outputs.get(call.id, NO_RESULT), tool_call_id=call.id) for call in calls),
+    ]
 
 
 def parts_text(parts: str) -> str:

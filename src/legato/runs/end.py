@@ -21,10 +21,12 @@ from legato.core.event import (
 from legato.core.log import RunLog
 from legato.core.reply import STOP_REASONS, Reply, fold_reply
 from legato.core.run import RunState
+from legato.runs.events import ended_event
 from legato.runs.live import UNKNOWN_MS, LiveRun
 from legato.runs.node import Node
 from legato.storage.codec import pack_log
 from legato.storage.committer import Command
+from legato.storage.outbox import put_event
 from legato.storage.runs import EndedTurn, Fenced, TurnRows, end_message, end_run, insert_log, promote_next
 from legato.storage.statement import Transaction
 
@@ -73,26 +75,27 @@ class EndRun(Command[tuple[Terminal, Any | None]]):
         self._log = run.tail.log.copy()
         self._log.extend(self._items, run.tail.epoch)
         self._reply = reply = fold_reply(self._log)
-        parts: list[dict[str, str]] = []
-        if reply.reasoning:
-            parts.append({"type": "reasoning", "text": reply.reasoning})
-        if reply.text:
-            parts.append({"type": "text", "text": reply.text})
+        now_ms = self._node.clock.now_ms()
+        spent_ms = max(0, round((self._node.clock.monotonic_s() - run.began_s) * 1000))
+        first_ms = None if run.first_token_at_ms == UNKNOWN_MS else run.first_token_at_ms
         self._rows = TurnRows(
             run_key=run.tail.key,
             epoch=run.tail.epoch,
             conversation_key=run.conversation_key,
             message_id=run.message_id,
-            parts=msgspec.json.encode(parts).decode(),
+            parts=msgspec.json.encode(reply.parts).decode(),
             model=reply.model,
             calls=reply.calls,
             usage=msgspec.json.encode(reply.usage).decode() if reply.usage else None,
-            first_token_at_ms=None if run.first_token_at_ms == UNKNOWN_MS else run.first_token_at_ms,
-            now_ms=self._node.clock.now_ms(),
+            first_token_at_ms=first_ms,
+            first_token_ms=None if first_ms is None else min(spent_ms, max(0, spent_ms - now_ms + first_ms)),
+            response_time_ms=spent_ms,
+            now_ms=now_ms,
         )
 
     def apply(self, tx: Transaction) -> tuple[Terminal, Any | None]:
         assert self._rows is not None
+        assert self._reply is not None
         rows, end = self._rows, self._end
         added = end_run(tx, rows, self._row(end))
         if isinstance(added, str):
@@ -102,10 +105,11 @@ class EndRun(Command[tuple[Terminal, Any | None]]):
             if isinstance(added, str):
                 raise Fenced
         count = end_message(tx, rows, self._row(end).status, added=added)
-        terminal = self._terminal(end, count)
+        terminal = _terminal(end, count, rows.response_time_ms)
         log = self._log.copy()
         log.extend([terminal], rows.epoch)
         insert_log(tx, rows.run_key, len(log), pack_log(log))
+        put_event(tx, ended_event(self._run, self._reply, log, rows, finish_reason=self._row(end).finish_reason))
         return terminal, promote_next(tx, rows.conversation_key, rows.now_ms)
 
     def committed(self, value: tuple[Terminal, Any | None]) -> None:
@@ -141,21 +145,21 @@ class EndRun(Command[tuple[Terminal, Any | None]]):
                     error=msgspec.json.encode(said).decode(),
                 )
 
-    def _terminal(self, end: End, count: int) -> Terminal:
-        spent_ms = max(0, round((self._node.clock.monotonic_s() - self._run.began_s) * 1000))
-        match end:
-            case Finished(reason=reason):
-                return RunFinished(reason=reason, message_count=count, response_time_ms=spent_ms)
-            case Stopped(by=by):
-                return RunStopped(by=by, message_count=count, response_time_ms=spent_ms)
-            case Failed(error=error):
-                return RunFailed(
-                    code=error.code,
-                    message=error.message,
-                    retryable=error.retryable,
-                    message_count=count,
-                    response_time_ms=spent_ms,
-                )
+
+def _terminal(end: End, count: int, spent_ms: int) -> Terminal:
+    match end:
+        case Finished(reason=reason):
+            return RunFinished(reason=reason, message_count=count, response_time_ms=spent_ms)
+        case Stopped(by=by):
+            return RunStopped(by=by, message_count=count, response_time_ms=spent_ms)
+        case Failed(error=error):
+            return RunFailed(
+                code=error.code,
+                message=error.message,
+                retryable=error.retryable,
+                message_count=count,
+                response_time_ms=spent_ms,
+            )
 
 
 async def end(node: Node, run: LiveRun, how: End) -> Any | None:

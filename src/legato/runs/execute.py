@@ -1,22 +1,27 @@
-"""Makes a run's reply: calls the model, retries, fails over, continues after a break, and always ends the run."""
+"""Makes a run's reply: calls the model and its tools, retries, fails over, continues after a break, and always ends
+the run."""
 
 from __future__ import annotations
 
 import asyncio
 import contextvars
 import random
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import structlog
 
 from legato.core.errors import Interrupted, InvalidRequest, RunError, UpstreamRefused
-from legato.core.event import CallReason, CallStarted, UsageReported
+from legato.core.event import ApprovalAsked, CallReason, CallStarted, UsageReported
+from legato.core.reply import fold_reply
 from legato.providers.base import CallEnd, Provider
 from legato.runs.call import ReplyTooLong, call_model
+from legato.runs.context import messages_so_far
 from legato.runs.end import End, Failed, Finished, Stopped, end, failure
 from legato.runs.live import LiveRun, RunRequest
 from legato.runs.node import Node
 from legato.runs.title import begin_title
+from legato.runs.tool_round import definitions_of, log_calls, open_calls, run_tools, tools_of
 
 log = structlog.get_logger(__name__)
 
@@ -37,7 +42,7 @@ async def _execute(node: Node, run: LiveRun, first_call_logged: bool) -> None:
     # Bound only now: a task that is cancelled before its first step runs nothing, and would never end its run.
     task = asyncio.current_task()
     assert task is not None
-    run.bind(task, run.began_s + node.settings.run_timeout_s)
+    run.bind(task, _counts_from_s(node, run) + node.settings.run_timeout_s)
     try:
         if run.is_interrupted:
             raise asyncio.CancelledError
@@ -81,47 +86,94 @@ def promote(node: Node, row: Any) -> None:
     begin(node, run)
 
 
+class _Asked:
+    """Which model of a run's chain is asked next, and why.
+
+    Attributes:
+        place: In the chain: a model that failed is not gone back to, after tools either.
+        breaks: Times that the reply was continued after a break in mid-stream.
+        logged: The next call is in the log already.
+        after_tools: The next call is the first one after a round of tools.
+    """
+
+    def __init__(self, chain: Sequence[Provider], *, logged: bool) -> None:
+        self.chain = chain
+        self.place = 0
+        self.breaks = 0
+        self.logged = logged
+        self.after_tools = False
+
+
 async def _generate(node: Node, run: LiveRun, first_call_logged: bool) -> End:
     try:
-        chain = node.models.chain(run.request.model)
+        asked = _Asked(node.models.chain(run.request.model), logged=first_call_logged)
     except InvalidRequest as error:
         raise UpstreamRefused(error.message) from None
+    most_rounds = node.settings.max_tool_rounds if node.tools is not None else 0
+    if not first_call_logged and open_calls(run):
+        # The process before this one ended in the midst of a round.
+        await run_tools(node, run, await tools_of(node))
+    while True:
+        rounds = fold_reply(run.tail.log).tool_rounds if most_rounds else 0
+        tools = await tools_of(node) if rounds < most_rounds else {}
+        try:
+            call_end = await _ask(node, run, asked, definitions_of(tools))
+        except ReplyTooLong:
+            return Finished("length")
+        except RunError:
+            reply = node.settings.fallback_reply
+            if not reply or run.tail.log.text_bytes:
+                raise
+            node.committer.append(run.tail, reply)
+            return Finished("fallback")
+        if call_end.usage is not None:
+            _log_usage(node, run, call_end)
+        if rounds >= most_rounds or not call_end.tool_calls or call_end.reason == "length":
+            limited = most_rounds and rounds >= most_rounds and call_end.reason == "stop"
+            return Finished("tool_limit" if limited else call_end.reason)
+        await log_calls(node, run, call_end.tool_calls)
+        await run_tools(node, run, tools)
+        asked.after_tools = True
+
+
+async def _ask(node: Node, run: LiveRun, asked: _Asked, tools: Sequence[Mapping[str, Any]]) -> CallEnd:
+    """Call the models until one comes to its end: tried again, continued after a break, the next one where that fails.
+
+    Raises:
+        RunError: None of them did; the last one's error.
+        ReplyTooLong: The reply was cut at its longest.
+    """
     fault: RunError | None = None
-    breaks = 0
-    for provider in chain:
+    for provider in asked.chain[asked.place :]:
         attempt = 0
         while attempt < node.settings.call_attempts:
-            if fault is not None or not first_call_logged:
-                await _log_call(node, run, provider, _reason(run, fault, attempt))
-            shown = run.tail.log.text
+            if not asked.logged:
+                await _log_call(node, run, provider, _reason(run, asked, fault, attempt))
+            asked.logged = asked.after_tools = False
+            stretches = fold_reply(run.tail.log).stretches
+            shown = stretches[-1].text
+            said_bytes = len(run.tail.log.text_bytes)
             try:
-                call_end = await call_model(node, run, provider, shown=shown)
-            except ReplyTooLong:
-                return Finished("length")
+                return await call_model(
+                    node, run, provider, shown=shown, so_far=messages_so_far(stretches), tools=tools
+                )
             except RunError as error:
                 await node.committer.flush()
                 fault = error
                 log.info("call failed", run_id=run.id, model=provider.name, code=error.code, error=error.message)
-                if len(run.tail.log.text_bytes) > len(shown.encode()):
+                if len(run.tail.log.text_bytes) > said_bytes:
                     # It had gone on: a break, not a failure to begin.
-                    breaks += 1
+                    asked.breaks += 1
                     attempt = 0
-                    if breaks > MOST_BREAKS:
+                    if asked.breaks > MOST_BREAKS:
                         raise
                 if not error.retryable or isinstance(error, Interrupted):
                     break
                 attempt += 1
                 if attempt < node.settings.call_attempts:
                     await asyncio.sleep(_pause_s(node, error, attempt))
-                continue
-            if call_end.usage is not None:
-                _log_usage(node, run, call_end)
-            return Finished(call_end.reason)
+        asked.place += 1
     assert fault is not None
-    reply = node.settings.fallback_reply
-    if reply and not run.tail.log.text_bytes:
-        node.committer.append(run.tail, reply)
-        return Finished("fallback")
     raise fault
 
 
@@ -148,7 +200,17 @@ def _log_usage(node: Node, run: LiveRun, call_end: CallEnd) -> None:
     )
 
 
-def _reason(run: LiveRun, fault: RunError | None, attempt: int) -> CallReason:
+def _counts_from_s(node: Node, run: LiveRun) -> float:
+    """Return the monotonic time from which the longest duration of a run counts."""
+    if any(isinstance(event, ApprovalAsked) for event in run.tail.log.events):
+        # It was taken over. How much of its time it has waited for a person is not known.
+        return node.clock.monotonic_s()
+    return run.began_s
+
+
+def _reason(run: LiveRun, asked: _Asked, fault: RunError | None, attempt: int) -> CallReason:
+    if asked.after_tools:
+        return "tools"
     if fault is None:
         # A turn that was let run, and killed before its first call was logged, has its first call still to come.
         return "takeover" if any(isinstance(event, CallStarted) for event in run.tail.log.events) else "first"

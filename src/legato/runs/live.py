@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from legato.core.event import RunStarted, StopCause
+from legato.core.event import ApprovalGiven, RunStarted, StopCause
 from legato.providers.base import Pausable
 from legato.runs.tail import Tail
 
@@ -64,13 +64,17 @@ class LiveRun:
         began_s: Monotonic time from which its duration counts.
         call: The present call, while there is one.
         stop_cause: Set when somebody or a limit stops it.
+        approvals: By the ids of tool calls, where the decisions on them are waited for.
     """
 
     __slots__ = (
         "_deadline_s",
         "_flow",
+        "_holders",
+        "_left_s",
         "_paused",
         "_task",
+        "approvals",
         "began_s",
         "call",
         "conversation_id",
@@ -126,6 +130,9 @@ class LiveRun:
         self.call: Watched | None = None
         self._flow: Pausable | None = None
         self._paused = False
+        self.approvals: dict[str, asyncio.Future[ApprovalGiven]] | None = None
+        self._holders = 0
+        self._left_s = 0.0
         tail.holder = self
 
     @property
@@ -157,10 +164,22 @@ class LiveRun:
         elif self.call is not None:
             self.call.look()
 
+    def hold(self, now_s: float) -> None:
+        """Have its longest duration stand still while a person is waited for; each hold has its `go_on`."""
+        if not self._holders:
+            self._left_s, self._deadline_s = self._deadline_s - now_s, math.inf
+        self._holders += 1
+
+    def go_on(self, now_s: float) -> None:
+        """Let its longest duration go on where it stood, once nobody is waited for."""
+        self._holders -= 1
+        if not self._holders:
+            self._deadline_s = now_s + self._left_s
+
     def release(self) -> None:
         """Say that the generation is over: what comes now interrupts nothing."""
         # Nothing here may point back to the run: thousands would wait for the garbage collector.
-        self._task = self._flow = self.call = self.tail.holder = None
+        self._task = self._flow = self.call = self.approvals = self.tail.holder = None
 
     def stop(self, cause: StopCause) -> None:
         """Interrupt the generation; it ends with run-stopped."""

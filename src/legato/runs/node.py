@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from legato.core.clock import Clock
@@ -12,8 +13,10 @@ from legato.runs.tail import Readers
 from legato.settings import Settings
 from legato.storage.committer import Committer
 from legato.storage.database import Database
+from legato.tools.box import ToolBox
 
 if TYPE_CHECKING:
+    from legato.policies.rate_limit import RateLimits
     from legato.runs.live import LiveRun
 
 
@@ -21,13 +24,26 @@ class Node:
     """One process that makes and serves replies. Made on its event loop."""
 
     def __init__(
-        self, *, settings: Settings, database: Database, committer: Committer, models: Models, clock: Clock
+        self,
+        *,
+        settings: Settings,
+        database: Database,
+        committer: Committer,
+        models: Models,
+        clock: Clock,
+        limits: RateLimits | None = None,
     ) -> None:
         self.settings = settings
         self.database = database
         self.committer = committer
         self.models = models
         self.clock = clock
+        self.limits = limits
+        """How many messages may be posted in a time; None where nothing is limited."""
+        self.tools: ToolBox | None = None
+        """What the models may call; None where there is nothing."""
+        self.tool_context: Callable[[LiveRun], object] | None = None
+        """Makes what a tool that asks for a context is given."""
         self.readers = Readers(heartbeat_s=settings.heartbeat_s, send_timeout_s=settings.send_timeout_s)
         self.live: dict[str, LiveRun] = {}
         """Running and waiting runs by id, in the order of their first segment."""

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 import msgspec
 
-from legato.core.errors import ContextExceeded, InvalidRequest, MessageTooLong
+from legato.core.errors import ContextExceeded, InvalidRequest, LegatoError, MessageTooLong, RateLimited
 from legato.core.event import CallStarted, LogItem, RunStarted
 from legato.core.ids import new_id
 from legato.core.principal import Principal
-from legato.core.text import first_words
-from legato.runs.context import DEFAULT_MAX_TOKENS, fit
+from legato.core.text import first_words, utf16_length
+from legato.runs.context import DEFAULT_MAX_TOKENS, fit, parts_text
 from legato.runs.execute import begin
 from legato.runs.live import LiveRun, RunRequest
 from legato.runs.node import Node
@@ -35,6 +35,8 @@ class NewMessage:
         regenerate: Id of the reply of which a sibling is wanted; then there is no text.
         metadata: JSON text.
         key: Idempotency key; `body_hash` tells a repeat from another message.
+        trace_id: Of the request that posts it; what the reply causes carries it too.
+        address: Of the client, where limits are kept by address.
     """
 
     text: str
@@ -46,6 +48,8 @@ class NewMessage:
     metadata: str | None = None
     key: str | None = None
     body_hash: bytes = b""
+    trace_id: str | None = None
+    address: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,15 +63,21 @@ class Started:
     message_id: str = ""
     user_message_id: str = ""
 
+    @property
+    def is_repeat(self) -> bool:
+        """Whether nothing was begun: the key was known."""
+        return not self.message_id
+
 
 class StartRun(Command[StartedTurn | KnownTurn]):
     """Writes the turn; takes the run into this process as soon as it is committed."""
 
-    def __init__(self, node: Node, new: NewTurn, request: RunRequest, text: str) -> None:
+    def __init__(self, node: Node, new: NewTurn, message: NewMessage) -> None:
         self._node = node
         self._new = new
-        self._request = request
-        self._text = text
+        self._request = message.request
+        self._text = message.text
+        self._trace_id = message.trace_id
         self.run: LiveRun | None = None
 
     def apply(self, tx: Transaction) -> StartedTurn | KnownTurn:
@@ -98,7 +108,7 @@ class StartRun(Command[StartedTurn | KnownTurn]):
         if not run.queued:
             begin(node, run, first_call_logged=len(value.items) > 1)
 
-    def _first_items(self, *, ahead: int, user_message_id: str, model: str | None) -> list[LogItem]:
+    def _first_items(self, *, ahead: int, user_message_id: str, parts: str, model: str | None) -> list[LogItem]:
         new = self._new
         items: list[LogItem] = [
             RunStarted(
@@ -109,6 +119,8 @@ class StartRun(Command[StartedTurn | KnownTurn]):
                 at_ms=new.now_ms,
                 ahead=ahead,
                 request_key=new.key,
+                message_length=utf16_length(parts_text(parts)),
+                trace_id=self._trace_id,
             )
         ]
         if not ahead:
@@ -126,20 +138,55 @@ async def start(node: Node, principal: Principal, message: NewMessage) -> Starte
 
     Raises:
         LegatoError: As storage.turns.start_turn; Draining, Overloaded, StorageUnavailable; InvalidRequest for a
-            model that is not configured; MessageTooLong. Nothing is saved then.
+            model that is not configured; MessageTooLong; RateLimited. Nothing is saved then, and nothing counted.
     """
     now_ms = node.clock.now_ms()
+    session_id = message.session_id or new_id("s", now_ms)
+    key, limits = message.key, node.limits
+    # A repeat gets the reply that it began, whatever has been configured or counted since.
+    known = key is not None and await node.database.read(lambda tx: knows_key(tx, principal.id, key, now_ms))
+    if limits is None or known or principal.role == "app":
+        return await _save(node, principal, message, session_id, now_ms, known)
+    try:
+        taken = await limits.take(principal.id, session_id, message.address)
+    except RateLimited as error:
+        if key is None:
+            raise
+        # The key may be on its way to the disk with another request: the transaction looks for it, then refuses.
+        return await _save(node, principal, message, session_id, now_ms, known, error)
+    try:
+        started = await _save(node, principal, message, session_id, now_ms, known)
+    except LegatoError:
+        await limits.give_back(taken)
+        raise
+    if started.is_repeat:
+        await limits.give_back(taken)
+    return started
+
+
+async def _save(
+    node: Node,
+    principal: Principal,
+    message: NewMessage,
+    session_id: str,
+    now_ms: int,
+    known: bool,
+    refusal: LegatoError | None = None,
+) -> Started:
+    """Save the message unless its key was used before, or `refusal` says why not.
+
+    Args:
+        known: Whether the key was found already.
+    """
     conversation_id = message.conversation_id or new_id("c", now_ms)
-    key = message.key
-    # A repeat gets the reply that it began, whatever has been configured since.
-    if key is None or not await node.database.read(lambda tx: knows_key(tx, principal.id, key, now_ms)):
+    if not known and refusal is None:
         if message.request.model is not None:
             node.models.find(message.request.model)
         await _check_length(node, principal, conversation_id, message)
     new = NewTurn(
         owner=principal.id,
         conversation_id=conversation_id,
-        session_id=message.session_id or new_id("s", now_ms),
+        session_id=session_id,
         run_id=new_id("r", now_ms),
         user_message_id=new_id("m", now_ms),
         message_id=new_id("m", now_ms),
@@ -154,13 +201,11 @@ async def start(node: Node, principal: Principal, message: NewMessage) -> Starte
         body_hash=message.body_hash,
         max_waiting=node.settings.max_waiting_turns,
         now_ms=now_ms,
-        refusal=node.refusal(),
+        refusal=refusal or node.refusal(),
     )
     node.starting += 1
     try:
-        turn = await node.committer.execute(
-            StartRun(node, new, message.request, message.text), wait_s=node.settings.storage_wait_s
-        )
+        turn = await node.committer.execute(StartRun(node, new, message), wait_s=node.settings.storage_wait_s)
     finally:
         node.starting -= 1
     if isinstance(turn, KnownTurn):

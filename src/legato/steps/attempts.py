@@ -16,15 +16,13 @@ from typing import Any, Final, NoReturn
 import structlog
 
 from legato.core.clock import Clock
-from legato.core.errors import LegatoError
+from legato.core.errors import InvalidJob, JobTimeout, LegatoError
 from legato.steps.jobs import (
     ERROR_MAX_CHARS,
     CronTick,
     DeadKind,
-    InvalidJob,
     JobDead,
     JobEvent,
-    JobTimeout,
     StepOptions,
     Tries,
     Work,

@@ -13,18 +13,19 @@ Group = tuple[str | None, list[JobEvent], str | None]
 
 def groups_of(step: QueueStep, events: Sequence[JobEvent]) -> list[Group]:
     """Return a step's jobs for events that are all its own."""
-    if step.key is None:
-        return [(None, chunk, None) for chunk in _chunks(events, step.batch)]
-    by_key: dict[str, list[JobEvent]] = {}
+    by_key: dict[str | None, list[JobEvent]] = {}
     groups: list[Group] = []
     for event in events:
+        # A developer's mistake in one step must not hold up the events of all, nor one event its batch.
         try:
-            key = step.key(event)
-            if not isinstance(key, str):
+            fault = step.check(event) if step.check is not None else None
+            key = step.key(event) if step.key is not None and fault is None else None
+            if step.key is not None and fault is None and not isinstance(key, str):
                 raise TypeError(f"it gave {type(key).__name__}, not str")
         except Exception as error:  # noqa: BLE001
-            # A developer's mistake in one step must not hold up the events of all.
-            groups.append(("", [event], f"the key of step {step.name!r} failed: {type(error).__name__}: {error}"))
+            fault = f"the key of step {step.name!r} failed: {type(error).__name__}: {error}"
+        if fault is not None:
+            groups.append(("" if step.key is not None else None, [event], fault))
         else:
             by_key.setdefault(key, []).append(event)
     groups.extend((key, chunk, None) for key, group in by_key.items() for chunk in _chunks(group, step.batch))

@@ -9,27 +9,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
-from legato.core.errors import ConfigurationError, LegatoError
+from legato.core.errors import ConfigurationError
 from legato.steps.cron_times import CronTimes
 
 DeadKind = Literal["queue", "cron"]
 
 ERROR_MAX_CHARS: Final = 4000
 """Longer error texts are cut in dead letters."""
-
-
-class InvalidJob(LegatoError):
-    """A job that can never be done, whatever happens: it becomes a dead letter at once and is not retried."""
-
-    code = "invalid_job"
-    http_status = 422
-
-
-class JobTimeout(LegatoError):
-    """An attempt took longer than its step's time limit."""
-
-    code = "job_timeout"
-    retryable = True
 
 
 class JobDead(Exception):
@@ -122,6 +108,7 @@ class QueueStep(StepOptions):
     Attributes:
         topics: Events of these topics are its jobs.
         batch: Most events in one job, >= 1; with more than one, a job has those that came together.
+        check: Says what is wrong with an event's payload, or None. A wrong one is a dead letter at once, alone.
         key: Events with one key are handled one after another, in the order in which they were handed over; the next
             waits while one is retried, and goes on when it is done or a dead letter. None: in any order.
     """
@@ -129,6 +116,7 @@ class QueueStep(StepOptions):
     topics: Sequence[str]
     batch: int = 1
     key: Callable[[JobEvent], str] | None = None
+    check: Callable[[JobEvent], str | None] | None = None
 
     def __post_init__(self) -> None:
         StepOptions.__post_init__(self)
@@ -147,11 +135,13 @@ class CronTrigger:
         timezone: IANA name, such as Europe/Berlin.
         missed: What becomes of a tick at which no server ran: `once`: the last of those missed is made up for when one
             runs again. `skip`: none is.
+        condition: Asked at each tick whether the step is run; legato.steps.triggers.Condition.
     """
 
     expression: str
     timezone: str = "UTC"
     missed: Literal["once", "skip"] = "once"
+    condition: Callable[..., Any] | None = None
 
     def times(self) -> CronTimes:
         """Return its times.

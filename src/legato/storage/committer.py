@@ -108,6 +108,7 @@ class _Batch:
     pieces: list[SegmentPiece] = field(default_factory=list)
     units: list[_Unit] = field(default_factory=list)
     fault: sqlite3.Error | None = None
+    rings: bool = False
     written: set[int] = field(default_factory=set)
     refused: dict[int, Exception] = field(default_factory=dict)
 
@@ -129,6 +130,8 @@ class Committer:
         self._idle: asyncio.Future[None] | None = None
         self.on_stall: Callable[[bool], None] = lambda stalled: None
         """Called with True when the database stops taking writes, with False when it is back."""
+        self.on_event: Callable[[], None] = lambda: None
+        """Called when something new is in the outbox."""
         self._thread = threading.Thread(target=self._write_batches, name="legato-commit", daemon=True)
         self._thread.start()
 
@@ -250,6 +253,8 @@ class Committer:
                 unit.future.set_result(unit.value)
             else:
                 unit.future.set_exception(unit.error)
+        if batch.rings:
+            self.on_event()
         if self._dirty or self._units:
             self._arm()
 
@@ -270,6 +275,8 @@ class Committer:
                 if tx is None:
                     tx = Transaction(self._database.connect(writes=True))
                 self._write(tx, batch)
+                # A ring for what was rolled back would only be a look too many.
+                batch.rings, tx.rings = tx.rings, False
             except sqlite3.Error as fault:
                 batch.fault = fault
             except LegatoError as error:

@@ -9,9 +9,10 @@ from sqlalchemy import cast as sql_cast
 from sqlalchemy.types import String
 
 from legato.core.errors import Conflict, NotFound
+from legato.core.resources import state_group
 from legato.storage.messages import path_to
 from legato.storage.statement import Prepared, Transaction
-from legato.storage.tables import IS_RUNNING, IS_UNFINISHED, conversation, message, run
+from legato.storage.tables import IS_RUNNING, IS_UNFINISHED, conversation, message, run, state
 from legato.storage.turns import INSERT_CONVERSATION
 
 _ACTIVE_RUN = (
@@ -38,6 +39,12 @@ _PAGE = Prepared(
     .order_by(conversation.c.last_message_at_ms.desc(), conversation.c.key.desc())
     .limit(bindparam("most"))
 )
+_IDS = Prepared(
+    select(conversation.c.id)
+    .where(conversation.c.owner == bindparam("owner"), conversation.c.id > bindparam("after"))
+    .order_by(conversation.c.id)
+    .limit(bindparam("most"))
+)
 _CHANGEABLE = (
     "title",
     "title_source",
@@ -62,8 +69,14 @@ _RENAME = Prepared(
     )
     .values(title=bindparam("new_title"), title_source="model")
 )
+# Messages, runs, their logs and what was counted of them go by their foreign keys.
 _DELETE = Prepared(
-    delete(conversation).where(conversation.c.owner == bindparam("owner"), conversation.c.id == bindparam("id"))
+    delete(conversation).where(
+        conversation.c.owner == bindparam("owner"), conversation.c.key == bindparam("conversation_key")
+    )
+)
+_DELETE_STATE = Prepared(
+    delete(state).where(state.c.owner == bindparam("owner"), state.c.group == bindparam("state_group"))
 )
 _TIP = Prepared(
     select(message.c.id, message.c.branch, message.c.depth, message.c.role, message.c.status).where(
@@ -135,6 +148,11 @@ def list_conversations(tx: Transaction, owner: str, until_ms: int, before_key: i
     return tx.all(_PAGE, owner=owner, until_ms=until_ms, before_key=before_key, most=limit)
 
 
+def list_ids(tx: Transaction, owner: str, after: str, limit: int) -> list[str]:
+    """Return up to `limit` ids of conversations, in the order of their bytes, from behind `after` on."""
+    return [row.id for row in tx.all(_IDS, owner=owner, after=after, most=limit)]
+
+
 def create_conversation(tx: Transaction, owner: str, conversation_id: str, now_ms: int, **values: Any) -> None:
     """Make an empty conversation.
 
@@ -204,8 +222,14 @@ def delete_conversation(tx: Transaction, owner: str, conversation_id: str) -> in
     row = tx.one(_FIND, owner=owner, id=conversation_id)
     if row is None:
         return None
-    tx.run(_DELETE, owner=owner, id=conversation_id)
+    delete_found(tx, owner, conversation_id, row.key)
     return row.key  # type: ignore[no-any-return]
+
+
+def delete_found(tx: Transaction, owner: str, conversation_id: str, key: int) -> None:
+    """Delete a conversation that was found in this transaction, with all that belongs to it."""
+    tx.run(_DELETE, owner=owner, conversation_key=key)
+    tx.run(_DELETE_STATE, owner=owner, state_group=state_group(conversation_id))
 
 
 def fork_conversation(

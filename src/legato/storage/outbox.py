@@ -16,7 +16,9 @@ from legato.storage.statement import Prepared, Transaction, insert_into
 from legato.storage.tables import outbox
 
 _INSERT = insert_into(outbox, without="id")
-_SELECT = Prepared(select(outbox).order_by(outbox.c.id).limit(bindparam("most")))
+_SELECT = Prepared(
+    select(outbox).where(outbox.c.id > bindparam("after")).order_by(outbox.c.id).limit(bindparam("most"))
+)
 _DELETE = Prepared(outbox.delete().where(outbox.c.id == bindparam("place")))
 _encode = msgspec.json.Encoder().encode
 
@@ -51,6 +53,7 @@ def put_event(tx: Transaction, event: OutboxEvent) -> None:
         trace_id=event.trace_id,
         at_ms=event.at_ms,
     )
+    tx.rings = True
 
 
 def first_events(tx: Transaction, limit: int) -> list[tuple[int, OutboxEvent]]:
@@ -67,7 +70,7 @@ def first_events(tx: Transaction, limit: int) -> list[tuple[int, OutboxEvent]]:
                 at_ms=row.at_ms,
             ),
         )
-        for row in tx.all(_SELECT, most=limit)
+        for row in tx.all(_SELECT, after=0, most=limit)
     ]
 
 

@@ -66,6 +66,8 @@ _END_RUN = Prepared(
         error=bindparam("fault"),
         first_token_at_ms=bindparam("first_ms"),
         ended_at_ms=bindparam("now_ms"),
+        response_time_ms=bindparam("spent_ms"),
+        first_token_ms=bindparam("waited_ms"),
     )
     .returning(run.c.started_at_ms, run.c.asks)
 )
@@ -160,6 +162,8 @@ class TurnRows:
     calls: int
     usage: str | None
     first_token_at_ms: int | None
+    first_token_ms: int | None
+    response_time_ms: int
     now_ms: int
 
 
@@ -188,6 +192,8 @@ def end_run(tx: Transaction, rows: TurnRows, end: EndedTurn) -> int | StopCause:
         reason=end.finish_reason,
         fault=end.error,
         first_ms=rows.first_token_at_ms,
+        spent_ms=rows.response_time_ms,
+        waited_ms=rows.first_token_ms,
         now_ms=rows.now_ms,
     )
     if ended is not None:

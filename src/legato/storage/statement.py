@@ -55,13 +55,18 @@ def _picker(names: tuple[str, ...]) -> Callable[[dict[str, Any]], tuple[Any, ...
 
 
 class Transaction:
-    """What storage code is given: statements in, rows out, inside one transaction."""
+    """What storage code is given: statements in, rows out, inside one transaction.
 
-    __slots__ = ("cursor",)
+    Attributes:
+        rings: Something was put into the outbox: whoever empties it is to be told once it is committed.
+    """
+
+    __slots__ = ("cursor", "rings")
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         # One for all statements: the driver would make one for each, and remember it for a while.
         self.cursor = connection.cursor()
+        self.rings = False
 
     def run(self, statement: Prepared, **values: Any) -> int:
         """Run a statement for its effect; return how many rows it changed."""

@@ -143,6 +143,9 @@ run = Table(
     Column("started_at_ms", BigInteger),
     Column("first_token_at_ms", BigInteger),
     Column("ended_at_ms", BigInteger),
+    # Durations, by a clock that does not jump: from the start to the end, and to the first token.
+    Column("response_time_ms", BigInteger),
+    Column("first_token_ms", BigInteger),
     UniqueConstraint("conversation_key", "turn"),
     Index(
         "ix_run_running",

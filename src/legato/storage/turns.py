@@ -77,6 +77,7 @@ _SELECT_PLACE = Prepared(
         message.c.conversation_key == bindparam("conversation_key"),
     )
 )
+_SELECT_PARTS = Prepared(select(message.c.parts).where(message.c.id == bindparam("id")))
 _SELECT_TAKEN = Prepared(
     select(message.c.key).where(
         message.c.conversation_key == bindparam("conversation_key"),
@@ -162,9 +163,12 @@ class KnownTurn:
 
 
 class FirstItems(Protocol):
-    """Makes the first events of a log, once it is known how many turns are ahead and which question is answered."""
+    """Makes the first events of a log, once it is known how many turns are ahead and which question is answered.
 
-    def __call__(self, *, ahead: int, user_message_id: str, model: str | None) -> list[LogItem]: ...
+    `parts` are the question's (JSON).
+    """
+
+    def __call__(self, *, ahead: int, user_message_id: str, parts: str, model: str | None) -> list[LogItem]: ...
 
 
 def start_turn(tx: Transaction, new: NewTurn, first_items: FirstItems) -> StartedTurn | KnownTurn:
@@ -313,10 +317,13 @@ def start_turn(tx: Transaction, new: NewTurn, first_items: FirstItems) -> Starte
         started_at_ms=None if ahead else new.now_ms,
         first_token_at_ms=None,
         ended_at_ms=None,
+        response_time_ms=None,
+        first_token_ms=None,
     )
     items = first_items(
         ahead=ahead,
         user_message_id=user_message_id,
+        parts=new.parts if new.regenerate is None else tx.one(_SELECT_PARTS, id=user_message_id).parts,
         model=found.model if found is not None else None,
     )
     return StartedTurn(

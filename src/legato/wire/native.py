@@ -1,4 +1,4 @@
-"""The native protocol: a run's log as `chunk`, `complete` and `error` events over SSE.
+"""The native protocol: a run's log as `chunk`, `tool`, `complete`, `error` and a few further events over SSE.
 
 Pure: the same events at the same place give the same bytes. Clients in the field parse this stream naively (they split
 on blank lines, test for `event: chunk`, and take what stands between the first `data: ` and the next), so the order of
@@ -7,12 +7,15 @@ the lines, LF, one line of data and the absence of a literal `data: ` inside the
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from typing import Any, assert_never
 
 import msgspec
 
 from legato.core.event import (
+    ApprovalAsked,
+    ApprovalGiven,
     CallStarted,
     Event,
     LogItem,
@@ -21,12 +24,16 @@ from legato.core.event import (
     RunFinished,
     RunStarted,
     RunStopped,
+    ToolCalled,
+    ToolEvent,
+    ToolResulted,
+    ToolStarted,
     UsageReported,
 )
 from legato.core.log import RunLog
 from legato.core.reply import Reply, fold_reply
 from legato.core.text import utf16_length
-from legato.core.usage import Usage
+from legato.core.usage import usage_json
 
 OPENING = b": ok\n\n"
 """A comment that is sent at once: it carries the headers through proxies."""
@@ -115,6 +122,8 @@ class NativeRenderer:
                 return b""
             case ReasoningDelta():
                 name, data = b"reasoning", {"content": event.text, "conversationId": self._conversation_id}
+            case ToolCalled() | ToolStarted() | ToolResulted() | ApprovalAsked() | ApprovalGiven():
+                name, data = self._tool(event, seq)
             case RunFinished() | RunStopped():
                 name, data = b"complete", self._complete(event)
             case RunFailed():
@@ -122,6 +131,37 @@ class NativeRenderer:
             case _:
                 assert_never(event)
         return b"event: %b%b%d\ndata: %b\n\n" % (name, cursor, seq, encode_json(data))
+
+    def _tool(self, event: ToolEvent, seq: int) -> tuple[bytes, dict[str, Any]]:
+        called = event if isinstance(event, ToolCalled) else self._called(event.call_id, seq)
+        data: dict[str, Any] = {"callId": event.call_id, "name": called.name if called else ""}
+        arguments = {"arguments": called.arguments if called else ""}
+        name = b"tool"
+        match event:
+            case ToolCalled():
+                data |= {"status": "called"} | arguments
+            case ToolStarted():
+                data["status"] = "running"
+            case ToolResulted():
+                data["status"] = "failed" if event.is_error else "done"
+                data |= {"output": event.output, "elapsedMs": round(event.elapsed_s * 1000)}
+            case ApprovalAsked():
+                name, data = b"approval", data | arguments | {"status": "asked", "until": event.until_ms}
+            case ApprovalGiven():
+                granted = "granted" if event.granted else "denied"
+                name, data = b"approval", data | arguments | {"status": granted, "by": event.by, "reason": event.reason}
+            case _:
+                assert_never(event)
+        return name, data | {"conversationId": self._conversation_id}
+
+    def _called(self, call_id: str, seq: int) -> ToolCalled | None:
+        """Return the call that the event at `seq` is about; it stands before it, and not far."""
+        events = self._log.events
+        for index in range(bisect_left(self._log.event_seqs, seq) - 1, -1, -1):
+            event = events[index]
+            if type(event) is ToolCalled and event.call_id == call_id:
+                return event
+        return None
 
     def _complete(self, event: RunFinished | RunStopped) -> dict[str, Any]:
         reply = fold_reply(self._log)
@@ -161,15 +201,3 @@ class NativeRenderer:
             "usage": usage_json(reply.usage),
             "cost": None,
         }
-
-
-def usage_json(usage: Usage | None) -> dict[str, int | None] | None:
-    """Return a usage as the API shows it: camelCase, unknown is null."""
-    if usage is None:
-        return None
-    return {
-        "inputTokens": usage.input_tokens,
-        "outputTokens": usage.output_tokens,
-        "cacheReadTokens": usage.cache_read_tokens,
-        "reasoningTokens": usage.reasoning_tokens,
-    }

@@ -22,6 +22,10 @@ def upgrade() -> None:
         sqlite_where=sa.text(AGES),
         postgresql_where=sa.text(AGES),
     )
+    op.add_column("run", sa.Column("response_time_ms", sa.BigInteger(), nullable=True))
+    op.add_column("run", sa.Column("first_token_ms", sa.BigInteger(), nullable=True))
+    op.execute("UPDATE run SET response_time_ms = max(0, ended_at_ms - started_at_ms) WHERE ended_at_ms IS NOT NULL")
+    op.execute("UPDATE run SET first_token_ms = max(0, first_token_at_ms - started_at_ms)")
     op.add_column("message", sa.Column("session_id", sa.String(), nullable=True))
     op.execute("UPDATE message SET session_id = (SELECT session_id FROM run WHERE run.id = message.run_id)")
     op.create_index("ix_message_owner_created", "message", ["owner", "created_at_ms", "key"])

@@ -1,0 +1,169 @@
+"""Conversations, their messages and runs, as services give them to steps and to the API.
+
+Pure. Times are milliseconds since the Unix epoch; None is unknown, or not set.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from legato.core.run import RunState
+from legato.core.usage import Usage
+
+TitleSource = Literal["words", "model", "user"]
+Retention = Literal["default", "keep"]
+MessageRole = Literal["user", "assistant"]
+MessageStatus = Literal["complete", "queued", "running", "failed", "stopped"]
+Thumb = Literal["up", "down"]
+
+
+def state_group(conversation_id: str) -> str:
+    """Return the group for state that goes with a conversation: it is deleted when the conversation is.
+
+    Groups have 200 characters at most: a conversation whose id has more than 187 has no such group.
+    """
+    return f"conversation:{conversation_id}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Conversation:
+    """One conversation.
+
+    Attributes:
+        title_source: Who made the title: the first words, a model, or a person.
+        leaf_id: Last message of the active branch; None where there is none yet.
+        leaf_depth: How many messages the active branch has.
+        active_run_id: The reply that is being made.
+        retention: `default`: deleted when it was idle for as long as the settings say; `keep`: never.
+        pinned: Whether it is kept whatever its retention says.
+    """
+
+    id: str
+    title: str
+    title_source: TitleSource
+    system_prompt: str | None
+    model: str | None
+    temperature: float | None
+    max_tokens: int | None
+    metadata: dict[str, Any] | None
+    message_count: int
+    leaf_id: str | None
+    leaf_depth: int
+    active_run_id: str | None
+    created_at_ms: int
+    last_message_at_ms: int
+    retention: Retention
+    pinned: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConversationPage:
+    """Conversations, the one with the latest message first; `next_cursor` is None on the last page."""
+
+    conversations: tuple[Conversation, ...]
+    next_cursor: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Feedback:
+    """What a person thinks of a reply."""
+
+    thumb: Thumb
+    reason: str | None
+    at_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Message:
+    """A message of a user, or a reply; one that is being made has what it said so far.
+
+    Attributes:
+        session_id: None in messages from before it was noted.
+        text: All text of `parts`.
+        parts: `{"type": "text", "text": …}` and `{"type": "reasoning", "text": …}`.
+        created_at_ms: Of a reply that has ended, when it ended.
+        run_id: The run that made the reply; None in a message of a user.
+        usage: None where the model's server told none.
+    """
+
+    id: str
+    conversation_id: str
+    session_id: str | None
+    role: MessageRole
+    text: str
+    parts: list[dict[str, Any]]
+    created_at_ms: int
+    status: MessageStatus
+    parent_id: str | None
+    run_id: str | None
+    model: str | None
+    usage: Usage | None
+    feedback: Feedback | None
+    metadata: dict[str, Any] | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MessagePage:
+    """Messages of a branch, oldest first; `next_cursor` is the `after` of the next page, None on the last."""
+
+    messages: tuple[Message, ...]
+    next_cursor: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MessageLogPage:
+    """Messages of any conversations, oldest first; `next_cursor` is None on the last page."""
+
+    messages: tuple[Message, ...]
+    next_cursor: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunFault:
+    """Why a run failed; `code` is one of docs/reference/errors.md."""
+
+    code: str
+    message: str
+    retryable: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """One reply being produced, or that was.
+
+    Attributes:
+        turn: Its number among the runs of the conversation, from 1.
+        takeovers: How often another process took it up after a crash.
+        calls: Calls of models so far.
+        finish_reason: As the native protocol spells it; None while it goes on, or where it failed.
+    """
+
+    id: str
+    conversation_id: str
+    session_id: str
+    user_message_id: str
+    message_id: str
+    state: RunState
+    turn: int
+    takeovers: int
+    calls: int
+    model: str | None
+    usage: Usage | None
+    finish_reason: str | None
+    error: RunFault | None
+    created_at_ms: int
+    started_at_ms: int | None
+    first_token_at_ms: int | None
+    ended_at_ms: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StartedRun:
+    """A run that answers a message: a new one, or the one that a repeated key has begun before."""
+
+    run_id: str
+    conversation_id: str
+    session_id: str
+    user_message_id: str
+    message_id: str

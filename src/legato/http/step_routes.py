@@ -1,0 +1,181 @@
+"""HTTP steps as routes: FastAPI reads their parameters and bodies, within the server's own limits."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from fastapi import Depends, FastAPI, Request
+from fastapi.routing import APIRoute
+from starlette.responses import Response
+from starlette.routing import BaseRoute
+
+from legato.core.errors import ConfigurationError, NotFound
+from legato.core.principal import Principal
+from legato.http.bodies import decode_body, read_bytes
+from legato.http.documents import problems
+from legato.http.step_stream import StepStream
+from legato.http.trace import TRACE_HEADER, trace_id_of
+from legato.runs.node import Node
+from legato.steps.context import Context
+from legato.steps.registry import Registry, shadows
+from legato.steps.runner import passes
+from legato.steps.slow_spots import Timed, timed_items
+from legato.steps.step import Step, hints_of, streams
+from legato.steps.triggers import HttpTrigger, Occasion
+
+
+class StepRoute(APIRoute):
+    """Takes the body as every route does: bounded, and JSON only, so that no other site's form can post it."""
+
+    def get_route_handler(self) -> Callable[[Request], Any]:
+        handle = super().get_route_handler()
+
+        async def bounded(request: Request) -> Response:
+            node: Node = request.app.state.node
+            data = await read_bytes(request, node.settings.max_body_bytes)
+            if data:
+                decode_body(data, request.headers.get("content-type", ""))
+            # Where Starlette keeps a body that was read.
+            request._body = data
+            response: Response = await handle(request)
+            response.headers[TRACE_HEADER] = trace_id_of(request, node.clock.now_ms())
+            return response
+
+        return bounded
+
+
+def mount_steps(api: FastAPI, node: Node, registry: Registry, own: Sequence[BaseRoute]) -> None:
+    """Add the routes of all http steps.
+
+    Args:
+        own: The server's routes, one by one: FastAPI keeps a router that was included as a whole.
+
+    Raises:
+        ConfigurationError: A path belongs to the server, or a function cannot be a route.
+    """
+    owned = [(method, route.path) for route in own if isinstance(route, APIRoute) for method in route.methods or ()]
+    owned.append(("GET", "/openapi.json"))
+    for step in registry.steps:
+        if step.function is None:
+            continue
+        for trigger in step.http:
+            for method, path in owned:
+                if method == trigger.method and shadows(path, trigger.path):
+                    raise ConfigurationError(
+                        f"step {step.name}: {trigger.method} {trigger.path} is Legato's own ({method} {path}): "
+                        "take another path"
+                    )
+            _mount(api, node, step, trigger)
+
+
+def _mount(api: FastAPI, node: Node, step: Step, trigger: HttpTrigger) -> None:
+    responses = problems(400, 401, 403, 404, 413, 415, 422, 503)
+    shape: dict[str, Any] = {}
+    if _streams(step):
+        endpoint = _streaming(node, step, trigger)
+        responses[200] = {"content": {"text/event-stream": {"schema": {"type": "string"}}}}
+        shape = {"response_class": Response, "response_model": None}
+    else:
+        endpoint = _answering(node, step, trigger)
+    try:
+        route = StepRoute(
+            trigger.path,
+            endpoint,
+            methods=[trigger.method],
+            name=step.name,
+            summary=step.description or None,
+            tags=list(step.flows) or ["steps"],
+            operation_id=f"{step.name}_{trigger.method.lower()}",
+            responses=responses,
+            **shape,
+        )
+    except Exception as error:
+        raise ConfigurationError(f"step {step.name}: it cannot be a route: {str(error).splitlines()[0]}") from error
+    api.router.routes.append(route)
+
+
+def _streams(step: Step) -> bool:
+    assert step.function is not None
+    return streams(step.function)
+
+
+def _answering(node: Node, step: Step, trigger: HttpTrigger) -> Callable[..., Any]:
+    function = step.function
+    assert function is not None
+
+    async def endpoint(**arguments: Any) -> Any:
+        context = arguments.pop(_CONTEXT)
+        await _check(trigger, arguments, context)
+        return await Timed(step.name, function(**_with_context(step, arguments, context)))
+
+    return _signed(node, step, trigger, endpoint)
+
+
+def _streaming(node: Node, step: Step, trigger: HttpTrigger) -> Callable[..., Any]:
+    function = step.function
+    assert function is not None
+
+    async def endpoint(**arguments: Any) -> Any:
+        context = arguments.pop(_CONTEXT)
+        await _check(trigger, arguments, context)
+        items = timed_items(step.name, function(**_with_context(step, arguments, context)))
+        settings = node.settings
+        return StepStream(
+            items,
+            step=step.name,
+            trace_id=context.trace_id,
+            heartbeat_s=settings.heartbeat_s,
+            send_timeout_s=settings.send_timeout_s,
+        )
+
+    return _signed(node, step, trigger, endpoint)
+
+
+_CONTEXT = "legato_context"
+
+
+async def _check(trigger: HttpTrigger, arguments: dict[str, Any], context: Context) -> None:
+    if not await passes(trigger.condition, arguments, context):
+        raise NotFound("there is nothing at this address")
+
+
+def _with_context(step: Step, arguments: dict[str, Any], context: Context) -> dict[str, Any]:
+    name = step.input.context
+    return arguments if name is None else arguments | {name: context}
+
+
+def _signed(node: Node, step: Step, trigger: HttpTrigger, endpoint: Callable[..., Any]) -> Callable[..., Any]:
+    """Give an endpoint the parameters of the step's function, and the context as what FastAPI brings along."""
+    function = step.function
+    assert function is not None
+    hints = hints_of(step.name, function)
+
+    def context(request: Request) -> Context:
+        principal: Principal = request.scope["state"]["principal"]
+        return Context(
+            node,
+            step,
+            trigger=Occasion(kind="http", name=f"{trigger.method} {trigger.path}", at_ms=node.clock.now_ms()),
+            principal=principal,
+            trace_id=trace_id_of(request, node.clock.now_ms()),
+        )
+
+    parameters = [
+        each.replace(annotation=hints.get(each.name, each.annotation), kind=inspect.Parameter.KEYWORD_ONLY)
+        for each in inspect.signature(function).parameters.values()
+        if each.name != step.input.context
+    ]
+    parameters.append(
+        inspect.Parameter(_CONTEXT, inspect.Parameter.KEYWORD_ONLY, default=Depends(context), annotation=Context)
+    )
+    functools.update_wrapper(endpoint, function)
+    del endpoint.__wrapped__  # type: ignore[attr-defined]
+    endpoint.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+        parameters,
+        return_annotation=inspect.Signature.empty if _streams(step) else hints.get("return", inspect.Signature.empty),
+    )
+    endpoint.__annotations__ = {}
+    return endpoint

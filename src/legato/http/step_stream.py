@@ -1,0 +1,113 @@
+"""The response of a step that streams: events with ids, a heartbeat in silence, and a clean end whatever happens."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import structlog
+from pydantic_core import to_jsonable_python
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from legato.core.errors import LegatoError
+from legato.http.problems import Cut
+from legato.http.streams import SSE_HEADERS
+from legato.wire.native import OPENING
+from legato.wire.step_events import TERMINAL, Event, render
+
+log = structlog.get_logger(__name__)
+
+BEAT = b": beat\n\n"
+
+
+class StepStream(Response):
+    """Sends what a step yields: Event, or any value, which becomes the data of a `message`.
+
+    The step is closed when its reader goes: unlike a reply it is nobody's but the request's.
+
+    Args:
+        heartbeat_s: A comment is sent after so much silence.
+        send_timeout_s: A reader that takes nothing for so long is cut.
+    """
+
+    def __init__(
+        self, items: AsyncIterator[Any], *, step: str, trace_id: str, heartbeat_s: float, send_timeout_s: float
+    ) -> None:
+        super().__init__(None, 200, SSE_HEADERS)
+        del self.headers["content-length"]
+        self._items = items
+        self._step = step
+        self._trace_id = trace_id
+        self._heartbeat_s = heartbeat_s
+        self._send_timeout_s = send_timeout_s
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+        # The step runs in a task of its own: a heartbeat does not disturb it, and a reader that goes cancels it.
+        pieces: asyncio.Queue[bytes | None] = asyncio.Queue(1)
+        making = asyncio.create_task(self._make(pieces))
+        watching = asyncio.create_task(_gone(receive))
+        try:
+            await self._send(send, OPENING)
+            while True:
+                getting = asyncio.create_task(pieces.get())
+                while not getting.done():
+                    await asyncio.wait(
+                        {getting, watching}, timeout=self._heartbeat_s, return_when=asyncio.FIRST_COMPLETED
+                    )
+                    if watching.done():
+                        getting.cancel()
+                        return
+                    if not getting.done():
+                        await self._send(send, BEAT)
+                piece = getting.result()
+                if piece is None:
+                    break
+                await self._send(send, piece)
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+        finally:
+            watching.cancel()
+            making.cancel()
+            await asyncio.gather(making, watching, return_exceptions=True)
+
+    async def _send(self, send: Send, data: bytes) -> None:
+        try:
+            async with asyncio.timeout(self._send_timeout_s):
+                await send({"type": "http.response.body", "body": data, "more_body": True})
+        except TimeoutError:
+            raise Cut from None
+
+    async def _make(self, pieces: asyncio.Queue[bytes | None]) -> None:
+        number = 0
+        last = ""
+        try:
+            async for item in self._items:
+                event = item if isinstance(item, Event) else Event("message", item)
+                if last in TERMINAL:
+                    log.warning("a step yields behind the end of its stream", step=self._step, event=event.name)
+                    break
+                last = event.name
+                await pieces.put(render(Event(event.name, to_jsonable_python(event.data, by_alias=True)), number))
+                number += 1
+            if last not in TERMINAL:
+                await pieces.put(render(Event("complete", {}), number))
+        except LegatoError as error:
+            await pieces.put(render(_fault(error.code, error.message, error.retryable), number))
+        except Exception:
+            log.exception("a streaming step failed", step=self._step, trace_id=self._trace_id)
+            said = "the server made a mistake; its log says more under the trace's id"
+            await pieces.put(render(_fault("internal", said, False), number))
+        finally:
+            await self._items.aclose()  # type: ignore[attr-defined]
+        await pieces.put(None)
+
+
+def _fault(code: str, message: str, retryable: bool) -> Event:
+    return Event("error", {"error": message, "code": code, "retryable": retryable})
+
+
+async def _gone(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass

@@ -1,0 +1,376 @@
+"""The service of conversations and their messages, for the API and for steps: what one principal may see and do.
+
+Every method may raise InvalidRequest (an argument is wrong; nothing was done) and StorageUnavailable (the database is
+away). What is another's is not found.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any, Final, TypeVar, Unpack
+
+import msgspec
+from pydantic import TypeAdapter
+
+from legato.core.errors import NotFound
+from legato.core.ids import new_id
+from legato.core.principal import Principal
+from legato.core.resources import (
+    Conversation,
+    ConversationPage,
+    Feedback,
+    Message,
+    MessageLogPage,
+    MessagePage,
+    Thumb,
+)
+from legato.core.text import first_words
+from legato.runs.context import parts_text
+from legato.runs.delete import DeleteConversation, ExpirePage
+from legato.runs.feedback import WriteFeedback
+from legato.runs.inputs import (
+    BEFORE_KEYS,
+    BEGINNING,
+    LATEST_MS,
+    ConversationChanges,
+    ConversationSettings,
+    Id,
+    Text,
+    Title,
+    check_limit,
+    checked,
+    cursor_of,
+    place_of,
+)
+from legato.runs.node import Node
+from legato.runs.rows import conversation_of, message_of
+from legato.storage.conversations import (
+    change_conversation,
+    create_conversation,
+    find_conversation,
+    fork_conversation,
+    list_conversations,
+    list_ids,
+)
+from legato.storage.message_log import Wanted, find_logged
+from legato.storage.messages import find_message, find_page
+from legato.storage.statement import Transaction
+
+PAUSE_S: Final = 0.01
+"""Between two pages of conversations that are deleted because their time is over."""
+HOUR_MS: Final = 3_600_000
+
+T = TypeVar("T")
+
+_SETTINGS = TypeAdapter(ConversationSettings)
+_CHANGES = TypeAdapter(ConversationChanges)
+_ID = TypeAdapter(Id)
+_TITLE = TypeAdapter(Title | None)
+_THUMB = TypeAdapter(Thumb | None)
+_REASON = TypeAdapter(Text | None)
+
+
+class Conversations:
+    """The conversations of one principal.
+
+    Args:
+        trace_id: Of what causes the calls; the events of feedback carry it.
+    """
+
+    def __init__(self, node: Node, principal: Principal, *, trace_id: str | None = None) -> None:
+        self._node = node
+        self._principal = principal
+        self._owner = principal.id
+        self._trace_id = trace_id
+
+    async def create(
+        self, conversation_id: str | None = None, **settings: Unpack[ConversationSettings]
+    ) -> Conversation:
+        """Make an empty conversation.
+
+        Args:
+            conversation_id: 1 to 200 printable characters; None makes one.
+
+        Raises:
+            Conflict: There is one with this id.
+        """
+        values = _columns(self._node, checked(_SETTINGS, settings))
+        if (title := settings.get("title")) is not None:
+            values |= {"title": title, "title_source": "user"}
+        now_ms = self._node.clock.now_ms()
+        name = new_id("c", now_ms) if conversation_id is None else checked(_ID, conversation_id, "id")
+
+        def make(tx: Transaction) -> Any:
+            create_conversation(tx, self._owner, name, now_ms, **values)
+            return find_conversation(tx, self._owner, name)
+
+        return conversation_of(await self._write(make))
+
+    async def get(self, conversation_id: str) -> Conversation:
+        """Return a conversation.
+
+        Raises:
+            NotFound: There is none with this id.
+        """
+        row = await self._read(lambda tx: find_conversation(tx, self._owner, conversation_id))
+        return conversation_of(_found(row, "conversation"))
+
+    async def list(self, *, cursor: str | None = None, limit: int = 50) -> ConversationPage:
+        """Return conversations, the one with the latest message first.
+
+        Args:
+            cursor: `next_cursor` of the page before.
+            limit: 1 to 1,000.
+        """
+        check_limit(limit)
+        until_ms, before_key = place_of(cursor, (LATEST_MS, LATEST_MS))
+        rows = await self._read(lambda tx: list_conversations(tx, self._owner, until_ms, before_key, limit + 1))
+        page = rows[:limit]
+        following = cursor_of(page[-1].last_message_at_ms, page[-1].key) if len(rows) > limit else None
+        return ConversationPage(conversations=tuple(map(conversation_of, page)), next_cursor=following)
+
+    async def ids(self, *, after: str | None = None, limit: int = 50) -> Sequence[str]:
+        """Return up to `limit` ids of conversations in their order, from behind `after` on."""
+        return await self._read(lambda tx: list_ids(tx, self._owner, after or "", limit))
+
+    async def change(self, conversation_id: str, **changes: Unpack[ConversationChanges]) -> Conversation:
+        """Change what is named; None goes back to the default, and the title to the first words.
+
+        Raises:
+            NotFound: There is no such conversation, or no such message in it.
+            Conflict: `leaf_id` names no reply, or a reply is being made.
+        """
+        given = checked(_CHANGES, changes)
+        leaf_id = given.pop("leaf_id", None)
+        values = _columns(self._node, given)
+        if "title" in given:
+            values |= {"title": given["title"] or "", "title_source": "user" if given["title"] else "words"}
+
+        def change(tx: Transaction) -> Any:
+            named = values
+            if values.get("title") == "" and (row := find_conversation(tx, self._owner, conversation_id)) is not None:
+                named = values | {"title": _title_by_words(tx, row)}
+            return change_conversation(tx, self._owner, conversation_id, named, leaf_id)
+
+        return conversation_of(await self._write(change))
+
+    async def delete(self, conversation_id: str) -> None:
+        """Delete a conversation with its messages, runs, logs and its group of state (core.resources.state_group).
+
+        A reply that is being made is interrupted.
+
+        Raises:
+            NotFound: There is none with this id.
+        """
+        command = DeleteConversation(self._node, self._owner, conversation_id)
+        if not await self._node.committer.execute(command, wait_s=self._node.settings.storage_wait_s):
+            raise NotFound("there is no conversation with this id")
+
+    async def fork(
+        self,
+        conversation_id: str,
+        *,
+        message_id: str | None = None,
+        copy_id: str | None = None,
+        title: str | None = None,
+    ) -> Conversation:
+        """Copy a conversation up to a message into a new one.
+
+        Args:
+            message_id: The last message of the copy; None copies the whole active branch.
+            copy_id: Id of the new conversation; None makes one.
+            title: Of the copy; None takes that of the conversation.
+
+        Raises:
+            NotFound: There is no such conversation or message.
+            Conflict: The id is taken, or the reply is still being made.
+        """
+        now_ms = self._node.clock.now_ms()
+        name = new_id("c", now_ms) if copy_id is None else checked(_ID, copy_id, "copy_id")
+        called = checked(_TITLE, title, "title")
+        row = await self._write(
+            lambda tx: fork_conversation(
+                tx,
+                self._owner,
+                conversation_id,
+                new_id=name,
+                message_id=message_id,
+                prefix=new_id("m", now_ms) + "-",
+                title=called,
+                now_ms=now_ms,
+            )
+        )
+        return conversation_of(row)
+
+    async def messages(
+        self, conversation_id: str, *, leaf_id: str | None = None, after: int = 0, limit: int = 50
+    ) -> MessagePage:
+        """Return the messages of a branch, oldest first. A reply that is being made has what it said so far.
+
+        Args:
+            leaf_id: Last message of another branch than the active one.
+            after: How many messages to pass over: `next_cursor` of the page before.
+            limit: 1 to 1,000.
+
+        Raises:
+            NotFound: There is no such conversation, or no such message in it.
+        """
+        check_limit(limit)
+
+        def read(tx: Transaction) -> Any:
+            conversation = _found(find_conversation(tx, self._owner, conversation_id), "conversation")
+            tip = leaf_id or conversation.leaf_id
+            if tip is None:
+                return []
+            rows = find_page(tx, conversation.key, tip, after, limit + 1)
+            if not rows:
+                row = find_message(tx, self._owner, tip)
+                if row is None or row.conversation_key != conversation.key:
+                    raise NotFound("there is no message with this id in the conversation")
+            return rows
+
+        rows = await self._read(read)
+        page = rows[:limit]
+        return MessagePage(
+            messages=tuple([message_of(row, self._node, conversation_id) for row in page]),
+            next_cursor=page[-1].depth if len(rows) > limit else None,
+        )
+
+    async def message(self, message_id: str) -> Message:
+        """Return a message.
+
+        Raises:
+            NotFound: There is none with this id.
+        """
+        row = _found(await self._read(lambda tx: find_message(tx, self._owner, message_id)), "message")
+        return message_of(row, self._node, row.conversation_id)
+
+    async def give_feedback(self, message_id: str, thumb: Thumb | None, reason: str | None = None) -> Message:
+        """Say whether a reply was good, and why; a thumb of None takes it back.
+
+        Steps learn of it by the topic `chat.feedback.given`, unless it was so before.
+
+        Raises:
+            NotFound: There is no message with this id.
+            Conflict: It is no reply.
+        """
+        thumb, reason = checked(_THUMB, thumb, "thumb"), checked(_REASON, reason, "reason")
+        now_ms = self._node.clock.now_ms()
+        feedback = Feedback(thumb=thumb, reason=reason, at_ms=now_ms) if thumb is not None else None
+        write = WriteFeedback(
+            owner=self._owner,
+            message_id=message_id,
+            feedback=feedback,
+            event_id=new_id("e", now_ms),
+            trace_id=self._trace_id,
+            now_ms=now_ms,
+        )
+        row, kept = await self._node.committer.execute(write, wait_s=self._node.settings.storage_wait_s)
+        return replace(message_of(row, self._node, row.conversation_id), feedback=kept)
+
+    async def log(
+        self,
+        *,
+        conversation_id: str | None = None,
+        session_id: str | None = None,
+        since_ms: int | None = None,
+        until_ms: int | None = None,
+        cursor: str | None = None,
+        limit: int = 50,
+    ) -> MessageLogPage:
+        """Return messages of all conversations and branches, oldest first.
+
+        A reply stands where it was asked for while it is being made, and where it ended afterwards. So whoever reads
+        on from a cursor misses none, and may see a reply again when it has ended.
+
+        Args:
+            conversation_id: Of this conversation alone.
+            session_id: Of this session alone.
+            since_ms: Of this time, epoch milliseconds, or later.
+            until_ms: Of an earlier time than this.
+            cursor: `next_cursor` of the page before; the other arguments must be the same.
+            limit: 1 to 1,000.
+        """
+        check_limit(limit)
+        wanted = Wanted(
+            owner=self._owner,
+            conversation_id=conversation_id,
+            session_id=session_id,
+            behind=max(place_of(cursor, BEGINNING), (since_ms or 0, BEFORE_KEYS)),
+            until_ms=LATEST_MS if until_ms is None else until_ms,
+            limit=limit + 1,
+        )
+        rows = await self._read(lambda tx: find_logged(tx, wanted))
+        page = rows[:limit]
+        return MessageLogPage(
+            messages=tuple([message_of(row, self._node, row.conversation_id) for row in page]),
+            next_cursor=cursor_of(page[-1].created_at_ms, page[-1].key) if len(rows) > limit else None,
+        )
+
+    async def expire(self, limit: int = 1000) -> int:
+        """Delete conversations whose time is over, the longest idle first, with all that belongs to them.
+
+        Those are idle for longer than LEGATO_CONVERSATION_IDLE_H; one without messages is idle from its making. Kept
+        are those that are pinned or of retention `keep`, and any with a reply that is being made or waits. The app
+        deletes those of all owners, anybody else their own. A caller that is cut has deleted some.
+
+        Args:
+            limit: Most conversations to delete.
+
+        Returns:
+            How many were deleted; fewer than `limit` where none is left.
+        """
+        node, idle_h = self._node, self._node.settings.conversation_idle_h
+        if idle_h is None:
+            return 0
+        place: tuple[int, int] | None = BEGINNING
+        deleted = 0
+        while place is not None and deleted < limit:
+            command = ExpirePage(
+                node,
+                owner=None if self._principal.role == "app" else self._owner,
+                before_ms=node.clock.now_ms() - round(idle_h * HOUR_MS),
+                behind=place,
+                limit=limit - deleted,
+            )
+            page = await node.committer.execute(command, wait_s=node.settings.storage_wait_s)
+            deleted, place = deleted + page.deleted, page.next
+            # Whoever waited for the writer goes first.
+            await asyncio.sleep(PAUSE_S)
+        return deleted
+
+    async def _read(self, query: Callable[[Transaction], T]) -> T:
+        return await self._node.database.read(query)
+
+    async def _write(self, function: Callable[[Transaction], T]) -> T:
+        return await self._node.committer.write(function, wait_s=self._node.settings.storage_wait_s)
+
+
+def _found(row: Any, kind: str) -> Any:
+    if row is None:
+        raise NotFound(f"there is no {kind} with this id")
+    return row
+
+
+def _columns(node: Node, given: ConversationSettings | ConversationChanges) -> dict[str, Any]:
+    """Return the columns that settings are kept in, but for the title's."""
+    if (model := given.get("model")) is not None:
+        node.models.find(model)
+    columns: dict[str, Any] = {
+        name: value for name, value in given.items() if name in ("system_prompt", "model", "temperature", "max_tokens")
+    }
+    if "metadata" in given:
+        metadata = given["metadata"]
+        columns["metadata"] = None if metadata is None else msgspec.json.encode(metadata).decode()
+    if "retention" in given:
+        columns["retention"] = given["retention"] or "default"
+    if "pinned" in given:
+        columns["pinned"] = bool(given["pinned"])
+    return columns
+
+
+def _title_by_words(tx: Transaction, conversation: Any) -> str:
+    first = find_page(tx, conversation.key, conversation.leaf_id, 0, 1) if conversation.leaf_id else []
+    return first_words(parts_text(first[0].parts)) if first else ""

@@ -1,0 +1,44 @@
+"""Deletes conversations: one that its owner wants gone, or a page of those whose time is over."""
+
+from __future__ import annotations
+
+from legato.runs.node import Node
+from legato.runs.stop import let_go
+from legato.storage.committer import Command
+from legato.storage.conversations import delete_conversation
+from legato.storage.retention import Expired, Expiring, expire_page
+from legato.storage.statement import Transaction
+
+
+class DeleteConversation(Command[int | None]):
+    """Deletes a conversation, and lets go of its runs before a new conversation can have its key."""
+
+    def __init__(self, node: Node, owner: str, conversation_id: str) -> None:
+        self._node = node
+        self._owner = owner
+        self._id = conversation_id
+
+    def apply(self, tx: Transaction) -> int | None:
+        return delete_conversation(tx, self._owner, self._id)
+
+    def committed(self, value: int | None) -> None:
+        if value is not None:
+            let_go(self._node, value)
+
+
+class ExpirePage(Command[Expired]):
+    """Deletes the next of the conversations whose time is over; storage.retention has the rules.
+
+    What this process makes a reply to is passed over too, whatever the rows say.
+    """
+
+    def __init__(self, node: Node, *, owner: str | None, before_ms: int, behind: tuple[int, int], limit: int) -> None:
+        self._node = node
+        self._expiring = Expiring(owner=owner, before_ms=before_ms, behind=behind, limit=limit)
+        self._live: frozenset[int] = frozenset()
+
+    def prepare(self) -> None:
+        self._live = frozenset(run.conversation_key for run in self._node.live.values())
+
+    def apply(self, tx: Transaction) -> Expired:
+        return expire_page(tx, self._expiring, self._live)

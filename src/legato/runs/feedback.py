@@ -1,0 +1,86 @@
+"""Feedback on a reply, and the event that tells steps of it: one transaction."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import msgspec
+
+from legato.core.errors import Conflict, NotFound
+from legato.core.resources import Feedback
+from legato.runs.rows import feedback_of
+from legato.storage.committer import Command
+from legato.storage.messages import find_message, set_feedback
+from legato.storage.outbox import OutboxEvent, put_event
+from legato.storage.statement import Transaction
+
+GIVEN: Final = "chat.feedback.given"
+
+
+class WriteFeedback(Command[tuple[Any, Feedback | None]]):
+    """Keeps what is thought of a reply; gives the message's row as it was, and what is kept now.
+
+    Where that was so before, nothing is written and no event is put.
+    """
+
+    def __init__(
+        self,
+        *,
+        owner: str,
+        message_id: str,
+        feedback: Feedback | None,
+        event_id: str,
+        trace_id: str | None,
+        now_ms: int,
+    ) -> None:
+        self._owner = owner
+        self._message_id = message_id
+        self._feedback = feedback
+        self._event_id = event_id
+        self._trace_id = trace_id
+        self._now_ms = now_ms
+
+    def apply(self, tx: Transaction) -> tuple[Any, Feedback | None]:
+        row = find_message(tx, self._owner, self._message_id)
+        if row is None:
+            raise NotFound("there is no message with this id")
+        if row.role != "assistant":
+            raise Conflict("this is a message of the user: feedback is for replies")
+        kept, given = feedback_of(row.feedback), self._feedback
+        if _said(kept) == _said(given):
+            return row, kept
+        set_feedback(tx, self._owner, self._message_id, _column(given))
+        put_event(tx, self._event(row))
+        return row, given
+
+    def _event(self, row: Any) -> OutboxEvent:
+        thumb, reason = _said(self._feedback)
+        payload = {
+            "id": self._event_id,
+            "conversationId": row.conversation_id,
+            "sessionId": row.session_id,
+            "runId": row.run_id,
+            "messageId": row.id,
+            "thumb": thumb,
+            "reason": reason,
+            "timestamp": self._now_ms,
+            "model": row.model,
+        }
+        return OutboxEvent(
+            id=self._event_id,
+            owner=self._owner,
+            topic=GIVEN,
+            payload=payload,
+            trace_id=self._trace_id,
+            at_ms=self._now_ms,
+        )
+
+
+def _said(feedback: Feedback | None) -> tuple[str | None, str | None]:
+    return (None, None) if feedback is None else (feedback.thumb, feedback.reason)
+
+
+def _column(feedback: Feedback | None) -> str | None:
+    if feedback is None:
+        return None
+    return msgspec.json.encode({"thumb": feedback.thumb, "reason": feedback.reason, "at": feedback.at_ms}).decode()

@@ -1,0 +1,94 @@
+"""Rows of conversations, messages and runs as what services give out (core.resources)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from legato.core.reply import fold_reply
+from legato.core.resources import Conversation, Feedback, Message, Run, RunFault
+from legato.core.run import RunState
+from legato.core.usage import Usage
+from legato.runs.node import Node
+
+_load = msgspec.json.Decoder().decode
+_load_usage = msgspec.json.Decoder(Usage).decode
+_load_fault = msgspec.json.Decoder(RunFault).decode
+
+
+def conversation_of(row: Any) -> Conversation:
+    """Return the conversation of a row with `active_run_id`."""
+    return Conversation(
+        id=row.id,
+        title=row.title,
+        title_source=row.title_source,
+        system_prompt=row.system_prompt,
+        model=row.model,
+        temperature=row.temperature,
+        max_tokens=row.max_tokens,
+        metadata=_load(row.metadata) if row.metadata is not None else None,
+        message_count=row.message_count,
+        leaf_id=row.leaf_id,
+        leaf_depth=row.leaf_depth,
+        active_run_id=row.active_run_id,
+        created_at_ms=row.created_at_ms,
+        last_message_at_ms=row.last_message_at_ms,
+        retention=row.retention,
+        pinned=bool(row.pinned),
+    )
+
+
+def message_of(row: Any, node: Node, conversation_id: str) -> Message:
+    """Return the message of a row. On the event loop: a reply that is being made is read from its log."""
+    run = node.live.get(row.run_id) if row.status == "running" else None
+    # The row is written when the run ends; until then its log has what was said so far.
+    parts = fold_reply(run.tail.log).parts if run is not None else _load(row.parts)
+    return Message(
+        id=row.id,
+        conversation_id=conversation_id,
+        session_id=row.session_id,
+        role=row.role,
+        text="".join([part["text"] for part in parts if part["type"] == "text"]),
+        parts=parts,
+        created_at_ms=row.created_at_ms,
+        status=row.status,
+        parent_id=row.parent_id,
+        run_id=row.run_id if row.role == "assistant" else None,
+        model=row.model,
+        usage=_load_usage(row.usage) if row.usage is not None else None,
+        feedback=feedback_of(row.feedback),
+        metadata=_load(row.metadata) if row.metadata is not None else None,
+    )
+
+
+def feedback_of(text: str | None) -> Feedback | None:
+    """Return the feedback that a column holds."""
+    if text is None:
+        return None
+    kept = _load(text)
+    return Feedback(thumb=kept["thumb"], reason=kept["reason"], at_ms=kept["at"])
+
+
+def run_of(row: Any) -> Run:
+    """Return the run of a row with `conversation_id`."""
+    return Run(
+        id=row.id,
+        conversation_id=row.conversation_id,
+        session_id=row.session_id,
+        user_message_id=row.user_message_id,
+        message_id=row.message_id,
+        state=RunState(row.state),
+        turn=row.turn,
+        # A hand-over at a planned stop takes one off beforehand.
+        takeovers=max(0, row.takeovers),
+        calls=row.calls,
+        model=row.model,
+        usage=_load_usage(row.usage) if row.usage is not None else None,
+        finish_reason=row.finish_reason,
+        error=_load_fault(row.error) if row.error is not None else None,
+        created_at_ms=row.created_at_ms,
+        started_at_ms=row.started_at_ms,
+        first_token_at_ms=row.first_token_at_ms,
+        ended_at_ms=row.ended_at_ms,
+    )

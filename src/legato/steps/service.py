@@ -1,0 +1,66 @@
+"""The steps of a server at work: the queue, the clock and the relay, begun and ended together."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import structlog
+
+from legato.runs.live import LiveRun
+from legato.runs.node import Node
+from legato.steps.context import Context, principal_of
+from legato.steps.engine import Engine, queue_path
+from legato.steps.registry import Registry
+from legato.steps.relay import Relay
+from legato.steps.runner import StepRunner
+from legato.steps.triggers import Occasion
+
+log = structlog.get_logger(__name__)
+
+CLOSE_S: Final = 1.0
+"""How long handlers that are cancelled may take to end."""
+
+
+class StepService:
+    """What runs queue and cron steps in this process."""
+
+    def __init__(self, node: Node, registry: Registry) -> None:
+        self._node = node
+        self._registry = registry
+        settings = node.settings
+        self._engine = Engine(queue_path(settings.database_path), durability=settings.durability, clock=node.clock)
+        self._relay: Relay | None = None
+
+    @property
+    def engine(self) -> Engine:
+        return self._engine
+
+    async def start(self) -> None:
+        """Take up what was left, and begin; called when the server listens already.
+
+        Raises:
+            ConfigurationError: The queue's file cannot be used.
+            StorageUnavailable: It cannot be written at present.
+        """
+        runner = StepRunner(self._node, self._registry)
+        await self._engine.start(self._registry.jobs, runner.handle, runner.tick)
+        self._relay = Relay(self._node, self._engine)
+        for step, topic in self._registry.unheard():
+            log.warning("nobody listens to what a step enqueues", step=step, topic=topic)
+
+    async def close(self) -> None:
+        """Stop: what is unfinished is left to the next start."""
+        if self._relay is not None:
+            await self._relay.close()
+        await self._engine.close(CLOSE_S)
+
+
+def tool_context(node: Node, registry: Registry, run: LiveRun) -> Context:
+    """Return what the tools of a run are given: the context of the conversation's owner."""
+    return Context(
+        node,
+        registry.tools,
+        trigger=Occasion(kind="tool", name=run.id, at_ms=node.clock.now_ms()),
+        principal=principal_of(run.tail.owner),
+        trace_id=run.started.trace_id or run.id,
+    )

@@ -1,0 +1,137 @@
+"""The outbox: what has happened is told once it is committed, is never lost, and never comes before it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+
+from legato.core.errors import StorageUnavailable
+from legato.core.principal import LOCAL
+from legato.runs.node import Node
+from legato.runs.replies import Runs
+from legato.steps.jobs import JobEvent
+from legato.steps.relay import MOST_EVENTS, Relay
+from legato.storage.outbox import OutboxEvent, first_events, put_event
+from legato.storage.statement import Transaction
+from tests.conftest import OpenNode
+
+
+class Queue:
+    """Takes events, or refuses as often as it is told."""
+
+    def __init__(self, refusals: int = 0) -> None:
+        self.batches: list[Sequence[JobEvent]] = []
+        self.refusals = refusals
+
+    async def hand_over(self, batch_id: str, events: Sequence[JobEvent]) -> int:
+        if self.refusals:
+            self.refusals -= 1
+            raise StorageUnavailable("the queue is away")
+        self.batches.append(events)
+        return len(events)
+
+    @property
+    def ids(self) -> list[str]:
+        return [event.id for batch in self.batches for event in batch]
+
+
+async def _reply(node: Node, text: str, conversation_id: str = "c-1") -> str:
+    runs = Runs(node, LOCAL, trace_id="f" * 32)
+    started = await runs.start(text, conversation_id=conversation_id, session_id="s-1")
+    async for _ in runs.follow(started.run_id):
+        pass
+    return started.run_id
+
+
+async def _until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(5):
+        while not condition():  # noqa: ASYNC110 - of nothing here it could be told
+            await asyncio.sleep(0.01)
+
+
+async def _left(node: Node) -> list[OutboxEvent]:
+    return [event for _, event in await node.database.read(lambda tx: first_events(tx, 10_000))]
+
+
+@pytest.mark.parametrize(
+    ("words", "topic", "more"),
+    [
+        ("script: tokens=4 seed=3", "chat.message.completed", {"finishReason": "stop", "chunkCount": 4}),
+        ("script: tokens=4 fail=400@1", "chat.message.failed", {"code": "upstream_refused", "partial": False}),
+    ],
+)
+async def test_the_end_of_a_reply_is_told_with_its_figures(
+    open_test_node: OpenNode, words: str, topic: str, more: dict[str, object]
+) -> None:
+    """Everything that protocols name, as the reply's own last event has it."""
+    async with open_test_node() as node:
+        run_id = await _reply(node, words)
+        (event,) = await _left(node)
+        assert (event.topic, event.owner, event.trace_id) == (topic, "local", "f" * 32)
+        assert event.id == event.payload["id"] == f"{run_id}.{topic.rpartition('.')[2]}"
+        assert {name: event.payload[name] for name in more} == more
+        assert event.payload["messageLength"] == len(words)
+        assert event.payload["sessionId"] == "s-1"
+        assert event.payload["conversationId"] == "c-1"
+        assert 0 <= event.payload["responseTimeMs"] < 5000
+        first_ms = event.payload["firstTokenMs"]
+        assert first_ms is None if "failed" in topic else 0 <= first_ms <= event.payload["responseTimeMs"]
+
+
+async def test_what_is_rolled_back_is_not_told(open_test_node: OpenNode) -> None:
+    """An event belongs to its transaction."""
+
+    def fail(tx: Transaction) -> None:
+        put_event(tx, OutboxEvent(id="e", owner="o", topic="t", payload=1, trace_id=None, at_ms=0))
+        raise ValueError("on purpose")
+
+    async with open_test_node() as node:
+        with pytest.raises(ValueError, match="on purpose"):
+            await node.committer.write(fail)
+        assert await _left(node) == []
+
+
+async def test_the_relay_hands_over_together_what_came_together(open_test_node: OpenNode) -> None:
+    """Many replies are one batch; the outbox is empty then, and nothing is read while nothing happens."""
+    async with open_test_node() as node:
+        queue = Queue()
+        relay = Relay(node, queue)
+        runs = await asyncio.gather(*(_reply(node, "script: tokens=2", f"c-{n}") for n in range(50)))
+        await _until(lambda: len(queue.ids) == 50)
+        await relay.close()
+        assert sorted(queue.ids) == sorted(f"{run_id}.completed" for run_id in runs)
+        assert len(queue.batches) <= 5
+        assert await _left(node) == []
+
+
+async def test_a_queue_that_is_away_gets_everything_when_it_is_back(
+    open_test_node: OpenNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In order, each once."""
+    monkeypatch.setattr("legato.steps.relay.RETRY_S", 0.01)
+    async with open_test_node() as node:
+        queue = Queue(refusals=3)
+        relay = Relay(node, queue)
+        first, second = await _reply(node, "script: tokens=1"), await _reply(node, "script: tokens=1")
+        await _until(lambda: len(queue.ids) == 2)
+        await relay.close()
+        assert queue.ids == [f"{first}.completed", f"{second}.completed"]
+
+
+async def test_what_an_earlier_process_left_is_handed_over(open_test_node: OpenNode, tmp_path: Path) -> None:
+    """More than one batch of it, in order."""
+
+    def put(tx: Transaction) -> None:
+        for number in range(MOST_EVENTS + 10):
+            put_event(tx, OutboxEvent(id=f"e{number}", owner="o", topic="t", payload=1, trace_id=None, at_ms=0))
+
+    async with open_test_node() as node:
+        await node.committer.write(put)
+        queue = Queue()
+        relay = Relay(node, queue)
+        await _until(lambda: len(queue.ids) == MOST_EVENTS + 10)
+        await relay.close()
+        assert queue.ids == [f"e{number}" for number in range(MOST_EVENTS + 10)]

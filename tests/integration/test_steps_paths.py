@@ -1,0 +1,46 @@
+"""Which paths a bot's steps may take: none that the server answers itself."""
+
+from __future__ import annotations
+
+import pytest
+
+from legato import Context, Legato
+from legato.core.errors import ConfigurationError
+from legato.http.api import create_api
+from legato.runs.node import Node
+
+
+async def answer(ctx: Context) -> str:
+    """Says something."""
+    return "mine"
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "owner"),
+    [
+        ("GET", "/", "GET /"),
+        ("GET", "/openapi.json", "GET /openapi.json"),
+        ("GET", "/chat/stream/mine", "GET /chat/stream/{run_id}"),
+        ("POST", "/chat/stream/{run}/stop", "POST /chat/stream/{run_id}/stop"),
+        ("GET", "/conversations", "GET /conversations"),
+        ("PATCH", "/conversations/mine", "PATCH /conversations/{conversation_id}"),
+        ("GET", "/conversations/{any}/messages", "GET /conversations/{conversation_id}/messages"),
+        ("PUT", "/messages/{id}/feedback", "PUT /messages/{message_id}/feedback"),
+        ("GET", "/runs/{id}", "GET /runs/{run_id}"),
+    ],
+)
+async def test_a_path_of_the_servers_is_refused(method: str, path: str, owner: str, node: Node) -> None:
+    """A step there would never be asked, or would hide what clients count on."""
+    app = Legato()
+    app.http(method, path)(answer)
+    with pytest.raises(ConfigurationError) as refused:
+        create_api(node, app.registry())
+    assert refused.value.message == f"step answer: {method} {path} is Legato's own ({owner}): take another path"
+
+
+@pytest.mark.parametrize(("method", "path"), [("POST", "/"), ("GET", "/chat"), ("GET", "/chat/streams/x")])
+async def test_a_path_beside_them_is_free(method: str, path: str, node: Node) -> None:
+    """Another method or another word is enough."""
+    app = Legato()
+    app.http(method, path)(answer)
+    create_api(node, app.registry())
