@@ -37,12 +37,12 @@ async def session_stats(
 async def report(
     ctx: Context,
     from_: Annotated[Time, Field(alias="from")] = 0,
-    to: Annotated[Time, Field(description="Before this time.")] = LATEST_MS,
-    by: By = "day",
-    session_id: Annotated[str | None, Field(alias="sessionId")] = None,
-    model: str | None = None,
+    to: Annotated[int, Field(ge=0, le=LATEST_MS, description="Before this time, epoch milliseconds.")] = LATEST_MS,
+    by: Annotated[By, Field(description="What groups the replies.")] = "day",
+    session_id: Annotated[str | None, Field(alias="sessionId", description="Of this session alone.")] = None,
+    model: Annotated[str | None, Field(description="Of this model alone.")] = None,
     after: Annotated[str | None, Field(description="`nextAfter` of the page before.")] = None,
-    limit: Annotated[int, Field(ge=1, le=1000)] = 1000,
+    limit: Annotated[int, Field(ge=1, le=1000, description="Most rows of a page.")] = 1000,
 ) -> dict[str, Any]:
     """Tells the figures of a span of time by day, model or session."""
     rows = await ctx.analytics.report(from_, to, by=by, session_id=session_id, model=model, after=after, limit=limit)

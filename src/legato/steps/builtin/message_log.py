@@ -15,19 +15,19 @@ from legato.steps.step_set import StepSet
 steps = StepSet()
 
 LATEST_MS = 2**53
-Time = Annotated[int, Field(ge=0, le=LATEST_MS, description="Epoch milliseconds.")]
+Time = Annotated[int, Field(ge=0, le=LATEST_MS)]
 Id = Annotated[str, Field(min_length=1, max_length=200)]
 
 
 @steps.http("GET", "/messages", name="message-log", flows=[FLOW])
 async def messages(
     ctx: Context,
-    conversation_id: Annotated[Id | None, Field(alias="conversationId")] = None,
-    session_id: Annotated[Id | None, Field(alias="sessionId")] = None,
-    from_: Annotated[Time | None, Field(alias="from")] = None,
-    to: Time | None = None,
+    conversation_id: Annotated[Id | None, Field(alias="conversationId", description="Of this one alone.")] = None,
+    session_id: Annotated[Id | None, Field(alias="sessionId", description="Of this one alone.")] = None,
+    from_: Annotated[Time | None, Field(alias="from", description="Epoch milliseconds.")] = None,
+    to: Annotated[Time | None, Field(description="Before this time, epoch milliseconds.")] = None,
     cursor: Annotated[str | None, Field(description="`nextCursor` of the page before.")] = None,
-    limit: Annotated[int, Field(ge=1, le=200)] = 50,
+    limit: Annotated[int, Field(ge=1, le=200, description="Most messages of a page.")] = 50,
 ) -> dict[str, Any]:
     """Finds messages of all conversations and branches, oldest first, by conversation, session and time."""
     page = await ctx.conversations.log(
