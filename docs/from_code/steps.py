@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import textwrap
 from collections.abc import Iterator
 
 import legato
@@ -190,5 +191,5 @@ def _lines(doc: str | None) -> str:
     """Return a module's docstring, its indented code fenced."""
     blocks = (doc or "").strip().split("\n\n")
     return "\n".join(
-        fence(inspect.cleandoc(block), "python") if block.startswith("    ") else block + "\n" for block in blocks
+        fence(textwrap.dedent(block), "python") if block.startswith("    ") else block + "\n" for block in blocks
     )

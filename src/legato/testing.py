@@ -112,7 +112,7 @@ class TestServer:
         *,
         session_id: str | None = None,
         conversation_id: str | None = None,
-        approve: Approve | None = None,
+        approve: Callable[[str, dict[str, Any]], bool] | None = None,
         **fields: Any,
     ) -> TestReply:
         """Post a message and wait for the whole reply.

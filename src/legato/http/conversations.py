@@ -15,6 +15,7 @@ from legato.http.chat import body_hash, check_readers, context, stream_of
 from legato.http.documents import json_body, problems
 from legato.http.guard import SLASH
 from legato.http.resources import ConversationOut, ConversationPage, MessageOut, MessagePage, RunOut, respond
+from legato.http.trace import trace_id_of
 from legato.runs.conversations import Conversations
 from legato.runs.live import RunRequest
 from legato.runs.replies import Runs
@@ -231,6 +232,7 @@ async def regenerate(request: Request, message_id: MessageId) -> Response:
             key=body.request_id,
             body_hash=body_hash(body) + message_id.encode(),
             address=state.get("address"),
+            trace_id=trace_id_of(request, node.clock.now_ms()),
         ),
     )
     return await stream_of(node, principal, started)
@@ -245,7 +247,8 @@ async def regenerate(request: Request, message_id: MessageId) -> Response:
 )
 async def put_feedback(request: Request, message_id: MessageId) -> Response:
     """Say whether a reply was good, and why."""
-    conversations = Conversations(*context(request))
+    node, principal = context(request)
+    conversations = Conversations(node, principal, trace_id=trace_id_of(request, node.clock.now_ms()))
     body = await read_body(request, Feedback)
     return respond(MessageOut, await conversations.give_feedback(message_id, body.thumb, body.reason))
 

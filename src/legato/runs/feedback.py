@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, Final
 
 import msgspec
@@ -49,11 +50,14 @@ class WriteFeedback(Command[tuple[Any, Feedback | None]]):
         kept, given = feedback_of(row.feedback), self._feedback
         if _said(kept) == _said(given):
             return row, kept
+        # Counting goes by this time: later feedback needs a later one, even where the clock goes back.
+        at_ms = self._now_ms if kept is None else max(self._now_ms, kept.at_ms + 1)
+        given = None if given is None else replace(given, at_ms=at_ms)
         set_feedback(tx, self._owner, self._message_id, _column(given))
-        put_event(tx, self._event(row))
+        put_event(tx, self._event(row, at_ms))
         return row, given
 
-    def _event(self, row: Any) -> OutboxEvent:
+    def _event(self, row: Any, at_ms: int) -> OutboxEvent:
         thumb, reason = _said(self._feedback)
         payload = {
             "id": self._event_id,
@@ -63,7 +67,7 @@ class WriteFeedback(Command[tuple[Any, Feedback | None]]):
             "messageId": row.id,
             "thumb": thumb,
             "reason": reason,
-            "timestamp": self._now_ms,
+            "timestamp": at_ms,
             "model": row.model,
         }
         return OutboxEvent(
@@ -72,7 +76,7 @@ class WriteFeedback(Command[tuple[Any, Feedback | None]]):
             topic=GIVEN,
             payload=payload,
             trace_id=self._trace_id,
-            at_ms=self._now_ms,
+            at_ms=at_ms,
         )
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import structlog
 
 from legato.core.errors import Interrupted
-from legato.core.event import LogItem
+from legato.core.event import LogItem, RunStarted
 from legato.runs.end import Failed, Stopped, end
 from legato.runs.execute import begin, promote
 from legato.runs.live import UNKNOWN_MS, LiveRun, RunRequest
@@ -35,6 +35,9 @@ async def recover(node: Node) -> int:
     logs: dict[int, list[_Piece]] = {}
     for row in segments:
         for key, _, epoch, items in decode_segment(row):
+            if isinstance(items[0], RunStarted):
+                # SQLite gives the key of a run that was deleted to the next one: what is before is not this run's.
+                logs[key] = []
             logs.setdefault(key, []).append((row.id, epoch, items))
     adopted = [_take_up(node, row, logs.get(row.key, [])) for row in (*running, *queued)]
     # Told apart now: the end of one lets the next of its conversation run, which is begun there and then.

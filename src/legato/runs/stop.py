@@ -44,6 +44,8 @@ def let_go(node: Node, conversation_key: int) -> None:
     """Interrupt what a deleted conversation was being answered."""
     for run in list(node.live.values()):
         if run.conversation_key == conversation_key:
+            # The next run may be given its key: what this one still appends must be nobody's.
+            run.tail.key = 0
             if run.queued:
                 node.live.pop(run.id, None)
                 run.tail.cut()

@@ -78,7 +78,10 @@ async def _name(node: Node, run: LiveRun, reply: str, provider: Provider) -> Non
             )
             title = first_words("".join(sink.words).strip().partition("\n")[0].strip("\"'“”«»*# "))
             if title and title.isprintable():
-                await node.committer.write(lambda tx: rename_by_model(tx, run.conversation_key, title), wait_s=LIMIT_S)
+                await node.committer.write(
+                    lambda tx: rename_by_model(tx, run.tail.owner, run.conversation_id, run.conversation_key, title),
+                    wait_s=LIMIT_S,
+                )
     except (LegatoError, TimeoutError) as error:
         log.info("conversation keeps its first words as title", run_id=run.id, error=str(error))
     except Exception:

@@ -64,7 +64,10 @@ _UPDATE = Prepared(
 _RENAME = Prepared(
     update(conversation)
     .where(
+        # Its key alone may have become another's since.
         conversation.c.key == bindparam("conversation_key"),
+        conversation.c.owner == bindparam("of_owner"),
+        conversation.c.id == bindparam("conversation_id"),
         conversation.c.title_source == "words",
     )
     .values(title=bindparam("new_title"), title_source="model")
@@ -212,9 +215,10 @@ def change_conversation(
     return tx.one(_FIND, owner=owner, id=conversation_id)
 
 
-def rename_by_model(tx: Transaction, conversation_key: int, title: str) -> bool:
+def rename_by_model(tx: Transaction, owner: str, conversation_id: str, key: int, title: str) -> bool:
     """Replace a title of first words by a model's; return whether it was still one."""
-    return tx.run(_RENAME, conversation_key=conversation_key, new_title=title) == 1
+    values = {"of_owner": owner, "conversation_id": conversation_id, "conversation_key": key, "new_title": title}
+    return tx.run(_RENAME, **values) == 1
 
 
 def delete_conversation(tx: Transaction, owner: str, conversation_id: str) -> int | None:
