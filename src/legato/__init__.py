@@ -12,6 +12,7 @@ from legato.version import __version__
 
 if TYPE_CHECKING:
     from legato.app import Legato
+    from legato.core.errors import Conflict, Forbidden, NotFound
     from legato.core.operations import append, decrement, increment, merge, remove
     from legato.core.operations import set as set_to
     from legato.steps.context import Context
@@ -32,9 +33,12 @@ __all__ = [
     "ChatMessageCompleted",
     "ChatMessageFailed",
     "ChatMessageStopped",
+    "Conflict",
     "Context",
     "Event",
+    "Forbidden",
     "Legato",
+    "NotFound",
     "QueueEvent",
     "StepSet",
     "ToolError",
@@ -54,6 +58,7 @@ _PLACES = {
     "QueueEvent": ("legato.steps.jobs", "JobEvent"),
     "StepSet": ("legato.steps.step_set", "StepSet"),
     "ToolError": ("legato.tools.base", "ToolError"),
+    **{name: ("legato.core.errors", name) for name in ("Conflict", "Forbidden", "NotFound")},
     "set_to": ("legato.core.operations", "set"),
     **{name: ("legato.core.operations", name) for name in ("append", "decrement", "increment", "merge", "remove")},
     **{name: ("legato.steps.payloads", name) for name in __all__ if name.startswith("Chat")},

@@ -36,7 +36,7 @@ def create(
     name: Annotated[str, typer.Option(help="What the key is called in lists.")],
     role: Annotated[
         Literal["member", "admin"],
-        typer.Option(help="`admin`: looks after the server; no route asks for it yet."),
+        typer.Option(help="`admin`: looks after the server; the steps of a bot may ask for it."),
     ] = "member",
     owner: Annotated[
         str | None,
