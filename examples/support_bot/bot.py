@@ -15,8 +15,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, Field
 from search import Handbook, Passage
 
-from legato import ChatMessageCompleted, Context, Event, Legato, merge, set_to
-from legato.core.errors import NotFound
+from legato import ChatMessageCompleted, Context, Event, Legato, NotFound, merge, set_to
 
 HANDBOOK = Handbook(Path(__file__).parent / "handbook")
 DRAFTS = "drafts"

@@ -72,7 +72,7 @@ def _kill_under_jobs(context: Context, name: str) -> Tally:
             tally.violate("lost", f"{name}: jobs that are never done: {counts_of(server)}, {server.log_end()[-900:]}")
         runs = ended_runs(server.database)
         check_figures(tally, name, server.port, runs)
-        check_effects(tally, name, server.database, posted, runs)
+        tally.counts += check_effects(tally, name, server.database, posted, runs)
         lines = read_lines(server.folder / "runs.log")
         check_order(tally, name, lines)
         check_ticks(tally, name, lines)

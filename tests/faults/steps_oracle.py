@@ -190,8 +190,12 @@ def read_lines(log: Path) -> list[Line]:
     return [Line(step, event, int(number), lane, life) for step, event, number, lane, life in split]
 
 
-def check_effects(tally: Tally, name: str, database: Path, posted: Posted, runs: Sequence[Run]) -> None:
-    """Compare the effects that are kept with what was accepted; `runs` are all replies that have ended."""
+def check_effects(tally: Tally, name: str, database: Path, posted: Posted, runs: Sequence[Run]) -> Counter[str]:
+    """Compare the effects that are kept with what was accepted; return what to count.
+
+    Args:
+        runs: All replies that have ended.
+    """
     rows = query(database, "SELECT key, value, version FROM state WHERE \"group\" = 'effects'")
     effects = {key: json.loads(value) for key, value, _ in rows}
     if repeated := [key for key, _, version in rows if version != 1]:
@@ -212,10 +216,14 @@ def check_effects(tally: Tally, name: str, database: Path, posted: Posted, runs:
         differ = sorted((Counter(plain) - Counter(passed_on)) + (Counter(passed_on) - Counter(plain)))
         tally.violate("lost", f"{name}: what jobs enqueued is not once there: {differ[:9]}", len(differ))
     accepted = {*posted.jobs, *(ends[id_] for id_ in posted.replies & set(ends))}
-    tally.counts["jobs accepted"] += posted.accepted
-    tally.counts["jobs accepted: effects by event id"] += len(accepted & set(effects))
-    tally.counts["jobs whose answer was lost, done all the same"] += len(effects.keys() & set(ends.values()) - accepted)
-    tally.counts["jobs whose answer was lost, done all the same"] += len(set(numbers) - set(posted.jobs.values()))
+    unanswered = len(set(ends.values()) - accepted) + len(set(numbers) - set(posted.jobs.values()))
+    return Counter(
+        {
+            "jobs accepted": posted.accepted,
+            "jobs accepted: effects by event id": len(accepted & set(effects)),
+            "jobs whose answer was lost, done all the same": unanswered,
+        }
+    )
 
 
 def check_order(tally: Tally, name: str, lines: Sequence[Line]) -> None:
