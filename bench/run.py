@@ -49,7 +49,7 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 @app.command()
 def bench(
-    quick: Annotated[bool, typer.Option("--quick", help="One short round of everything, under a minute.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="One short round of everything, a minute or two.")] = False,
     only: Annotated[
         list[str] | None,
         typer.Option(help=f"A scenario, repeatable: {', '.join(SCENARIOS)}."),

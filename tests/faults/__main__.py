@@ -43,8 +43,8 @@ NEEDED = {"kills": 300, "cuts": 3000}
 HELP = """Kill, cut and starve real servers, and count what a reader lost.
 
     \b
-    python -m tests.faults                              everything; 12 to 18 minutes on two cores
-    python -m tests.faults --quick                      a few of each; a minute and a half
+    python -m tests.faults                              everything; 16 to 24 minutes on two cores
+    python -m tests.faults --quick                      a few of each; two minutes
     python -m tests.faults --only kill-seams            one scenario
     python -m tests.faults --seed 7 --only kill-seams:commit-after-3    one trial, as it was
 

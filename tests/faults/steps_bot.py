@@ -18,7 +18,7 @@ from legato.core.errors import VersionConflict
 
 app = Legato()
 OFTEN: dict[str, Any] = {"attempts": 60, "backoff_s": 0.01, "most_backoff_s": 0.05}
-SLOW_S = 0.4
+SLOW_S = 1.0
 _log = os.open("runs.log", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
 
 

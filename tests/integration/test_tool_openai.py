@@ -14,7 +14,7 @@ from legato.providers.scripted import reply
 from tests.client import text_of
 from tests.conftest import node_settings
 from tests.contract.upstream_server import LAST_CHUNK, Do, Script, UpstreamServer, answer, chunked, head
-from tests.contract.upstream_shapes import END, STREAMED_CALL, TOOLS_END, delta, text
+from tests.contract.upstream_shapes import DONE, END, STREAMED_CALL, TOOLS_END, delta, text
 from tests.naive import NaiveClient
 from tests.server import ServerProcess
 from tests.tool_world import Bench, World, told
@@ -84,6 +84,16 @@ async def test_a_call_that_is_cut_is_asked_for_again(tmp_path: Path) -> None:
         assert third[1]["content"] == "Let me look. "
         assert [message["role"] for message in fourth] == ["user", "assistant", "tool", "assistant", "user"]
         assert fourth[3]["content"] == "The answer is forty"
+
+
+async def test_an_answer_that_is_cut_at_its_length_calls_nothing(tmp_path: Path) -> None:
+    """Its last call may be half of what the model meant, whole as it looks."""
+    cut = answer(text("Let me look.") + called("a", "search", '{"query":"x"}') + delta(finish="length") + DONE)
+    async with asking(tmp_path, (cut,)) as (world, _):
+        events = await world.say("Hi")
+        assert (text_of(events), events[-1].data["finishReason"]) == ("Let me look.", "length")
+        assert not world.bench.ran
+        assert [event.name for event in events] == ["chunk", "complete"]
 
 
 async def test_arguments_that_take_long_are_no_silence(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from legato.app import open_node
 from legato.http.api import create_api
 from legato.providers.scripted import reply
 from legato.runs.context import NO_RESULT
+from legato.tools.run import AT_ONCE
 from legato.tools.schema import tool_from
 from tests.asgi import call
 from tests.client import text_of
@@ -72,6 +73,17 @@ async def test_calls_of_one_answer_run_in_parallel(tmp_path: Path) -> None:
         assert done == ["search", *["slow"] * 4]
         assert told(events)[:5] == [("slow", "called")] * 4 + [("search", "called")]
         assert [message.content for message in world.requests[1].messages[2:]] == ["0", "1", "2", "3", "found x"]
+
+
+async def test_calls_that_run_at_once_are_bounded(tmp_path: Path) -> None:
+    """The rest of them wait; those that wait have not started."""
+    words = " ".join('tool=slow:{"n":%d}@1' % n for n in range(20))  # noqa: UP031
+    async with open_world(tmp_path) as world:
+        events = await world.say(f"script: tokens=1 {words}")
+        assert (world.bench.at_once, len(world.bench.ran)) == (AT_ONCE, 20)
+        statuses = [event.data["status"] for event in events if event.name == "tool"]
+        assert statuses[:20] + ["running"] * AT_ONCE == statuses[: 20 + AT_ONCE]
+        assert statuses[20 + AT_ONCE] == "done"
 
 
 @pytest.mark.parametrize(

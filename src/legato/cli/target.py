@@ -37,6 +37,9 @@ def load_target(target: str) -> Legato:
 def _import_file(path: Path) -> ModuleType:
     if not path.is_file():
         raise ConfigurationError(f"there is no file {path}: {_FORMS}")
+    # Before the path is extended: a file of the bot's called queue.py, say, must not be taken for Python's own.
+    import legato.app  # noqa: F401
+
     # What lies beside the file can be imported by it, as when Python runs it.
     sys.path.insert(0, str(path.parent.absolute()))
     # Its own name may be that of a library's module.

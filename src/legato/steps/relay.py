@@ -21,6 +21,8 @@ log = structlog.get_logger(__name__)
 
 GATHER_S: Final = 0.1
 """How long the first event waits for others to come."""
+PACE_S: Final = 0.5
+"""Least time between two hand-overs: each costs the queue as much as many jobs of a batch."""
 RETRY_S: Final = 1.0
 MOST_EVENTS: Final = 500
 """Events handed over at once."""
@@ -51,9 +53,12 @@ class Relay:
         await asyncio.gather(self._task, return_exceptions=True)
 
     async def _run(self) -> None:
+        loop = asyncio.get_running_loop()
+        handed_s = 0.0
         while True:
             await self._bell.wait()
-            await asyncio.sleep(GATHER_S)
+            await asyncio.sleep(max(GATHER_S, handed_s + PACE_S - loop.time()))
+            handed_s = loop.time()
             self._bell.clear()
             try:
                 while await self.hand_over() == MOST_EVENTS:
