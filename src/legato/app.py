@@ -27,6 +27,7 @@ from legato.providers.embedded import EmbeddedProvider
 from legato.providers.openai import OpenAIProvider
 from legato.providers.scripted import Script, ScriptedProvider
 from legato.providers.weights import default_weights
+from legato.runs.live import LiveRun
 from legato.runs.models import Models
 from legato.runs.node import Node
 from legato.runs.recover import leave, prune, recover
@@ -254,12 +255,17 @@ def _is_loopback(host: str) -> bool:
 
 @asynccontextmanager
 async def open_node(
-    settings: Settings, *, clock: Clock | None = None, tools: Sequence[Tool] = ()
+    settings: Settings,
+    *,
+    clock: Clock | None = None,
+    tools: Sequence[Tool] = (),
+    tool_context: Callable[[Node, LiveRun, str, str], object] | None = None,
 ) -> AsyncIterator[Node]:
     """Open storage and models, take up what was left, and close it all again at the end.
 
     Args:
         tools: The bot's own, beside those of `settings.mcp`.
+        tool_context: Makes what a tool call is given, of the node, the run, the call's id and the tool's name.
 
     Raises:
         ConfigurationError: The data folder or a setting cannot be used.
@@ -285,6 +291,8 @@ async def open_node(
         if box:
             node.tools = box
             box.start()
+        if tool_context is not None:
+            node.tool_context = partial(tool_context, node)
         if await recover(node):
             # Replies that were cut go on at once when the socket listens: wait for a model that is being loaded.
             waits = [asyncio.ensure_future(provider.ready()) for provider in models.providers]
@@ -361,8 +369,10 @@ async def serve(settings: Settings, on_ready: Callable[[int], None], bot: Legato
     raise_file_limit()
     sockets = listen(settings.host, settings.port)
     port: int = sockets[0].getsockname()[1]
-    async with _closing(sockets), open_node(settings, tools=bot.tools) as node:
-        node.tool_context = partial(tool_context, node, registry)
+    async with (
+        _closing(sockets),
+        open_node(settings, tools=bot.tools, tool_context=partial(tool_context, registry)) as node,
+    ):
         steps = StepService(node, registry)
         starting: list[asyncio.Task[None]] = []
 

@@ -148,7 +148,7 @@ class Settings(BaseSettings):
         description="How often a model may call tools in one reply; then it has to answer without. 0: never.",
     )
     approval_timeout_s: float = Field(
-        600.0, gt=0, le=86_400, description="How long a tool call waits for a person's approval; then it is refused."
+        600.0, gt=0, le=600, description="How long a tool call waits for a person's approval; then it is refused."
     )
     system_prompt: str | None = Field(None, description="For conversations that have none of their own.")
     fallback_reply: str | None = Field(

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pty
+import shlex
 import signal
 import socket
 import subprocess
 import threading
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import httpx2
 import pytest
 
 from legato.providers.scripted import reply
@@ -20,6 +24,7 @@ from tests.server import ServerProcess, free_port
 
 SCRIPT = "script: tokens=40 delay_ms=20 seed=1"
 REPLY = reply(1, 40) + "\n"
+ASK = 'tool=ask:{"key":"k"}@1'
 
 
 def test_one_message_prints_just_the_reply(server: ServerProcess, tmp_path: Path) -> None:
@@ -162,10 +167,104 @@ def test_a_full_server_says_when_to_try_again(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_a_conversation_at_a_terminal(server: ServerProcess, tmp_path: Path) -> None:
     """Lines are answered in one conversation; Ctrl-C stops a reply and not the program; /quit leaves."""
+    with at_terminal(tmp_path, server.address) as (terminal, client, until):
+        until(b"> ")
+        os.write(terminal, b"/help\r")
+        until(b"/new")
+        os.write(terminal, b"script: tokens=900 delay_ms=20 seed=1\r")
+        until(b"1.9")
+        os.write(terminal, b"\x03")
+        until(b"(stopped)")
+        until(b"> ")
+        os.write(terminal, b"script: tokens=3 seed=2\r")
+        until(b"2.2")
+        until(b"> ")
+        os.write(terminal, b"/quit\r")
+        assert b"legato chat --conversation c-" in until(b"goes on")
+        assert client.wait(WAIT_S) == 0
+
+
+@pytest.fixture(scope="module")
+def tool_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    """A server with tools, one of which needs approval."""
+    command = (str(Path(__file__).parents[1] / "tool_server.py"), "serve")
+    server = ServerProcess(tmp_path_factory.mktemp("tools"), command=command).start()
+    yield server
+    server.kill()
+
+
+def test_tools_are_told_beside_the_reply(tool_server: ServerProcess, tmp_path: Path) -> None:
+    """Calls and failures are lines on standard error; the reply on standard output stays exactly the reply."""
+    words = 'script: tokens=3 seed=1 upto=2 tool=search:{"query":"x\\u001b"}@1 tool=search:{"q":"%s"}@1' % ("y" * 90)
+    done = legato(tmp_path, "chat", "--url", tool_server.address, words)
+    assert (done.stdout, done.returncode) == (reply(1, 3) + "\n", 0)
+    first, second, failed = done.stderr.splitlines()
+    assert first == 'legato: search({"query":"x\\u001b"})'
+    assert second.endswith("yyy…)")
+    assert failed.startswith("legato: search failed: ")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("cut", [None, 300])
+def test_without_a_terminal_it_is_said_how_to_approve(
+    tool_server: ServerProcess, tmp_path: Path, cut: int | None
+) -> None:
+    """The line that is printed is one that works, also after a cut; the reply waits for it, and it is said once."""
+    with cutting_proxy(tool_server.port, *([cut] if cut else [])) as proxy:
+        url = f"http://127.0.0.1:{proxy.port}"
+        with ended(launch(tmp_path, "chat", "--url", url, f"script: tokens=3 seed=1 {ASK}")) as client:
+            assert client.stderr is not None
+            err = client.stderr
+            said = read_until(lambda: os.read(err.fileno(), 4096), b"true}'\n").decode()
+            assert 'ask({"key":"k"}) waits for approval: curl ' in said
+            words = shlex.split(said[said.index("curl ") :])
+            assert words[2:] == ["-H", "content-type: application/json", "-d", '{"granted": true}']
+            assert httpx2.post(words[1], json={"granted": True}, trust_env=False).status_code == 200
+            out, more = client.communicate(timeout=WAIT_S)
+    assert (out.decode(), client.returncode) == (reply(1, 3) + "\n", 0)
+    assert more == b"legato: ask was granted\n"
+
+
+@pytest.mark.slow
+def test_approvals_at_a_terminal(tool_server: ServerProcess, tmp_path: Path) -> None:
+    """y allows a call, anything else denies it, Ctrl-C stops the reply; what was typed before is no answer."""
+    with at_terminal(tmp_path, tool_server.address) as (terminal, client, until):
+        until(b"> ")
+        for typed, told in ((b"y\r", b"(ask was granted)"), (b"\r", b"(ask was denied)"), (b"\x03", b"(stopped)")):
+            # The y stands for typing ahead: it must not agree to what has not been asked yet.
+            os.write(terminal, f"script: tokens=20 delay_ms=40 seed=1 upto=19 {ASK}\r".encode())
+            until(b"1.5")
+            os.write(terminal, b"y\r")
+            until(b'Allow ask({"key":"k"})? [y/N] ')
+            time.sleep(0.3)
+            os.write(terminal, typed)
+            until(told)
+            until(b"\n> ")
+        os.write(terminal, b"/quit\r")
+        assert client.wait(WAIT_S) == 0
+
+
+@pytest.mark.slow
+def test_an_approval_outlives_the_servers_death(tool_server: ServerProcess, tmp_path: Path) -> None:
+    """The question is asked once; the answer reaches the server that goes on with the reply."""
+    with at_terminal(tmp_path, tool_server.address) as (terminal, _, until):
+        until(b"> ")
+        os.write(terminal, f"script: tokens=3 seed=1 {ASK}\r".encode())
+        until(b"? [y/N] ")
+        tool_server.restart()
+        os.write(terminal, b"y\r")
+        rest = until(b"(ask was granted)") + until(b"\n> ")
+        assert b"Allow" not in rest
+        assert b"1.2" in rest
+
+
+@contextlib.contextmanager
+def at_terminal(folder: Path, url: str) -> Iterator[tuple[int, subprocess.Popen[bytes], Callable[[bytes], bytes]]]:
+    """Run `legato chat` at a terminal of its own: its other end, the process, and how to read up to words."""
     ours, theirs = pty.openpty()
     client = subprocess.Popen(
-        [*_legato(), "chat", "--url", server.address],
-        cwd=tmp_path,
+        [*_legato(), "chat", "--url", url],
+        cwd=folder,
         env=environment(TERM="xterm", NO_COLOR="1"),
         stdin=theirs,
         stdout=theirs,
@@ -174,32 +273,19 @@ def test_a_conversation_at_a_terminal(server: ServerProcess, tmp_path: Path) -> 
         preexec_fn=_take_terminal,
     )
     os.close(theirs)
+    seen = b""
+
+    def until(wanted: bytes) -> bytes:
+        """Return what is shown up to `wanted`; what follows is left for the next call."""
+        nonlocal seen
+        while wanted not in seen:
+            seen += os.read(ours, 65536)
+        before, _, seen = seen.partition(wanted)
+        return before
+
     with ended(client):
         try:
-            seen = b""
-
-            def until(wanted: bytes) -> bytes:
-                """Return what is shown up to `wanted`; what follows is left for the next call."""
-                nonlocal seen
-                while wanted not in seen:
-                    seen += os.read(ours, 65536)
-                before, _, seen = seen.partition(wanted)
-                return before
-
-            until(b"> ")
-            os.write(ours, b"/help\r")
-            until(b"/new")
-            os.write(ours, b"script: tokens=900 delay_ms=20 seed=1\r")
-            until(b"1.9")
-            os.write(ours, b"\x03")
-            until(b"(stopped)")
-            until(b"> ")
-            os.write(ours, b"script: tokens=3 seed=2\r")
-            until(b"2.2")
-            until(b"> ")
-            os.write(ours, b"/quit\r")
-            assert b"legato chat --conversation c-" in until(b"goes on")
-            assert client.wait(WAIT_S) == 0
+            yield ours, client, until
         finally:
             os.close(ours)
 

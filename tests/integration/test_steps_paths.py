@@ -27,6 +27,9 @@ async def answer(ctx: Context) -> str:
         ("GET", "/conversations/{any}/messages", "GET /conversations/{conversation_id}/messages"),
         ("PUT", "/messages/{id}/feedback", "PUT /messages/{message_id}/feedback"),
         ("GET", "/runs/{id}", "GET /runs/{run_id}"),
+        ("DELETE", "/runs/{id}", "GET /runs/{run_id}"),
+        ("GET", "/runs/{id}/", "GET /runs/{run_id}"),
+        ("POST", "/", "GET /"),
     ],
 )
 async def test_a_path_of_the_servers_is_refused(method: str, path: str, owner: str, node: Node) -> None:
@@ -38,9 +41,9 @@ async def test_a_path_of_the_servers_is_refused(method: str, path: str, owner: s
     assert refused.value.message == f"step answer: {method} {path} is Legato's own ({owner}): take another path"
 
 
-@pytest.mark.parametrize(("method", "path"), [("POST", "/"), ("GET", "/chat"), ("GET", "/chat/streams/x")])
+@pytest.mark.parametrize(("method", "path"), [("GET", "/chat"), ("GET", "/chat/streams/x"), ("GET", "/runs")])
 async def test_a_path_beside_them_is_free(method: str, path: str, node: Node) -> None:
-    """Another method or another word is enough."""
+    """Another word is enough."""
     app = Legato()
     app.http(method, path)(answer)
     create_api(node, app.registry())

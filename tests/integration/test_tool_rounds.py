@@ -260,7 +260,7 @@ async def test_a_tool_is_given_its_context(tmp_path: Path) -> None:
         return "noted"
 
     async with open_node(node_settings(tmp_path), tools=[tool_from(note)]) as node:
-        node.tool_context = lambda run: ("context of", run.id)
+        node.tool_context = lambda run, call_id, name: ("context of", run.id)
         answer = await call(create_api(node), "POST", "/chat/stream", {"message": "script: tokens=1 tool=note@1"})
         assert seen == [("context of", answer.headers["x-run-id"])]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from legato.cli.reply_stream import BadStream, Ended, EventParser, Happening, ReplyFold, StreamEvent, Text
+from legato.cli.reply_stream import Approval, BadStream, Ended, EventParser, Happening, ReplyFold, StreamEvent, Text
 from legato.cli.stream_client import reconnect_delay
 from legato.cli.terminal import neutral, one_line
 
@@ -55,6 +55,15 @@ def test_a_fold_knows_where_to_go_on() -> None:
     assert again == [Ended(reason="stop", data={"conversationId": "c-1", "finishReason": "stop"})]
     assert text_of(first) == "Grüße, 東京 🎵\u2028 x\u2028y"
     assert fold.ended
+
+
+def test_what_is_decided_already_is_not_asked() -> None:
+    """A replay that brings a question and its decision brings the decision alone."""
+    event = 'event: approval\nid: r-1.0.%d\ndata: {"callId":"%s","name":"ask","arguments":"{}","status":"%s"}\n\n'
+    told = [(2, "a", "asked"), (3, "b", "asked"), (4, "a", "granted")]
+    happenings = ReplyFold().feed("".join(event % each for each in told).encode())
+    decisions = [(each.call_id, each.status) for each in happenings if isinstance(each, Approval)]
+    assert decisions == [("b", "asked"), ("a", "granted")]
 
 
 def test_a_reply_has_exactly_one_end() -> None:

@@ -56,7 +56,8 @@ def chat(
 ) -> None:
     """Talk to a server: the reply streams in, goes on after a cut, and stops with Ctrl-C.
 
-    With a message, or a pipe as input, exactly the reply is printed.
+    With a message, or a pipe as input, exactly the reply is printed. Without, tool calls that need approval are asked
+    about; else standard error says how to approve them.
     """
     address = _checked_url(url)
     key = _checked_key(key or _from_env_file("LEGATO_CHAT_KEY"))
@@ -65,7 +66,7 @@ def chat(
 
     from legato.cli.chat_session import Talk
 
-    with Talk(address, key, conversation) as talk:
+    with Talk(address, key, conversation, asks=interactive) as talk:
         if text is not None:
             raise typer.Exit(talk.say(text))
         _converse(talk, address)

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import shlex
 import signal
 import sys
 from types import TracebackType
 from typing import Any, assert_never
 
 from legato.cli.exits import FAILED, OK, STOPPED, UNREACHABLE
-from legato.cli.reply_stream import BadStream, Cut, Ended, Happening, Queued, Restarted, Text, Thinking
+from legato.cli.reply_stream import Approval, BadStream, Cut, Ended, Happening, Queued, Restarted, Text, Thinking, Tool
 from legato.cli.stream_client import Refused, ReplyReader, Unreachable, open_session
-from legato.cli.terminal import complain, neutral, one_line
+from legato.cli.terminal import complain, neutral, one_line, shortened, yes_typed
 
 _ENDS = {
     "length": "the reply reached its longest length",
@@ -26,14 +27,20 @@ _ENDS = {
 class Talk:
     """A conversation with one server, a reply at a time.
 
+    Args:
+        asks: Whether tool calls that need approval are asked about at the terminal; else it is said how to decide.
+
     Attributes:
         conversation_id: The conversation that the next message goes to; None begins one.
         left: Whether Ctrl-C was pressed twice during the last reply.
     """
 
-    def __init__(self, url: str, key: str | None, conversation_id: str | None) -> None:
+    def __init__(self, url: str, key: str | None, conversation_id: str | None, *, asks: bool) -> None:
         self.conversation_id = conversation_id
         self.left = False
+        self._asks = asks
+        self._stopping = False
+        self._question: asyncio.Task[bool] | None = None
         self._url = url
         self._key = key
         self._runner = asyncio.Runner()
@@ -48,7 +55,7 @@ class Talk:
 
     def say(self, message: str) -> int:
         """Send a message, print the reply, and return the exit code that tells how it ended."""
-        self.left = False
+        self.left = self._stopping = False
         return self._runner.run(self._say(message))
 
     async def _say(self, message: str) -> int:
@@ -65,6 +72,9 @@ class Talk:
                     showing.cancel()
                 else:
                     stops.append(asyncio.create_task(reader.stop()))
+                    self._stopping = True
+                    if self._question is not None:
+                        self._question.cancel()
 
             loop.add_signal_handler(signal.SIGINT, interrupted)
             try:
@@ -85,6 +95,8 @@ class Talk:
             async with contextlib.aclosing(reader.happenings()) as happenings:  # type: ignore[type-var]
                 async for happening in happenings:
                     screen.show(happening)
+                    if isinstance(happening, Approval) and happening.status == "asked" and not self._stopping:
+                        await self._approve(reader, screen, happening)
                     if isinstance(happening, Ended):
                         return _exit_code(happening)
         except Unreachable as error:
@@ -98,6 +110,34 @@ class Talk:
             screen.close()
             complain(f"what answers at {self._url} does not speak Legato's protocol: {error}")
         return FAILED
+
+    async def _approve(self, reader: ReplyReader, screen: Screen, asked: Approval) -> None:
+        """Ask whether a tool call may be made and pass the answer on; the stream waits meanwhile, as the reply does."""
+        # In full: nobody can agree to what they are not shown.
+        call = f"{one_line(asked.name)}({one_line(asked.arguments)})"
+        if not self._asks:
+            complain(f"{call} waits for approval: {self._by_hand(reader.approval_address(asked.call_id))}")
+            return
+        screen.ask(f"Allow {call}? [y/N] ")
+        self._question = question = asyncio.create_task(yes_typed())
+        try:
+            await asyncio.wait({question})
+        finally:
+            question.cancel()
+            self._question = None
+        # By Ctrl-C: the reply is being stopped.
+        if question.cancelled():
+            return
+        screen.answered()
+        try:
+            await reader.decide(asked.call_id, granted=question.result())
+        except Refused as refused:
+            # Somebody else was faster, or the time was over: the reply goes on, and tells.
+            complain(f"your answer came to nothing: {one_line(refused.detail)}")
+
+    def _by_hand(self, address: str) -> str:
+        key = ' -H "Authorization: Bearer $LEGATO_CHAT_KEY"' if self._key else ""
+        return f"curl {shlex.quote(address)}{key} -H 'content-type: application/json' -d '{{\"granted\": true}}'"
 
 
 class Screen:
@@ -120,6 +160,14 @@ class Screen:
                 self._think(neutral(happening.text))
             case Queued():
                 self._set_note(f"waiting for {happening.ahead} earlier in this conversation …")
+            case Tool():
+                self._make_place()
+                told = shortened(happening.told)
+                self._tell(one_line(happening.name) + (f" failed: {told}" if happening.failed else f"({told})"))
+            case Approval():
+                self._make_place()
+                if happening.status != "asked":
+                    self._say(f"{one_line(happening.name)} was {one_line(happening.status)}")
             case Cut():
                 self._set_note("reconnecting …")
             case Restarted():
@@ -133,6 +181,15 @@ class Screen:
                 self._end(happening)
             case _:
                 assert_never(happening)
+
+    def ask(self, question: str) -> None:
+        """Print a question on a line of its own, and stay there for the answer."""
+        self.close()
+        self._write(question)
+
+    def answered(self) -> None:
+        """Note that the answer to a question has ended its line."""
+        self._at_line_start = True
 
     def close(self) -> None:
         """End the last line."""
@@ -156,6 +213,13 @@ class Screen:
         if self._thinking:
             self._thinking = False
             self._write("\n\n")
+
+    def _make_place(self) -> None:
+        """Begin a line for something else than the reply; where that goes elsewhere, nothing is put into it."""
+        self._erase_note()
+        self._end_thinking()
+        if self._together:
+            self.close()
 
     def _set_note(self, text: str) -> None:
         """Show what goes on; at a terminal it gives way to what comes next."""
@@ -190,8 +254,11 @@ class Screen:
             self._say(_ENDS.get(ended.reason, f"the reply ended: {ended.reason}"))
 
     def _say(self, text: str) -> None:
+        self._tell(f"({text})" if self._together else text)
+
+    def _tell(self, text: str) -> None:
         if self._together:
-            print(_dim(f"({one_line(text)})"), file=sys.stderr, flush=True)
+            print(_dim(one_line(text)), file=sys.stderr, flush=True)
         else:
             complain(text)
 

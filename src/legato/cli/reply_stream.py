@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias
 
 _LINE_END: Final = re.compile(r"\r\n|\n|\r")
+_KNOWN: Final = frozenset({"chunk", "complete", "error", "reasoning", "queued", "tool", "approval"})
 _CURSOR: Final = re.compile(r"(.+)\.(\d+)\.(\d+)")
 
 
@@ -96,6 +97,25 @@ class Queued:
     ahead: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tool:
+    """A tool is called, or has failed; `told` is the call's arguments, or what the failure says."""
+
+    name: str
+    failed: bool
+    told: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Approval:
+    """A tool call waits for a person (`status` is `asked`), or was decided on (`granted`, `denied`)."""
+
+    call_id: str
+    name: str
+    arguments: str
+    status: str
+
+
 @dataclass(frozen=True, slots=True)
 class Cut:
     """The connection was cut before the reply's end; the next attempt begins in `wait_s` seconds."""
@@ -123,7 +143,7 @@ class Ended:
     data: dict[str, Any] = field(default_factory=dict)
 
 
-Happening: TypeAlias = Text | Thinking | Queued | Cut | Restarted | Ended
+Happening: TypeAlias = Text | Thinking | Queued | Tool | Approval | Cut | Restarted | Ended
 
 
 class BadStream(Exception):
@@ -157,7 +177,7 @@ class ReplyFold:
         self.cursor, self._seq = None, -1
 
     def feed(self, piece: bytes) -> list[Happening]:
-        """Return what `piece` brings.
+        """Return what `piece` brings; a question that it brings the decision on too is none any more.
 
         Raises:
             BadStream: An event's data is no JSON object.
@@ -172,10 +192,13 @@ class ReplyFold:
             if happening is not None:
                 happenings.append(happening)
             self._advance(event.id)
-        return happenings
+        approvals = [each for each in happenings if isinstance(each, Approval)]
+        decided = {each.call_id for each in approvals if each.status != "asked"}
+        settled = [each for each in approvals if each.status == "asked" and each.call_id in decided]
+        return [each for each in happenings if each not in settled]
 
     def _read(self, event: StreamEvent) -> Happening | None:
-        if event.type not in ("chunk", "complete", "error", "reasoning", "queued"):
+        if event.type not in _KNOWN:
             return None
         try:
             data = json.loads(event.data)
@@ -193,6 +216,13 @@ class ReplyFold:
             case "queued":
                 ahead = data.get("ahead")
                 return Queued(ahead if isinstance(ahead, int) else 1)
+            case "tool":
+                return _tool(data)
+            case "approval":
+                call_id, name, arguments, status = (
+                    str(data.get(key, "")) for key in ("callId", "name", "arguments", "status")
+                )
+                return Approval(call_id=call_id, name=name, arguments=arguments, status=status)
             case "complete":
                 self.ended = True
                 return Ended(reason=str(data.get("finishReason") or "stop"), data=data)
@@ -208,3 +238,15 @@ class ReplyFold:
     def _advance(self, cursor: str) -> None:
         if match := _CURSOR.fullmatch(cursor):
             self.run_id, self.cursor, self._seq = match[1], cursor, int(match[3])
+
+
+def _tool(data: dict[str, Any]) -> Tool | None:
+    """Return what is told of a tool call: that it is made, and that it failed."""
+    name = str(data.get("name", ""))
+    match data.get("status"):
+        case "called":
+            return Tool(name=name, failed=False, told=str(data.get("arguments", "")))
+        case "failed":
+            return Tool(name=name, failed=True, told=str(data.get("output", "")))
+        case _:
+            return None

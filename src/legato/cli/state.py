@@ -15,6 +15,7 @@ from legato.cli.exits import FAILED, help_end
 from legato.cli.terminal import complain, console, one_line
 from legato.core.errors import InvalidRequest, InvalidValue, Refused
 from legato.core.principal import LOCAL
+from legato.core.resources import STATE_VIEWS
 
 if TYPE_CHECKING:
     from legato.storage.state_rows import EntryPage, Place, Span
@@ -258,6 +259,9 @@ def _doing(work: Callable[[], T], hint: str = "") -> T:
 
 def _absent(place: Place) -> typer.Exit:
     whose = "" if place.owner == LOCAL.id else f" of {one_line(place.owner)}"
+    if place.group in STATE_VIEWS:
+        complain(f"{place.group} shows what a running server keeps: steps read it there, and so do the API's routes")
+        return typer.Exit(FAILED)
     complain(f"there is no {one_line(place.key)} in {one_line(place.group)}{whose}: `legato state list` shows what is")
     return typer.Exit(FAILED)
 

@@ -179,6 +179,31 @@ class ReplyReader:
                 pass
             await asyncio.sleep(0.3)
 
+    async def decide(self, call_id: str, *, granted: bool) -> None:
+        """Tell the server whether a tool call that waits for approval may be made.
+
+        Raises:
+            Unreachable: Nobody has answered for `patience_s`.
+            Refused: The call was decided on before, say, or the key may not decide.
+        """
+        address = self.approval_address(call_id)
+        until_s = time.monotonic() + self._patience_s
+        while time.monotonic() < until_s:
+            try:
+                async with self._session.post(address, json={"granted": granted}, allow_redirects=False) as response:
+                    if response.status == 200:
+                        return
+                    if response.status < 500 and response.status != 429:
+                        raise await _refusal(response)
+            except _BROKEN:
+                pass
+            await asyncio.sleep(0.3)
+        raise Unreachable("it has not come back", was_there=True)
+
+    def approval_address(self, call_id: str) -> str:
+        """Return where a decision on a tool call is posted; whatever the ids are, it needs no quoting after the url."""
+        return f"{self._url}/chat/stream/{quote(self._fold.run_id or '', safe='')}/approvals/{quote(call_id, safe='')}"
+
     async def _read(self) -> AsyncIterator[Happening]:
         async with self._open() as response:
             if response.status == 204:
@@ -197,6 +222,8 @@ class ReplyReader:
                 for happening in self._fold.feed(piece):
                     self._failures = 0
                     yield happening
+                    # A person may have been asked meanwhile: that was no silence of the server's.
+                    self._note_bytes()
                 if self._fold.ended:
                     return
 

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
 _PIPE_COLUMNS = 10_000
 """Width where there is no terminal: no line is broken or cut."""
 
+_SHORT_CHARS = 60
+
 # ESC and its kin become visible signs; carriage returns, which could overwrite a line, go.
 _NEUTRAL: dict[int, str | None] = {code: chr(0x2400 + code) for code in range(0x20) if chr(code) not in "\n\t"}
 _NEUTRAL |= {0x7F: "\u2421", 0x0D: None} | dict.fromkeys(range(0x80, 0xA0), "\ufffd")
@@ -25,6 +27,30 @@ def neutral(text: str) -> str:
 def one_line(text: str) -> str:
     """Return `text` neutralised, on one line."""
     return neutral(" ".join(text.split()))
+
+
+def shortened(text: str) -> str:
+    """Return `text` on one line, and no more of it than fits beside a few words."""
+    text = one_line(text)
+    return text if len(text) <= _SHORT_CHARS else f"{text[: _SHORT_CHARS - 1]}…"
+
+
+async def yes_typed() -> bool:
+    """Wait for a line at the terminal, and return whether it says yes; what was typed before does not count."""
+    import asyncio
+    import os
+    import termios
+
+    loop = asyncio.get_running_loop()
+    typed = asyncio.Event()
+    terminal = sys.stdin.fileno()
+    termios.tcflush(terminal, termios.TCIFLUSH)
+    loop.add_reader(terminal, typed.set)
+    try:
+        await typed.wait()
+    finally:
+        loop.remove_reader(terminal)
+    return os.read(terminal, 4096).strip().lower() in (b"y", b"yes")
 
 
 def console(*, err: bool = False) -> Console:

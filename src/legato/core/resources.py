@@ -6,7 +6,7 @@ Pure. Times are milliseconds since the Unix epoch; None is unknown, or not set.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from legato.core.run import RunState
 from legato.core.usage import Usage
@@ -16,6 +16,8 @@ Retention = Literal["default", "keep"]
 MessageRole = Literal["user", "assistant"]
 MessageStatus = Literal["complete", "queued", "running", "failed", "stopped"]
 Thumb = Literal["up", "down"]
+STATE_VIEWS: Final = ("conversations", "rate-limits", "session-stats")
+"""Groups of state that show what the server keeps elsewhere; none can be written."""
 
 
 def state_group(conversation_id: str) -> str:
@@ -81,7 +83,9 @@ class Message:
     Attributes:
         session_id: None in messages from before it was noted.
         text: All text of `parts`.
-        parts: `{"type": "text", "text": …}` and `{"type": "reasoning", "text": …}`.
+        parts: In the order in which they were said: `text` and `reasoning` (`text`), `tool-call` (`callId`, `name`,
+            `arguments`, and `approval` where one was asked for) and `tool-result` (`callId`, `name`, `output`,
+            `isError`, `elapsedMs`).
         created_at_ms: Of a reply that has ended, when it ended.
         run_id: The run that made the reply; None in a message of a user.
         usage: None where the model's server told none.

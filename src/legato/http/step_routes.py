@@ -62,8 +62,9 @@ def mount_steps(api: FastAPI, node: Node, registry: Registry, own: Sequence[Base
         if step.function is None:
             continue
         for trigger in step.http:
-            for method, path in owned:
-                if method == trigger.method and shadows(path, trigger.path):
+            # What has its method is named, where there is such a one.
+            for method, path in sorted(owned, key=lambda each: each[0] != trigger.method):
+                if shadows(path, trigger.path):
                     raise ConfigurationError(
                         f"step {step.name}: {trigger.method} {trigger.path} is Legato's own ({method} {path}): "
                         "take another path"

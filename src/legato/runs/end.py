@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -76,7 +77,7 @@ class EndRun(Command[tuple[Terminal, Any | None]]):
         self._log.extend(self._items, run.tail.epoch)
         self._reply = reply = fold_reply(self._log)
         now_ms = self._node.clock.now_ms()
-        spent_ms = max(0, round((self._node.clock.monotonic_s() - run.began_s) * 1000))
+        spent_ms = max(0, math.ceil((self._node.clock.monotonic_s() - run.began_s) * 1000))
         first_ms = None if run.first_token_at_ms == UNKNOWN_MS else run.first_token_at_ms
         self._rows = TurnRows(
             run_key=run.tail.key,

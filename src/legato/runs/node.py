@@ -42,7 +42,7 @@ class Node:
         """How many messages may be posted in a time; None where nothing is limited."""
         self.tools: ToolBox | None = None
         """What the models may call; None where there is nothing."""
-        self.tool_context: Callable[[LiveRun], object] | None = None
+        self.tool_context: Callable[[LiveRun, str, str], object] | None = None
         """Makes what a tool that asks for a context is given."""
         self.readers = Readers(heartbeat_s=settings.heartbeat_s, send_timeout_s=settings.send_timeout_s)
         self.live: dict[str, LiveRun] = {}

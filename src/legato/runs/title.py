@@ -51,7 +51,7 @@ def begin_title(node: Node, run: LiveRun) -> None:
     if node.settings.titles != "model" or run.turn != 1 or node.draining or not run.tail.closed:
         return
     reply = fold_reply(run.tail.log)
-    if not reply.text or reply.model is None or reply.finish_reason not in ("stop", "length"):
+    if not reply.text or reply.model is None or reply.finish_reason not in ("stop", "length", "tool_limit"):
         return
     provider = node.models.find(reply.model)
     if provider.names_things:

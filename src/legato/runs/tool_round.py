@@ -95,7 +95,7 @@ class ToolRound:
         async with self._free:
             if not call.started:
                 await self._start(call)
-            result = await self._run_tool(prepared)
+            result = await self._run_tool(call, prepared)
         await self._finish(call, result)
 
     async def _why_not(self, call: LoggedCall, prepared: PreparedCall) -> str | None:
@@ -118,10 +118,10 @@ class ToolRound:
         self._node.committer.append(self._run.tail, ToolStarted(call_id=call.id))
         await self._node.committer.flush()
 
-    async def _run_tool(self, prepared: PreparedCall) -> ToolResult:
+    async def _run_tool(self, call: LoggedCall, prepared: PreparedCall) -> ToolResult:
         # A context of its own: calls run at the same time.
         make = self._node.tool_context
-        return await prepared.run(make(self._run) if make is not None else None)
+        return await prepared.run(make(self._run, call.id, call.name) if make is not None else None)
 
     async def _finish(self, call: LoggedCall, result: ToolResult) -> None:
         """Commit what the model is told."""

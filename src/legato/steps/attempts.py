@@ -135,7 +135,13 @@ class JobRunner:
                 self._give_up(job_id, work, tries, name, str(error))
             pause_s = step.pause_s(tries.failures, jitter=random.random())
             log.warning(
-                "job attempt failed", job=job_id, step=work.step, attempt=tries.count, error=name, again_s=pause_s
+                "job attempt failed",
+                job=job_id,
+                step=work.step,
+                trace_id=_trace(work),
+                attempt=tries.count,
+                error=name,
+                again_s=pause_s,
             )
             tries.until_ms = self._clock.now_ms() + round(pause_s * 1000)
             await self._keep(job_id, tries)
@@ -148,7 +154,7 @@ class JobRunner:
             log.warning("what was tried with a job cannot be kept", job=job_id, error=error.code)
 
     def _give_up(self, job_id: str, work: Work, tries: Tries, name: str, text: str) -> NoReturn:
-        log.error("job given up", job=job_id, step=work.step, attempts=tries.count, error=name)
+        log.error("job given up", job=job_id, step=work.step, trace_id=_trace(work), attempts=tries.count, error=name)
         raise JobDead(
             name,
             text[:ERROR_MAX_CHARS],
@@ -224,3 +230,7 @@ class JobRunner:
                 await self._cron_handler(work.step, work.tick, attempt)
 
         return handle()
+
+
+def _trace(work: Work) -> str | None:
+    return work.events[0].trace_id if work.events else None

@@ -7,6 +7,7 @@ step and for a queue step that takes batches. Nothing of another owner is seen o
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,8 @@ from legato.steps.triggers import Occasion
 from legato.storage.outbox import OutboxEvent, put_event
 
 if TYPE_CHECKING:
+    import httpx2
+
     from legato.steps.step import Step
 
 _log = structlog.get_logger("legato.step")
@@ -40,6 +43,7 @@ class Context:
         trace_id: Of the request at the beginning of it all; every step that comes of it has the same.
         principal: For whom it acts.
         attempt: Which attempt of a job this is, from 1.
+        run_id: Of this run of the step: the reply's for a tool, the job's for a queue or cron step, else a new one.
         event_id: Of the event that a queue step is given; an effect that is kept under it is had once.
         logger: structlog's, with the names of the step, the run of it and the trace on each line.
     """
@@ -53,6 +57,7 @@ class Context:
         principal: Principal,
         trace_id: str,
         attempt: int = 1,
+        run_id: str | None = None,
         event_id: str | None = None,
         seed: str | None = None,
     ) -> None:
@@ -63,6 +68,7 @@ class Context:
         self.trace_id = trace_id
         self.principal = principal
         self.attempt = attempt
+        self.run_id = run_id or seed or new_id("x", node.clock.now_ms())
         self.event_id = event_id
         self._seed = seed
         self._enqueued = 0
@@ -96,10 +102,26 @@ class Context:
 
     @cached_property
     def logger(self) -> Any:
-        fields = {"step": self.step, "trace_id": self.trace_id}
+        fields = {"step": self.step, "run_id": self.run_id, "trace_id": self.trace_id}
+        if self.trigger.kind == "tool":
+            fields["tool"] = self.trigger.name
         if self.event_id is not None:
             fields["event_id"] = self.event_id
         return _log.bind(**fields)
+
+    def http_client(self, *, headers: Mapping[str, str] | None = None, timeout_s: float = 30.0) -> httpx2.AsyncClient:
+        """Return a client for addresses that a model, or anybody else, may have named; for `async with`.
+
+        It reaches public addresses, and private ones only where LEGATO_ALLOWED_PRIVATE_HOSTS names them; an answer is
+        at most 10 MB long.
+
+        Args:
+            timeout_s: Between two pieces of an answer, in seconds.
+        """
+        from legato.tools.guarded_http import guarded_client
+
+        allowed = self._node.settings.allowed_private_hosts
+        return guarded_client(allowed=allowed, headers=headers, timeout_s=timeout_s)
 
     async def enqueue(self, topic: str, payload: object) -> str:
         """Record an event of a topic that the step has declared; it is kept when this returns. Return its id.
@@ -117,7 +139,10 @@ class Context:
         """
         if topic not in self._step.enqueues:
             close = nearest(topic, list(self._step.enqueues))
-            said = f": did you mean {close!r}?" if close else f": write enqueues=[{topic!r}]"
+            other = nearest(topic, list(self._step.known_topics))
+            said = f": did you mean {close!r}?" if close else f": write enqueues=[{other or topic!r}]"
+            if other and other != topic and not close:
+                said = f": did you mean {other!r}? write enqueues=[{other!r}]"
             raise UndeclaredTopic(f"step {self.step} has not declared the topic {topic!r}{said}")
         if hasattr(payload, "model_dump"):
             payload = payload.model_dump(mode="json", by_alias=True)
@@ -149,6 +174,7 @@ class Context:
             principal=principal_of(owner),
             trace_id=self.trace_id,
             attempt=self.attempt,
+            run_id=self.run_id,
             event_id=self.event_id,
             seed=None if self._seed is None else f"{self._seed}/{owner}",
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Final
 
 from legato.core.errors import ConfigurationError
@@ -58,6 +59,9 @@ class Registry:
             self.by_name[step.name] = step
         self._check_topics([self.tools, *own])
         self._check_paths()
+        topics = tuple(self.topics)
+        self.tools = replace(self.tools, known_topics=topics)
+        self.by_name = {name: replace(step, known_topics=topics) for name, step in self.by_name.items()}
         self.jobs: list[QueueStep | CronStep] = [job for step in self.by_name.values() for job in step.jobs()]
 
     @property
@@ -97,7 +101,8 @@ class Registry:
         for step in self.steps:
             for trigger in step.http:
                 for other, theirs in seen:
-                    if theirs.method == trigger.method and shadows(theirs.path, trigger.path):
+                    same = theirs.method == trigger.method or other.name in self.built_in
+                    if step is not other and same and shadows(theirs.path, trigger.path):
                         raise ConfigurationError(
                             f"step {step.name}: {trigger.method} {trigger.path} belongs to {_whose(other, self)} "
                             f"({theirs.method} {theirs.path}): take another path"
@@ -107,6 +112,7 @@ class Registry:
 
 def shadows(first: str, second: str) -> bool:
     """Whether requests for the path `second` may come to the path `first`, which is asked before it."""
+    first, second = first.rstrip("/") or "/", second.rstrip("/") or "/"
     return _as_pattern(first).fullmatch(_PARAMETER.sub("~", second)) is not None or (
         _PARAMETER.sub("{}", first) == _PARAMETER.sub("{}", second)
     )

@@ -107,8 +107,10 @@ class StepRunner:
 
 async def passes(condition: Condition | None, value: Any, context: Context) -> bool:
     """Return whether a trigger's condition lets a step run."""
-    if condition is None:
-        return True
+    return condition is None or await Timed(context.step, _answer(condition, value, context))
+
+
+async def _answer(condition: Condition, value: Any, context: Context) -> bool:
     answer = condition(value, context)
     return bool(await answer if inspect.isawaitable(answer) else answer)
 

@@ -55,12 +55,19 @@ class StepService:
         await self._engine.close(CLOSE_S)
 
 
-def tool_context(node: Node, registry: Registry, run: LiveRun) -> Context:
-    """Return what the tools of a run are given: the context of the conversation's owner."""
+def tool_context(registry: Registry, node: Node, run: LiveRun, call_id: str, name: str) -> Context:
+    """Return what a tool call is given: the context of the conversation's owner.
+
+    Its event id is the call's: an effect that is kept under it is had once, also when a cut call runs again.
+    """
+    event_id = f"{run.id}.{call_id}"
     return Context(
         node,
         registry.tools,
-        trigger=Occasion(kind="tool", name=run.id, at_ms=node.clock.now_ms()),
+        trigger=Occasion(kind="tool", name=name, at_ms=node.clock.now_ms()),
         principal=principal_of(run.tail.owner),
         trace_id=run.started.trace_id or run.id,
+        run_id=run.id,
+        event_id=event_id,
+        seed=f"tools/{event_id}",
     )

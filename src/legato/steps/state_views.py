@@ -11,13 +11,13 @@ from typing import Any, Final
 from legato.core.errors import Forbidden, InvalidRequest, NotFound
 from legato.core.operations import Operation
 from legato.core.principal import Principal
+from legato.core.resources import STATE_VIEWS
 from legato.runs.analytics import Analytics
 from legato.runs.conversations import Conversations
 from legato.runs.node import Node
 from legato.storage.state import State
 from legato.storage.state_rows import DELETE_ROWS, Entry, EntryPage, Updated, Versioned, delete_expired
 
-VIEWS: Final = ("conversations", "rate-limits", "session-stats")
 MOST_MESSAGES: Final = 1000
 """Of a conversation, in its view: the latest."""
 
@@ -31,7 +31,7 @@ class StepState(State):
         self._principal = principal
 
     async def get_versioned(self, group: str, key: str) -> Versioned | None:
-        if group not in VIEWS:
+        if group not in STATE_VIEWS:
             return await super().get_versioned(group, key)
         value = await self._view(group, key)
         return None if value is None else Versioned(value=value, version=1, expires_at_ms=None)
@@ -79,7 +79,7 @@ class StepState(State):
     async def list(
         self, group: str, *, after: str | None = None, limit: int = 100, prefix: str | None = None
     ) -> EntryPage:
-        if group not in VIEWS:
+        if group not in STATE_VIEWS:
             return await super().list(group, after=after, limit=limit, prefix=prefix)
         keys = [key for key in await self._keys(group, after, limit + 1) if key.startswith(prefix or "")]
         entries = [
@@ -88,6 +88,13 @@ class StepState(State):
             if (value := await self._view(group, key)) is not None
         ]
         return EntryPage(entries=tuple(entries), next=keys[limit - 1] if len(keys) > limit else None)
+
+    async def groups(self, *, after: str | None = None, limit: int = 100, prefix: str | None = None) -> tuple[str, ...]:
+        found = set(await super().groups(after=after, limit=limit, prefix=prefix))
+        for view in STATE_VIEWS:
+            if view > (after or "") and view.startswith(prefix or "") and await self._keys(view, None, 1):
+                found.add(view)
+        return tuple(sorted(found))[:limit]
 
     async def _keys(self, group: str, after: str | None, limit: int) -> Sequence[str]:
         match group:
@@ -132,5 +139,5 @@ class StepState(State):
 
 
 def _refuse_view(group: str) -> None:
-    if group in VIEWS:
+    if group in STATE_VIEWS:
         raise InvalidRequest.of("group", f"{group!r} shows what the server keeps, and cannot be written: take another")

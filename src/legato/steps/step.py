@@ -32,6 +32,7 @@ class Step:
         function: None for a part of the server that is only listed.
         input: Its argument besides the context.
         options: Of QueueStep (`batch`, `key`, `attempts`, …), and of CronStep, by trigger's kind.
+        known_topics: All that any step enqueues, to say which one a wrong one was meant to be.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Step:
     function: Callable[..., Any] | None
     input: Input
     options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    known_topics: tuple[str, ...] = ()
 
     @property
     def http(self) -> list[HttpTrigger]:

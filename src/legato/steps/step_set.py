@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeVar, overload
 
 from legato.core.errors import ConfigurationError
 from legato.steps.context import Context
 from legato.steps.jobs import CronTrigger
+from legato.steps.slow_spots import Timed
 from legato.steps.step import Input, Step, input_of
 from legato.steps.triggers import Condition, HttpTrigger, QueueTrigger, StepTrigger
-from legato.tools.base import MAX_OUTPUT_CHARS, TIMEOUT_S, ApprovalRule, Tool
+from legato.tools.base import MAX_OUTPUT_CHARS, TIMEOUT_S, ApprovalRule, Arguments, Tool, ToolBody
 from legato.tools.schema import tool_from
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -180,18 +181,17 @@ class StepSet:
         """
 
         def add(function: F) -> F:
-            self._tools.append(
-                tool_from(
-                    function,
-                    name=name,
-                    description=description,
-                    idempotent=idempotent,
-                    needs_approval=needs_approval,
-                    timeout_s=timeout_s,
-                    max_output_chars=max_output_chars,
-                    context_types=(Context,),
-                )
+            tool = tool_from(
+                function,
+                name=name,
+                description=description,
+                idempotent=idempotent,
+                needs_approval=needs_approval,
+                timeout_s=timeout_s,
+                max_output_chars=max_output_chars,
+                context_types=(Context,),
             )
+            self._tools.append(replace(tool, body=_timed(tool)))
             self.tool_topics += [topic for topic in enqueues if topic not in self.tool_topics]
             return function
 
@@ -250,6 +250,17 @@ class StepSet:
             return function
 
         return add
+
+
+def _timed(tool: Tool) -> ToolBody:
+    async def run(arguments: Arguments, context: object) -> object:
+        return await Timed(tool.name, _body_of(tool, arguments, context))
+
+    return run
+
+
+async def _body_of(tool: Tool, arguments: Arguments, context: object) -> object:
+    return await tool.body(arguments, context)
 
 
 def _step(draft: _Draft) -> Step:

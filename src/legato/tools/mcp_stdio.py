@@ -15,6 +15,7 @@ import sys
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
+from pathlib import Path
 from typing import Literal
 
 import anyio
@@ -48,9 +49,7 @@ async def program(
     Raises:
         OSError: It cannot be started.
     """
-    process = await anyio.open_process(
-        list(command), env=get_default_environment() | dict(env), cwd=cwd, start_new_session=True
-    )
+    process = await anyio.open_process(list(command), env=_environment() | dict(env), cwd=cwd, start_new_session=True)
     # No await between here and the task group: a cancellation would leave the program behind.
     for_session, from_program = anyio.create_memory_object_stream[SessionMessage | Exception](0)
     for_program, from_session = anyio.create_memory_object_stream[SessionMessage](0)
@@ -156,3 +155,10 @@ def _signal(process: anyio.abc.Process, sign: Literal["TERM", "KILL"]) -> None:
         else:
             # It leads a group of its own.
             os.killpg(process.pid, signal.SIGTERM if sign == "TERM" else signal.SIGKILL)
+
+
+def _environment() -> dict[str, str]:
+    """Return PATH, HOME and a few others; `python` is this one, where the program may find what is installed here."""
+    found = get_default_environment()
+    here = str(Path(sys.executable).parent)
+    return found | {"PATH": f"{here}{os.pathsep}{found.get('PATH', os.defpath)}"}

@@ -8,15 +8,13 @@ from fastapi import Path
 from pydantic import Field
 
 from legato.core.figures import By
+from legato.steps.builtin.times import span_ms
 from legato.steps.context import Context
 from legato.steps.jobs import JobEvent
 from legato.steps.registry import CHAT_TOPICS, FLOW
 from legato.steps.step_set import StepSet
 
 steps = StepSet()
-
-LATEST_MS = 2**53
-Time = Annotated[int, Field(ge=0, le=LATEST_MS, description="Epoch milliseconds.")]
 
 
 @steps.queue(*CHAT_TOPICS, name="analytics", flows=[FLOW], batch=500, concurrency=1, attempts=20, most_backoff_s=60.0)
@@ -36,8 +34,8 @@ async def session_stats(
 @steps.http("GET", "/analytics", name="analytics-report", flows=[FLOW])
 async def report(
     ctx: Context,
-    from_: Annotated[Time, Field(alias="from")] = 0,
-    to: Annotated[int, Field(ge=0, le=LATEST_MS, description="Before this time, epoch milliseconds.")] = LATEST_MS,
+    from_: Annotated[str | None, Field(alias="from", description="Epoch milliseconds, or a date.")] = None,
+    to: Annotated[str | None, Field(description="Before this time.")] = None,
     by: Annotated[By, Field(description="What groups the replies.")] = "day",
     session_id: Annotated[str | None, Field(alias="sessionId", description="Of this session alone.")] = None,
     model: Annotated[str | None, Field(description="Of this model alone.")] = None,
@@ -45,10 +43,13 @@ async def report(
     limit: Annotated[int, Field(ge=1, le=1000, description="Most rows of a page.")] = 1000,
 ) -> dict[str, Any]:
     """Tells the figures of a span of time by day, model or session."""
-    rows = await ctx.analytics.report(from_, to, by=by, session_id=session_id, model=model, after=after, limit=limit)
+    since_ms, until_ms = span_ms(from_, to)
+    rows = await ctx.analytics.report(
+        since_ms, until_ms, by=by, session_id=session_id, model=model, after=after, limit=limit
+    )
     return {
-        "from": from_,
-        "to": to,
+        "from": since_ms,
+        "to": until_ms,
         "by": by,
         "rows": [row.as_json() for row in rows],
         "nextAfter": rows[-1].key if len(rows) == limit else None,

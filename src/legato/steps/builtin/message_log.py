@@ -8,14 +8,13 @@ from pydantic import Field
 
 from legato.core.resources import Message
 from legato.core.usage import usage_json
+from legato.steps.builtin.times import span_ms
 from legato.steps.context import Context
 from legato.steps.registry import FLOW
 from legato.steps.step_set import StepSet
 
 steps = StepSet()
 
-LATEST_MS = 2**53
-Time = Annotated[int, Field(ge=0, le=LATEST_MS)]
 Id = Annotated[str, Field(min_length=1, max_length=200)]
 
 
@@ -24,17 +23,18 @@ async def messages(
     ctx: Context,
     conversation_id: Annotated[Id | None, Field(alias="conversationId", description="Of this one alone.")] = None,
     session_id: Annotated[Id | None, Field(alias="sessionId", description="Of this one alone.")] = None,
-    from_: Annotated[Time | None, Field(alias="from", description="Epoch milliseconds.")] = None,
-    to: Annotated[Time | None, Field(description="Before this time, epoch milliseconds.")] = None,
+    from_: Annotated[str | None, Field(alias="from", description="Epoch milliseconds, or a date.")] = None,
+    to: Annotated[str | None, Field(description="Before this time.")] = None,
     cursor: Annotated[str | None, Field(description="`nextCursor` of the page before.")] = None,
     limit: Annotated[int, Field(ge=1, le=200, description="Most messages of a page.")] = 50,
 ) -> dict[str, Any]:
     """Finds messages of all conversations and branches, oldest first, by conversation, session and time."""
+    since_ms, until_ms = span_ms(from_, to)
     page = await ctx.conversations.log(
         conversation_id=conversation_id,
         session_id=session_id,
-        since_ms=from_,
-        until_ms=to,
+        since_ms=since_ms,
+        until_ms=until_ms,
         cursor=cursor,
         limit=limit,
     )
