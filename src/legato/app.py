@@ -7,6 +7,7 @@ import gc
 import ipaddress
 import os
 import socket
+import sys
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
@@ -55,6 +56,8 @@ EMBEDDED = "embedded"
 MODEL_LOAD_S = 10.0
 """How long a start with unfinished replies waits for an embedded model before it listens."""
 PRUNE_S = 1.0
+DEAF_S = 2.0
+"""How long tasks that are left at the very end may take to end."""
 QUIET_S = (5.0, 20.0)
 """Seconds after the last reply at which freed memory is given back: at once, and when idle connections have gone."""
 RUSH_RUNS = 200
@@ -345,6 +348,7 @@ async def drain(node: Node) -> None:
         # A message that is being saved has no task yet.
         waits = node.tasks or {asyncio.ensure_future(asyncio.sleep(0.02))}
         await asyncio.wait(waits, timeout=left_s, return_when=asyncio.FIRST_COMPLETED)
+    node.stopping.set()
     # A last event may still be on its way to a socket.
     await asyncio.sleep(0.05)
     if node.live:
@@ -419,11 +423,24 @@ def _freeze() -> None:
     gc.freeze()
 
 
+async def _serve_and_go(settings: Settings, on_ready: Callable[[int], None], bot: Legato | None) -> None:
+    """Serve, and end the process even where a handler will not end: all that counts is on the disk by then."""
+    await serve(settings, on_ready, bot)
+    left = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in left:
+        task.cancel()
+    if left and (deaf := (await asyncio.wait(left, timeout=DEAF_S))[1]):
+        log.warning("handlers that do not end are left behind", tasks=[task.get_name() for task in deaf][:10])
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)
+
+
 def run(settings: Settings, on_ready: Callable[[int], None], bot: Legato | None = None) -> None:
     """Run `serve` on a fresh event loop, uvloop where there is one."""
     try:
         import uvloop
     except ImportError:
-        asyncio.run(serve(settings, on_ready, bot))
+        asyncio.run(_serve_and_go(settings, on_ready, bot))
     else:
-        uvloop.run(serve(settings, on_ready, bot))
+        uvloop.run(_serve_and_go(settings, on_ready, bot))

@@ -230,7 +230,7 @@ def test_approvals_at_a_terminal(tool_server: ServerProcess, tmp_path: Path) -> 
     """y allows a call, anything else denies it, Ctrl-C stops the reply; what was typed before is no answer."""
     with at_terminal(tmp_path, tool_server.address) as (terminal, client, until):
         until(b"> ")
-        for typed, told in ((b"y\r", b"(ask was granted)"), (b"\r", b"(ask was denied)"), (b"\x03", b"(stopped)")):
+        for typed, told in ((b"\r", b"(ask was denied)"), (b"y\r", b"(ask was granted)"), (b"\x03", b"(stopped)")):
             # The y stands for typing ahead: it must not agree to what has not been asked yet.
             os.write(terminal, f"script: tokens=20 delay_ms=40 seed=1 upto=19 {ASK}\r".encode())
             until(b"1.5")

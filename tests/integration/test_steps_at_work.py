@@ -76,8 +76,16 @@ async def summarise(request: Summary, ctx: Context) -> AsyncIterator[Event]:
             yield Event("word", {"word": word, "number": number})
         if request.text.startswith("own"):
             yield Event("complete", {"words": request.words})
+        if request.text == "own and more":
+            yield Event("word", {"word": "too late"})
+        if request.text == "cancelled inside":
+            task = asyncio.ensure_future(asyncio.sleep(60))
+            task.cancel()
+            await task
     finally:
         closed.append(request.text)
+        if request.text == "bad end":
+            raise RuntimeError("secret words of the inside")
 
 
 @app.queue("crm.lead.found", enqueues=["crm.lead.scored"])
@@ -186,6 +194,7 @@ def _blocks(data: bytes) -> list[str]:
     [
         ("a b", "event: complete\nid: 2\ndata: {}"),
         ("own end", 'event: complete\nid: 2\ndata: {"words":5}'),
+        ("own and more", 'event: complete\nid: 3\ndata: {"words":5}'),
         ("a refused b", 'event: error\nid: 1\ndata: {"error":"not this word","code":"conflict","retryable":false}'),
     ],
 )
@@ -195,17 +204,18 @@ def test_a_step_that_yields_streams_events_with_ids_and_a_clean_end(server: Test
     blocks = _blocks(data)
     assert response.headers["content-type"].startswith("text/event-stream")
     assert data.startswith(b": ok\n\n")
-    first = "own" if text.startswith("own") else "a"
+    first = text.split()[0]
     assert blocks[0] == f'event: word\nid: 0\ndata: {{"word":"{first}","number":0}}'
     assert blocks[-1] == last
     assert server.wait_for(lambda: text in closed)
 
 
-def test_a_fault_in_a_streaming_step_tells_nothing_of_the_inside(server: TestServer) -> None:
+@pytest.mark.parametrize(("text", "number"), [("a broken b", 1), ("cancelled inside", 2), ("bad end", 2)])
+def test_a_fault_in_a_streaming_step_tells_nothing_of_the_inside(server: TestServer, text: str, number: int) -> None:
     """`internal`, and what was said before it stays."""
-    _, data = _send(server, "POST", "/summaries", {"text": "a broken b"})
+    _, data = _send(server, "POST", "/summaries", {"text": text})
     name, said = _blocks(data)[-1].split("\ndata: ")
-    assert name == "event: error\nid: 1"
+    assert name == f"event: error\nid: {number}"
     assert json.loads(said)["code"] == "internal"
     assert b"secret" not in data
 

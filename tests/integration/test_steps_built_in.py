@@ -74,8 +74,10 @@ async def test_cleanup_deletes_what_is_idle_and_what_has_expired(open_test_node:
         await ann.runs.reply("Hello!", conversation_id="idle", session_id="s-1")
         await keep("idle", ann)
         await asyncio.sleep(0.5)
+        (cron,) = registry.by_name["cleanup"].crons
+        tick = CronTick(id="t-1", at_ms=cron.times().upto(node.clock.now_ms()))
         with capture_logs() as logs:
-            await StepRunner(node, registry).tick("cleanup", CronTick(id="t-1", at_ms=node.clock.now_ms()), 1)
+            await StepRunner(node, registry).tick("cleanup", tick, 1)
         (line,) = [line for line in logs if line["event"] == "cleaned up"]
         assert (line["conversations"], line["values"]) == (2, 1)
         assert line["step"] == "cleanup"
@@ -107,7 +109,7 @@ def test_a_tool_that_holds_the_loop_up_is_named_and_one_knows_its_call() -> None
         assert [call.output for call in reply.tool_calls] == ["3"]
         noted = server.chat('script: tool=note:{"text":"x"}@1')
         run_id = noted.events[-1][1]["runId"]
-        ((first, event_id, name),) = [call.output.split() for call in noted.tool_calls]
+        ((first, event_id, name),) = [(call.output or "").split() for call in noted.tool_calls]
     assert (first, name) == (run_id, "note")
     assert event_id.startswith(f"{run_id}.")
     assert [line["handler"] for line in logs if "handler" in line] == ["slow_sum"]

@@ -91,9 +91,17 @@ async def test_ids_of_enqueued_events_come_of_what_is_handled(node: Node) -> Non
     first, second = await two("mine/e-1")
     assert len({first, second, *await two("mine/e-2"), *await two(None), *await two(None)}) == 8
     app = _context(node, APP, seed="mine/e-3")
-    for_ann = await app.acting_for("ann").enqueue("mine.happened", 1)
-    for_ben = await app.acting_for("ben").enqueue("mine.happened", 1)
-    assert for_ann != for_ben
+    owners = ("ann", "ben", "ann", "app")
+    ids = [await app.acting_for(owner).enqueue("mine.happened", 1) for owner in owners]
+    assert len(set(ids)) == 4
+    again = _context(node, APP, seed="mine/e-3")
+    # Another order of the owners changes nothing: each counts for itself.
+    assert [await again.acting_for(owner).enqueue("mine.happened", 1) for owner in sorted(owners)] == [
+        ids[0],
+        ids[2],
+        ids[3],
+        ids[1],
+    ]
 
 
 @pytest.mark.parametrize("group", ["conversations", "session-stats", "rate-limits"])
@@ -106,6 +114,24 @@ async def test_views_are_read_only(node: Node, group: str) -> None:
     with pytest.raises(InvalidRequest, match="cannot be written"):
         await state.clear(group)
     assert (await state.list(group)).entries == () or group == "rate-limits"
+
+
+async def test_a_page_of_a_view_is_as_long_as_it_is_asked_for(node: Node) -> None:
+    """By prefix too; what is no length is refused."""
+    ann = _context(node, ANN)
+    for name in ("a", "b", "b-1", "b-2", "c"):
+        await ann.conversations.create(name)
+    first = await ann.state.list("conversations", prefix="b", limit=2)
+    assert [entry.key for entry in first.entries] == ["b", "b-1"]
+    assert first.next == "b-1"
+    rest = await ann.state.list("conversations", prefix="b", limit=2, after=first.next)
+    assert ([entry.key for entry in rest.entries], rest.next) == (["b-2"], None)
+    for limit in (0, -1, 10**30):
+        with pytest.raises(InvalidRequest):
+            await ann.state.list("conversations", limit=limit)
+    for since_ms in (-1, 2**70):
+        with pytest.raises(InvalidRequest):
+            await ann.conversations.log(since_ms=since_ms)
 
 
 async def test_conversations_are_the_owners(node: Node) -> None:

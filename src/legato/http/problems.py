@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Final
 
 import structlog
 from fastapi import FastAPI, Request
@@ -24,6 +24,11 @@ from legato.core.errors import (
 from legato.wire.native import encode_json, error_event
 
 log = structlog.get_logger(__name__)
+
+MAX_ERRORS: Final = 20
+MAX_NAME_CHARS: Final = 80
+MAX_MESSAGE_CHARS: Final = 500
+"""Of one answer that names wrong fields."""
 
 
 class Cut(Exception):
@@ -104,10 +109,16 @@ def install_problem_handlers(api: FastAPI) -> None:
 
     async def invalid(request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)
+        found = error.errors()
         fields = [
-            FieldError(field=".".join(str(part) for part in each["loc"][1:]) or "query", message=each["msg"].lower())
-            for each in error.errors()
+            FieldError(
+                field=".".join(str(part)[:MAX_NAME_CHARS] for part in each["loc"][1:]) or "query",
+                message=each["msg"].lower()[:MAX_MESSAGE_CHARS],
+            )
+            for each in found[:MAX_ERRORS]
         ]
+        if len(found) > MAX_ERRORS:
+            fields.append(FieldError(field="body", message=f"has {len(found) - MAX_ERRORS} more wrong fields"))
         return respond(request, InvalidRequest(fields))
 
     async def http(request: Request, error: Exception) -> Response:

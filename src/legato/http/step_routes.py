@@ -16,6 +16,7 @@ from legato.core.errors import ConfigurationError, NotFound
 from legato.core.principal import Principal
 from legato.http.bodies import decode_body, read_bytes
 from legato.http.documents import problems
+from legato.http.guard import SLASH
 from legato.http.step_stream import StepStream
 from legato.http.trace import TRACE_HEADER, trace_id_of
 from legato.runs.node import Node
@@ -40,6 +41,10 @@ class StepRoute(APIRoute):
                 decode_body(data, request.headers.get("content-type", ""))
             # Where Starlette keeps a body that was read.
             request._body = data
+            request.scope["path_params"] = {
+                name: value.replace(SLASH, "/") if isinstance(value, str) else value
+                for name, value in request.path_params.items()
+            }
             response: Response = await handle(request)
             response.headers[TRACE_HEADER] = trace_id_of(request, node.clock.now_ms())
             return response
@@ -130,6 +135,7 @@ def _streaming(node: Node, step: Step, trigger: HttpTrigger) -> Callable[..., An
             trace_id=context.trace_id,
             heartbeat_s=settings.heartbeat_s,
             send_timeout_s=settings.send_timeout_s,
+            stopping=node.stopping,
         )
 
     return _signed(node, step, trigger, endpoint)

@@ -40,6 +40,7 @@ from legato.runs.inputs import (
     Text,
     Title,
     check_limit,
+    check_number,
     checked,
     cursor_of,
     place_of,
@@ -133,6 +134,7 @@ class Conversations:
 
     async def ids(self, *, after: str | None = None, limit: int = 50) -> Sequence[str]:
         """Return up to `limit` ids of conversations in their order, from behind `after` on."""
+        check_limit(limit)
         return await self._read(lambda tx: list_ids(tx, self._owner, after or "", limit))
 
     async def change(self, conversation_id: str, **changes: Unpack[ConversationChanges]) -> Conversation:
@@ -218,6 +220,7 @@ class Conversations:
             NotFound: There is no such conversation, or no such message in it.
         """
         check_limit(limit)
+        check_number("after", after)
 
         def read(tx: Transaction) -> Any:
             conversation = _found(find_conversation(tx, self._owner, conversation_id), "conversation")
@@ -294,6 +297,8 @@ class Conversations:
             limit: 1 to 1,000.
         """
         check_limit(limit)
+        check_number("since_ms", since_ms)
+        check_number("until_ms", until_ms)
         wanted = Wanted(
             owner=self._owner,
             conversation_id=conversation_id,

@@ -138,6 +138,16 @@ def _field_error(each: Any, field: str, known: list[str]) -> FieldError:
     return FieldError(field=name, message=message[:1].lower() + message[1:])
 
 
+def check_number(field: str, value: int | None) -> None:
+    """Refuse what is no place or time.
+
+    Raises:
+        InvalidRequest: It is not from 0 to LATEST_MS.
+    """
+    if value is not None and (type(value) is not int or not 0 <= value <= LATEST_MS):
+        raise InvalidRequest.of(field, "is no number from 0 on that a place or a time could be")
+
+
 def check_limit(limit: int) -> None:
     """Refuse what is no size of a page.
 

@@ -63,6 +63,8 @@ class Node:
         """Seconds between two looks at runs and readers: a limit is kept to within a quarter of it."""
         self.left = False
         """What still runs is handed to the next start: nothing of it is shown here any more."""
+        self.stopping = asyncio.Event()
+        """Set when what still streams must end: the server is about to close its connections."""
         self.tasks: set[asyncio.Task[None]] = set()
         self._forget = self.tasks.discard
         committer.on_stall = self._on_stall

@@ -71,7 +71,8 @@ class Context:
         self.run_id = run_id or seed or new_id("x", node.clock.now_ms())
         self.event_id = event_id
         self._seed = seed
-        self._enqueued = 0
+        # By owner: contexts for the same owner must not give two events one id.
+        self._enqueued: dict[str, int] = {}
 
     @property
     def owner(self) -> str:
@@ -167,7 +168,7 @@ class Context:
             raise Forbidden(f"step {self.step} acts for the owner of its event, and for nobody else")
         if not owner:
             raise InvalidRequest.of("owner", "is empty")
-        return Context(
+        context = Context(
             self._node,
             self._step,
             trigger=self.trigger,
@@ -176,14 +177,16 @@ class Context:
             attempt=self.attempt,
             run_id=self.run_id,
             event_id=self.event_id,
-            seed=None if self._seed is None else f"{self._seed}/{owner}",
+            seed=self._seed,
         )
+        context._enqueued = self._enqueued
+        return context
 
     def _next_id(self) -> str:
-        self._enqueued += 1
         if self._seed is None:
             return new_id("e", self._node.clock.now_ms())
-        return "e-" + hashlib.sha256(f"{self._seed}/{self._enqueued}".encode()).hexdigest()[:32]
+        number = self._enqueued[self.owner] = self._enqueued.get(self.owner, 0) + 1
+        return "e-" + hashlib.sha256(f"{self._seed}/{self.owner}/{number}".encode()).hexdigest()[:32]
 
 
 def principal_of(owner: str) -> Principal:

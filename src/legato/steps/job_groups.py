@@ -22,8 +22,12 @@ def groups_of(step: QueueStep, events: Sequence[JobEvent]) -> list[Group]:
             key = step.key(event) if step.key is not None and fault is None else None
             if step.key is not None and fault is None and not isinstance(key, str):
                 raise TypeError(f"it gave {type(key).__name__}, not str")
+            if key is not None:
+                # What the queue's file cannot hold would keep the events of all steps from it.
+                key.encode()
         except Exception as error:  # noqa: BLE001
-            fault = f"the key of step {step.name!r} failed: {type(error).__name__}: {error}"
+            said = str(error).encode(errors="backslashreplace").decode()
+            fault = f"the key of step {step.name!r} failed: {type(error).__name__}: {said}"
         if fault is not None:
             groups.append(("" if step.key is not None else None, [event], fault))
         else:

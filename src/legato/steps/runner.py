@@ -14,7 +14,8 @@ from legato.core.ids import new_trace_id
 from legato.core.principal import APP
 from legato.runs.node import Node
 from legato.steps.context import Context, principal_of
-from legato.steps.jobs import CronTick, CronTrigger, JobEvent
+from legato.steps.cron_clock import tick_prefix
+from legato.steps.jobs import CronTick, JobEvent
 from legato.steps.registry import Registry
 from legato.steps.slow_spots import Timed
 from legato.steps.step import Step
@@ -90,10 +91,11 @@ class StepRunner:
             event_id=tick.id,
             seed=f"{name}/{tick.id}",
         )
-        conditions = [trigger.condition for trigger in step.triggers if isinstance(trigger, CronTrigger)]
-        # Several times may have one tick; one that lets it pass is enough.
-        for condition in conditions:
-            if await passes(condition, None, context):
+        # Several triggers may have one tick; one of them that lets it pass is enough.
+        due = [trigger for trigger in step.crons if trigger.times().upto(tick.at_ms) == tick.at_ms]
+        due = due or [trigger for trigger in step.crons if tick.id.startswith(tick_prefix(name, trigger))]
+        for trigger in due:
+            if await passes(trigger.condition, None, context):
                 await self._call(step, None, context)
                 return
 

@@ -14,6 +14,7 @@ from legato.core.principal import Principal
 from legato.core.resources import STATE_VIEWS
 from legato.runs.analytics import Analytics
 from legato.runs.conversations import Conversations
+from legato.runs.inputs import MAX_LIMIT, check_limit
 from legato.runs.node import Node
 from legato.storage.state import State
 from legato.storage.state_rows import DELETE_ROWS, Entry, EntryPage, Updated, Versioned, delete_expired
@@ -81,7 +82,14 @@ class StepState(State):
     ) -> EntryPage:
         if group not in STATE_VIEWS:
             return await super().list(group, after=after, limit=limit, prefix=prefix)
-        keys = [key for key in await self._keys(group, after, limit + 1) if key.startswith(prefix or "")]
+        check_limit(limit)
+        # Behind a prefix's place nothing that sorts later but does not begin with it is looked at.
+        if prefix and (after is None or after < prefix):
+            found = [*([prefix] if await self._view(group, prefix) is not None else [])]
+            keys = [*found, *await self._keys(group, prefix, limit + 1)][: limit + 1]
+        else:
+            keys = list(await self._keys(group, after, limit + 1))
+        keys = [key for key in keys if key.startswith(prefix or "")]
         entries = [
             Entry(key=key, value=value, version=1, expires_at_ms=None)
             for key in keys[:limit]
@@ -99,7 +107,7 @@ class StepState(State):
     async def _keys(self, group: str, after: str | None, limit: int) -> Sequence[str]:
         match group:
             case "conversations":
-                return await Conversations(self._node, self._principal).ids(after=after, limit=limit)
+                return await Conversations(self._node, self._principal).ids(after=after, limit=min(limit, MAX_LIMIT))
             case "session-stats":
                 return await Analytics(self._node, self._principal).sessions(after, limit)
             case _:

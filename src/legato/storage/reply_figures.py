@@ -258,7 +258,7 @@ def _written(key: str | None, by: By) -> str:
     if key is None or by != "day":
         return key or ""
     try:
-        return str(date.fromisoformat(key).toordinal() - EPOCH_DAY + DAY_KEY)
+        return str(max(0, date.fromisoformat(key).toordinal() - EPOCH_DAY + 1) + DAY_KEY - 1).zfill(7)
     except ValueError:
         raise InvalidRequest.of("after", f"{key!r} is no day: give YYYY-MM-DD") from None
 

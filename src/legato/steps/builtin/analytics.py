@@ -52,5 +52,5 @@ async def report(
         "to": until_ms,
         "by": by,
         "rows": [row.as_json() for row in rows],
-        "nextAfter": rows[-1].key if len(rows) == limit else None,
+        "nextAfter": (rows[-1].key or "") if len(rows) == limit and by != "none" else None,
     }
