@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 import time
 from pathlib import Path
 
@@ -113,7 +114,9 @@ async def test_a_program_gets_no_variables_but_its_own(monkeypatch: pytest.Monke
     async with running(real(env={"DOCS_TOKEN": "for-docs"})) as bot:
         assert (await bot.call("environment", '{"text": "OPENAI_API_KEY"}')).output == "not set"
         assert (await bot.call("environment", '{"text": "DOCS_TOKEN"}')).output == "for-docs"
-        assert (await bot.call("environment", '{"text": "PATH"}')).output == os.environ["PATH"]
+        # `python` is the one that runs Legato, with all that is installed there.
+        path = (await bot.call("environment", '{"text": "PATH"}')).output
+        assert path == f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
 
 
 async def test_calls_of_one_server_run_in_parallel(http_program: HttpProgram) -> None:

@@ -106,6 +106,7 @@ def test_delays_grow_to_a_bound() -> None:
         ("safe\rrm -rf", "saferm -rf"),
         ("\b\x7f\0", "␈␡␀"),
         ("\ud800", "\ufffd"),
+        ("pay \u202e001\u202c now \u2066x\u2069", "pay \ufffd001\ufffd now \ufffdx\ufffd"),
     ],
 )
 def test_control_sequences_are_neutralised(text: str, shown: str) -> None:

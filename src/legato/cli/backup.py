@@ -47,11 +47,11 @@ def backup(
     from legato.steps.engine import queue_path
 
     source = settings_of(data_dir, database_url).database_path
+    _check(source, file, force)
     copies = [(source, file)]
     if queue_path(source).is_file():
         copies.append((queue_path(source), queue_path(file)))
-    for each, target in copies:
-        _check(each, target, force)
+        _check(*copies[-1], force)
     for each, target in copies:
         _make(each, target, force)
 

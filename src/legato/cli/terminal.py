@@ -17,6 +17,8 @@ _SHORT_CHARS = 60
 _NEUTRAL: dict[int, str | None] = {code: chr(0x2400 + code) for code in range(0x20) if chr(code) not in "\n\t"}
 _NEUTRAL |= {0x7F: "\u2421", 0x0D: None} | dict.fromkeys(range(0x80, 0xA0), "\ufffd")
 _NEUTRAL |= dict.fromkeys(range(0xD800, 0xE000), "\ufffd")
+# Marks of direction could show the arguments of a question in another order than they have.
+_NEUTRAL |= dict.fromkeys((*range(0x202A, 0x202F), *range(0x2066, 0x206A)), "\ufffd")
 
 
 def neutral(text: str) -> str:
