@@ -56,7 +56,7 @@ def test_keys_are_made_listed_and_revoked_before_a_server_ran(tmp_path: Path) ->
 @pytest.mark.slow
 def test_keys_work_on_a_running_server(start_server: StartServer, tmp_path: Path) -> None:
     """A new key is taken at once, a revoked one refused within 5 s."""
-    server = start_server(auth="keys")
+    server = start_server(auth="keys", rate_limit="off")
     place = ("--data-dir", str(server.data_dir))
     key = legato(tmp_path, "keys", "create", "--name", "ann", *place).stdout.strip()
     ask = ("chat", "--url", server.address, "--key", key, "script: tokens=1 seed=1")

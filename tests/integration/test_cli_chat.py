@@ -124,7 +124,7 @@ def test_a_second_ctrl_c_leaves_at_once(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_a_key_is_asked_for_and_taken(start_server: StartServer, tmp_path: Path) -> None:
     """Without one, the answer says how to get it; option, environment and .env give it; it is never shown."""
-    server = start_server(auth="keys")
+    server = start_server(auth="keys", rate_limit="off")
     place = ("--data-dir", str(server.data_dir))
     made = legato(tmp_path, "keys", "create", "--name", "ann", *place)
     key = made.stdout.strip()
