@@ -1,4 +1,7 @@
-"""The composition root: settings in, a running server out. The only file that names concrete adapters."""
+"""The composition root: settings in, a running server out.
+
+With `adapters.py` the only file that names concrete adapters.
+"""
 
 from __future__ import annotations
 
@@ -11,28 +14,21 @@ import sys
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import structlog
-from dotenv import dotenv_values
 
+from legato.adapters import create_mcp_server, create_models
 from legato.core.clock import Clock, SystemClock
-from legato.core.errors import ConfigurationError, InvalidRequest
+from legato.core.errors import ConfigurationError
 from legato.http.api import create_api
 from legato.http.server import LegatoServer, listen, raise_file_limit
 from legato.memory import give_back
 from legato.policies.rate_limit import create_limits
-from legato.providers.base import Provider
-from legato.providers.embedded import EmbeddedProvider
-from legato.providers.openai import OpenAIProvider
-from legato.providers.scripted import Script, ScriptedProvider
-from legato.providers.weights import default_weights
 from legato.runs.live import LiveRun
-from legato.runs.models import Models
 from legato.runs.node import Node
 from legato.runs.recover import leave, prune, recover
-from legato.settings import ENV_FILE, McpServerSettings, ModelSettings, Settings, load_settings, nearest
+from legato.settings import Settings, load_settings, nearest
 from legato.steps.builtin import built_in_steps
 from legato.steps.registry import Registry
 from legato.steps.service import StepService, tool_context
@@ -42,16 +38,8 @@ from legato.storage.database import Database
 from legato.storage.migrate import migrate
 from legato.tools.base import Tool
 from legato.tools.box import ToolBox
-from legato.tools.mcp import McpServer
-from legato.tools.mcp_config import McpServerConfig
 
 log = structlog.get_logger(__name__)
-
-OPENAI_URL = "https://api.openai.com/v1"
-OPENAI_MODEL = "gpt-5-mini"
-"""The default model where OPENAI_API_KEY is set and LEGATO_MODEL is not."""
-EMBEDDED = "embedded"
-
 
 MODEL_LOAD_S = 10.0
 """How long a start with unfinished replies waits for an embedded model before it listens."""
@@ -93,145 +81,6 @@ class Legato(StepSet):
             ConfigurationError: A step is wrong, or contradicts another.
         """
         return Registry(built_in_steps().steps(), self.steps(), self.tool_topics)
-
-
-def create_models(settings: Settings) -> Models:
-    """Return the configured models.
-
-    Raises:
-        ConfigurationError: A model in `settings.model` cannot be made from what is configured.
-    """
-    providers: dict[str, Provider] = {
-        name: _from_table(name, table, settings) for name, table in settings.models.items()
-    }
-    order = settings.model or [default_model(settings)]
-    names: list[str] = []
-    for word in order:
-        name = Path(word).stem if word.endswith(".gguf") else word
-        if name not in providers:
-            providers[name] = _from_word(word, name, settings)
-        names.append(name)
-    try:
-        return Models(list(providers.values()), names)
-    except InvalidRequest as error:
-        raise ConfigurationError(error.message) from None
-
-
-def default_model(settings: Settings) -> str:
-    """Return the model that answers where none is named."""
-    if settings.openai_api_key is not None or settings.openai_base_url != OPENAI_URL:
-        return OPENAI_MODEL
-    return EMBEDDED
-
-
-def _from_table(name: str, table: ModelSettings, settings: Settings) -> Provider:
-    match table.provider:
-        case "scripted":
-            return _scripted(name, table.script)
-        case "embedded":
-            weights = table.path or default_weights(settings.models_dir)
-            if table.context_window is None:
-                return EmbeddedProvider(name, weights=weights)
-            return EmbeddedProvider(name, weights=weights, context_window=table.context_window)
-        case "openai":
-            key = table.api_key.get_secret_value() if table.api_key else None
-            if table.api_key_env:
-                key = os.environ.get(table.api_key_env) or dotenv_values(ENV_FILE).get(table.api_key_env)
-                if not key:
-                    raise ConfigurationError(f"models.{name}: {table.api_key_env} is set neither here nor in .env")
-            if key is None and table.base_url is None and settings.openai_api_key is not None:
-                key = settings.openai_api_key.get_secret_value()
-            return OpenAIProvider(
-                name,
-                model=table.model or name,
-                base_url=table.base_url or settings.openai_base_url,
-                api_key=key,
-                context_window=table.context_window,
-                prefill=table.prefill,
-                headers=table.headers,
-                proxy=table.proxy,
-                max_tokens_field=table.max_tokens_field,
-                connect_timeout_s=10.0,
-            )
-
-
-def _from_word(word: str, name: str, settings: Settings) -> Provider:
-    if word == EMBEDDED:
-        return EmbeddedProvider(EMBEDDED, weights=default_weights(settings.models_dir))
-    if word == "scripted":
-        return _scripted("scripted", {})
-    if word.endswith(".gguf"):
-        path = Path(word).expanduser()
-        if not path.is_file():
-            raise ConfigurationError(f"there is no file {path}: LEGATO_MODEL names a GGUF file by its path")
-        return EmbeddedProvider(name, weights=path)
-    if settings.openai_api_key is None and settings.openai_base_url == OPENAI_URL:
-        raise ConfigurationError(
-            f"the model {word!r} needs OPENAI_API_KEY, or OPENAI_BASE_URL of a server that has it; "
-            f"configured without: {', '.join([EMBEDDED, *settings.models])}"
-        )
-    key = settings.openai_api_key
-    return OpenAIProvider(
-        name, model=word, base_url=settings.openai_base_url, api_key=key.get_secret_value() if key else None
-    )
-
-
-def _scripted(name: str, script: dict[str, Any]) -> ScriptedProvider:
-    values = dict(script)
-    journal = values.pop("journal", None)
-    prefill = bool(values.pop("prefill", True))
-    context_window = values.pop("context_window", 100_000)
-    try:
-        return ScriptedProvider(
-            name,
-            journal=Path(journal) if journal else None,
-            script=Script(**values),
-            prefill=prefill,
-            context_window=context_window,
-        )
-    except TypeError:
-        raise ConfigurationError(f"models.{name}.script: unknown field among {', '.join(values)}") from None
-
-
-def _mcp_server(name: str, table: McpServerSettings, settings: Settings) -> McpServer:
-    """Return the source of tools that a `[mcp.NAME]` table describes.
-
-    Raises:
-        ConfigurationError: A value is wrong, or a variable that it names is not set.
-    """
-
-    def variable(setting: str, variable: str) -> str:
-        value = os.environ.get(variable) or dotenv_values(ENV_FILE).get(variable)
-        if not value:
-            raise ConfigurationError(f"mcp.{name}.{setting}: {variable} is set neither here nor in .env")
-        return value
-
-    headers = {key: value.get_secret_value() for key, value in table.headers.items()}
-    if table.token_env is not None:
-        headers["Authorization"] = f"Bearer {variable('token_env', table.token_env)}"
-    env = {key: value.get_secret_value() for key, value in table.env.items()}
-    env |= {key: variable("pass_env", key) for key in table.pass_env}
-    return McpServer(
-        McpServerConfig(
-            name=name,
-            command=table.command,
-            args=table.args,
-            env=env,
-            cwd=None if table.cwd is None else str(table.cwd),
-            url=table.url,
-            headers=headers,
-            allow=None if table.allow is None else frozenset(table.allow),
-            needs_approval=table.needs_approval
-            if isinstance(table.needs_approval, bool)
-            else frozenset(table.needs_approval),
-            idempotent=frozenset(table.idempotent),
-            prefix=table.prefix,
-            timeout_s=table.timeout_s,
-            start_timeout_s=table.start_timeout_s,
-            max_output_chars=table.max_output_chars,
-            private_hosts=frozenset(settings.allowed_private_hosts),
-        )
-    )
 
 
 def check_access(settings: Settings) -> None:
@@ -278,7 +127,7 @@ async def open_node(
     try:
         migrate(settings.database_path)
         models = create_models(settings)
-        box = ToolBox(tools, [_mcp_server(name, table, settings) for name, table in settings.mcp.items()])
+        box = ToolBox(tools, [create_mcp_server(name, table, settings) for name, table in settings.mcp.items()])
         committer = Committer(database)
         clock = clock or SystemClock()
         node = Node(

@@ -13,7 +13,7 @@ import legato
 from docs import generate
 from docs.from_code.errors import codes
 from docs.from_code.http import openapi
-from legato.app import create_models
+from legato.adapters import create_models
 from legato.cli.target import load_target
 from legato.settings import CLIENT_VARIABLES, Settings, load_settings
 from legato.steps.registry import CHAT_TOPICS

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit, urlunsplit
 
-from legato.app import EMBEDDED, OPENAI_URL, create_models, default_model
+from legato.adapters import EMBEDDED, OPENAI_URL, create_models, default_model
 
 if TYPE_CHECKING:
     from legato.providers.base import Provider

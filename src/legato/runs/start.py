@@ -18,8 +18,9 @@ from legato.runs.node import Node
 from legato.runs.tail import Tail
 from legato.storage.committer import Command
 from legato.storage.conversations import find_conversation
+from legato.storage.request_keys import knows_key
 from legato.storage.statement import Transaction
-from legato.storage.turns import KnownTurn, NewTurn, StartedTurn, knows_key, start_turn
+from legato.storage.turns import KnownTurn, NewTurn, StartedTurn, start_turn
 
 SURE_TO_FIT_CHARS = 1024
 """A message up to here is not measured before it is saved: every model's window holds it."""

@@ -12,50 +12,22 @@ from sqlalchemy import bindparam, select, update
 
 from legato.core.errors import (
     ConversationBusy,
-    Gone,
     InvalidRequest,
-    KeyReused,
     LegatoError,
     NotFound,
 )
 from legato.core.event import SCHEMA_VERSION, LogItem
 from legato.storage.codec import SEGMENT_FORMAT, encode_segment
 from legato.storage.committer import INSERT_SEGMENT
-from legato.storage.runs import count_waiting, find_run
+from legato.storage.request_keys import find_repeated, keep_key
+from legato.storage.runs import count_waiting
 from legato.storage.statement import Prepared, Transaction, insert_into
 from legato.storage.tables import (
     conversation,
     message,
-    request_key,
     run,
 )
 
-REQUEST_KEY_MS: Final = 24 * 3600 * 1000
-"""How long an idempotency key is known."""
-
-
-_SELECT_KEY = Prepared(
-    select(request_key.c.body_hash, request_key.c.run_id).where(
-        request_key.c.owner == bindparam("owner"),
-        request_key.c.key == bindparam("key"),
-        request_key.c.created_at_ms > bindparam("since_ms"),
-    )
-)
-_INSERT_KEY = insert_into(request_key)
-_DELETE_KEY = Prepared(
-    request_key.delete().where(request_key.c.owner == bindparam("owner"), request_key.c.key == bindparam("key"))
-)
-_DELETE_KEYS = Prepared(
-    request_key.delete().where(
-        request_key.c.key.in_(
-            select(request_key.c.key)
-            .where(request_key.c.created_at_ms <= bindparam("before_ms"))
-            .order_by(request_key.c.created_at_ms)
-            .limit(500)
-        ),
-        request_key.c.created_at_ms <= bindparam("before_ms"),
-    )
-)
 _SELECT_CONVERSATION = Prepared(
     select(
         conversation.c.key,
@@ -182,9 +154,9 @@ def start_turn(tx: Transaction, new: NewTurn, first_items: FirstItems) -> Starte
         LegatoError: `new.refusal`.
     """
     if new.key is not None:
-        known = tx.one(_SELECT_KEY, owner=new.owner, key=new.key, since_ms=new.now_ms - REQUEST_KEY_MS)
-        if known is not None:
-            return _known_turn(tx, new, known)
+        run_id = find_repeated(tx, new.owner, new.key, new.body_hash, new.now_ms)
+        if run_id is not None:
+            return KnownTurn(run_id=run_id)
     if new.refusal is not None:
         raise new.refusal
     found = tx.one(_SELECT_CONVERSATION, owner=new.owner, id=new.conversation_id)
@@ -208,17 +180,7 @@ def start_turn(tx: Transaction, new: NewTurn, first_items: FirstItems) -> Starte
         raise InvalidRequest.of("parentId", "names no message: the conversation is new")
 
     if new.key is not None:
-        tx.run(_DELETE_KEYS, before_ms=new.now_ms - REQUEST_KEY_MS)
-        # The same key may be among those that are old and not deleted yet.
-        tx.run(_DELETE_KEY, owner=new.owner, key=new.key)
-        tx.run(
-            _INSERT_KEY,
-            owner=new.owner,
-            key=new.key,
-            body_hash=new.body_hash,
-            run_id=new.run_id,
-            created_at_ms=new.now_ms,
-        )
+        keep_key(tx, new.owner, new.key, body_hash=new.body_hash, run_id=new.run_id, now_ms=new.now_ms)
     added = (0 if ahead else 1) if new.regenerate is None else 0
     reply_depth = depth + 2 if new.regenerate is None else depth
     reply_branch = branch if new.regenerate is None else new.message_id
@@ -352,19 +314,6 @@ _FIRST_TITLE = Prepared(
     )
     .values(title=bindparam("new_title"))
 )
-
-
-def knows_key(tx: Transaction, owner: str, key: str, now_ms: int) -> bool:
-    """Whether an idempotency key was used within the last 24 hours."""
-    return tx.one(_SELECT_KEY, owner=owner, key=key, since_ms=now_ms - REQUEST_KEY_MS) is not None
-
-
-def _known_turn(tx: Transaction, new: NewTurn, known: Any) -> KnownTurn:
-    if known.body_hash != new.body_hash:
-        raise KeyReused.of("Idempotency-Key", "was used before with another body: use a new key for a new message")
-    if find_run(tx, new.owner, known.run_id) is None:
-        raise Gone("the reply that this key began has been deleted")
-    return KnownTurn(run_id=known.run_id)
 
 
 def _place_of_sibling(tx: Transaction, new: NewTurn, conversation_key: int) -> tuple[str, int, str]:
