@@ -32,7 +32,7 @@ from legato.storage.tables import segment
 T = TypeVar("T")
 log = structlog.get_logger(__name__)
 
-WINDOW_S = 0.005
+WINDOW_S = 0.006
 RETRY_S = 0.25
 
 INSERT_SEGMENT = Prepared(
