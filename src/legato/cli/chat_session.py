@@ -3,17 +3,37 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import shlex
 import signal
 import sys
 from types import TracebackType
-from typing import Any, assert_never
+from typing import assert_never
+from urllib.parse import quote
 
 from legato.cli.exits import FAILED, OK, STOPPED, UNREACHABLE
-from legato.cli.reply_stream import Approval, BadStream, Cut, Ended, Happening, Queued, Restarted, Text, Thinking, Tool
-from legato.cli.stream_client import Refused, ReplyReader, Unreachable, open_session
 from legato.cli.terminal import complain, neutral, one_line, shortened, yes_typed
+from legato.client import (
+    Aborted,
+    ApprovalEvent,
+    BadStream,
+    ChatClient,
+    ChatEvent,
+    Chunk,
+    CitationEvent,
+    Complete,
+    Failure,
+    Open,
+    Queued,
+    Reasoning,
+    Reconnected,
+    Reconnecting,
+    Refused,
+    ReplyStream,
+    ToolEvent,
+    Unknown,
+    Unreachable,
+)
+from legato.client.connection import run_path
 
 _ENDS = {
     "length": "the reply reached its longest length",
@@ -43,6 +63,7 @@ class Talk:
         self._question: asyncio.Task[bool] | None = None
         self._url = url
         self._key = key
+        self._session_id: str | None = None
         self._runner = asyncio.Runner()
 
     def __enter__(self) -> Talk:
@@ -60,48 +81,51 @@ class Talk:
 
     async def _say(self, message: str) -> int:
         loop = asyncio.get_running_loop()
-        async with open_session(self._key) as session:
-            reader = ReplyReader(session, self._url, message, conversation_id=self.conversation_id)
-            screen = Screen()
-            showing = asyncio.create_task(self._show(reader, screen))
-            stops: list[asyncio.Task[None]] = []
+        client = ChatClient(self._session_id, self.conversation_id, base_url=self._url, api_key=self._key)
+        self._session_id = client.session_id
+        reply = client.stream(message)
+        screen = Screen()
+        showing = asyncio.create_task(self._show(client, reply, screen))
+        stops: list[asyncio.Task[None]] = []
 
-            def interrupted() -> None:
-                if stops:
-                    self.left = True
-                    showing.cancel()
-                else:
-                    stops.append(asyncio.create_task(reader.stop()))
-                    self._stopping = True
-                    if self._question is not None:
-                        self._question.cancel()
+        def interrupted() -> None:
+            if stops:
+                self.left = True
+                showing.cancel()
+            else:
+                stops.append(asyncio.create_task(reply.stop()))
+                self._stopping = True
+                if self._question is not None:
+                    self._question.cancel()
 
-            loop.add_signal_handler(signal.SIGINT, interrupted)
-            try:
-                code = await showing
-            except asyncio.CancelledError:
-                code = STOPPED
-            finally:
-                loop.remove_signal_handler(signal.SIGINT)
-                for task in stops:
-                    task.cancel()
-                await asyncio.gather(*stops, return_exceptions=True)
-                screen.close()
-                self.conversation_id = reader.conversation_id
+        loop.add_signal_handler(signal.SIGINT, interrupted)
+        try:
+            code = await showing
+        except asyncio.CancelledError:
+            code = STOPPED
+        finally:
+            loop.remove_signal_handler(signal.SIGINT)
+            for task in stops:
+                task.cancel()
+            await asyncio.gather(*stops, return_exceptions=True)
+            screen.close()
+            self.conversation_id = client.conversation_id
         return STOPPED if stops else code
 
-    async def _show(self, reader: ReplyReader, screen: Screen) -> int:
+    async def _show(self, client: ChatClient, reply: ReplyStream, screen: Screen) -> int:
         try:
-            async with contextlib.aclosing(reader.happenings()) as happenings:  # type: ignore[type-var]
-                async for happening in happenings:
-                    screen.show(happening)
-                    if isinstance(happening, Approval) and happening.status == "asked" and not self._stopping:
-                        await self._approve(reader, screen, happening)
-                    if isinstance(happening, Ended):
-                        return _exit_code(happening)
+            async with reply:
+                async for event in reply:
+                    screen.show(event)
+                    if isinstance(event, ApprovalEvent) and event.status == "asked" and not self._stopping:
+                        await self._approve(client, reply, screen, event)
+                    if isinstance(event, Complete):
+                        return STOPPED if event.finish_reason == "stopped" else OK
+        except Aborted:
+            return STOPPED
         except Unreachable as error:
             screen.close()
-            complain(_unreachable(self._url, error, reader))
+            complain(_unreachable(self._url, error, reply))
             return UNREACHABLE
         except Refused as error:
             screen.close()
@@ -111,12 +135,17 @@ class Talk:
             complain(f"what answers at {self._url} does not speak Legato's protocol: {error}")
         return FAILED
 
-    async def _approve(self, reader: ReplyReader, screen: Screen, asked: Approval) -> None:
+    async def _approve(self, client: ChatClient, reply: ReplyStream, screen: Screen, asked: ApprovalEvent) -> None:
         """Ask whether a tool call may be made and pass the answer on; the stream waits meanwhile, as the reply does."""
+        # A replay may bring the question and its answer together.
+        if reply.is_decided(asked.call_id):
+            return
+        run_id = reply.run_id or ""
         # In full: nobody can agree to what they are not shown.
         call = f"{one_line(asked.name)}({one_line(asked.arguments)})"
         if not self._asks:
-            complain(f"{call} waits for approval: {self._by_hand(reader.approval_address(asked.call_id))}")
+            address = f"{self._url}{run_path(run_id)}/approvals/{quote(asked.call_id, safe='')}"
+            complain(f"{call} waits for approval: {self._by_hand(address)}")
             return
         screen.ask(f"Allow {call}? [y/N] ")
         self._question = question = asyncio.create_task(yes_typed())
@@ -130,10 +159,10 @@ class Talk:
             return
         screen.answered()
         try:
-            await reader.decide(asked.call_id, granted=question.result())
+            await client.decide(run_id, asked.call_id, question.result())
         except Refused as refused:
             # Somebody else was faster, or the time was over: the reply goes on, and tells.
-            complain(f"your answer came to nothing: {one_line(refused.detail)}")
+            complain(f"your answer came to nothing: {one_line(refused.message)}")
 
     def _by_hand(self, address: str) -> str:
         key = ' -H "Authorization: Bearer $LEGATO_CHAT_KEY"' if self._key else ""
@@ -149,38 +178,42 @@ class Screen:
         self._thinking = False
         self._together = sys.stdout.isatty() and sys.stderr.isatty()
 
-    def show(self, happening: Happening) -> None:
-        match happening:
-            case Text():
+    def show(self, event: ChatEvent) -> None:
+        match event:
+            case Chunk():
                 self._erase_note()
                 self._end_thinking()
-                self._write(neutral(happening.text))
-            case Thinking():
+                self._write(neutral(event.content))
+            case Reasoning():
                 self._erase_note()
-                self._think(neutral(happening.text))
+                self._think(neutral(event.content))
             case Queued():
-                self._set_note(f"waiting for {happening.ahead} earlier in this conversation …")
-            case Tool():
+                self._set_note(f"waiting for {event.ahead} earlier in this conversation …")
+            case ToolEvent(status="called"):
                 self._make_place()
-                told = shortened(happening.told)
-                self._tell(one_line(happening.name) + (f" failed: {told}" if happening.failed else f"({told})"))
-            case Approval():
+                self._tell(f"{one_line(event.name)}({shortened(event.arguments or '')})")
+            case ToolEvent(status="failed"):
                 self._make_place()
-                if happening.status != "asked":
-                    self._say(f"{one_line(happening.name)} was {one_line(happening.status)}")
-            case Cut():
+                self._tell(f"{one_line(event.name)} failed: {shortened(event.output or '')}")
+            case ApprovalEvent():
+                self._make_place()
+                if event.status != "asked":
+                    self._say(f"{one_line(event.name)} was {event.status}")
+            case Reconnecting():
                 self._set_note("reconnecting …")
-            case Restarted():
+            case Reconnected(restarted=True):
                 self._erase_note()
                 self.close()
                 self._say("the server lost the end of what is above; the reply from its start:")
-            case Ended():
+            case Complete() | Failure():
                 self._erase_note()
                 self._end_thinking()
                 self.close()
-                self._end(happening)
+                self._end(event)
+            case Open() | Reconnected() | ToolEvent() | CitationEvent() | Unknown():
+                pass
             case _:
-                assert_never(happening)
+                assert_never(event)
 
     def ask(self, question: str) -> None:
         """Print a question on a line of its own, and stay there for the answer."""
@@ -240,18 +273,17 @@ class Screen:
             sys.stderr.flush()
         self._note = ""
 
-    def _end(self, ended: Ended) -> None:
-        if ended.error is not None:
-            more = " (what came of it is kept)" if ended.data.get("partial") else ""
-            complain(f"the reply failed: {one_line(ended.error)}{more}")
+    def _end(self, end: Complete | Failure) -> None:
+        if isinstance(end, Failure):
+            more = " (what came of it is kept)" if end.partial else ""
+            complain(f"the reply failed: {one_line(end.error)}{more}")
             return
-        failover: Any = ended.data.get("failover")
-        if isinstance(failover, dict):
-            self._say(f"answered by {failover.get('to')}, because {failover.get('from')} failed")
-        if ended.reason == "stopped":
+        if end.failover is not None:
+            self._say(f"answered by {end.failover.to_model}, because {end.failover.from_model} failed")
+        if end.finish_reason == "stopped":
             self._say("stopped")
-        elif ended.reason != "stop":
-            self._say(_ENDS.get(ended.reason, f"the reply ended: {ended.reason}"))
+        elif end.finish_reason != "stop":
+            self._say(_ENDS.get(end.finish_reason, f"the reply ended: {end.finish_reason}"))
 
     def _say(self, text: str) -> None:
         self._tell(f"({text})" if self._together else text)
@@ -269,28 +301,23 @@ def _dim(text: str) -> str:
     return text if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb" else f"\x1b[2m{text}\x1b[0m"
 
 
-def _exit_code(ended: Ended) -> int:
-    if ended.error is not None:
-        return FAILED
-    return STOPPED if ended.reason == "stopped" else OK
-
-
-def _unreachable(url: str, error: Unreachable, reader: ReplyReader) -> str:
+def _unreachable(url: str, error: Unreachable, reply: ReplyStream) -> str:
     if error.was_there:
-        go_on = f"; when it is there again the reply is too: GET {url}/chat/stream/{reader.run_id}"
-        return f"the server at {url} was cut off and has not come back{go_on if reader.run_id else ''}"
+        go_on = f"; when it is there again the reply is too: GET {url}{run_path(reply.run_id)}" if reply.run_id else ""
+        return f"the server at {url} was cut off and has not come back{go_on}"
     return f"no server answers at {url} ({error}): start it with `legato serve`, or name another with --url"
 
 
 def _refused(url: str, refused: Refused) -> str:
     again = ""
-    if refused.retry_after_s is not None and "try again in" not in refused.detail:
+    if refused.retry_after_s is not None and "try again in" not in refused.message:
         again = f"; try again in {refused.retry_after_s:.0f} s"
     if refused.status == 401:
         return (
-            f"the server wants a key ({one_line(refused.detail)}): make one where it runs with "
+            f"the server wants a key ({one_line(refused.message)}): make one where it runs with "
             "`legato keys create --name me`, and set LEGATO_CHAT_KEY to it"
         )
-    if not refused.code:
-        return f"{url} answered {refused.status}: {refused.detail}{again}"
-    return f"{one_line(refused.detail)} ({refused.status} {refused.code}){again}"
+    if refused.code == "not_legato":
+        return f"{url} answered {refused.status}: {refused.message}{again}"
+    code = f"{refused.status} {one_line(refused.code)}" if refused.status else one_line(refused.code)
+    return f"{one_line(refused.message)} ({code}){again}"
