@@ -1,0 +1,95 @@
+import { clsx } from "clsx";
+import { useMemo } from "react";
+
+import { api } from "../app/server.ts";
+import { useWords } from "../app/words.ts";
+import { Trouble } from "../ui/notices.tsx";
+import { layoutOf, NODE_HEIGHT, NODE_WIDTH } from "./graph_layout.ts";
+import { DataTable, Panel, Shown } from "./parts.tsx";
+import type { Graph, GraphNode, Steps as StepsOf } from "./shapes.ts";
+import { useAsked } from "./use_asked.ts";
+
+const ask = async (): Promise<StepsOf> => (await api.admin.steps()) as unknown as StepsOf;
+
+/** Which step listens to what, and what it makes others do. */
+export function Steps() {
+  const t = useWords();
+  const asked = useAsked(ask);
+  return (
+    <Shown asked={asked}>
+      {({ steps, unheard, graph }) => (
+        <div className="flex flex-col gap-5">
+          {unheard.map(({ step, topic }) => (
+            <Trouble key={`${step} ${topic}`} tone="warn" title={t.admin.unheard(step, topic)} />
+          ))}
+          <Panel title={t.admin.graph}>
+            <Drawn graph={graph} />
+          </Panel>
+          <DataTable
+            label={t.admin.sections.steps}
+            rows={steps}
+            keyOf={({ name }) => name}
+            columns={[
+              {
+                head: t.admin.step,
+                cell: (step) => (
+                  <>
+                    <span className="font-mono text-[13px] font-medium">{step.name}</span>
+                    {step.builtIn && <span className="ml-2 rounded-full bg-hover px-2 py-0.5 text-xs text-ink-soft">{t.admin.builtIn}</span>}
+                    <span className="mt-0.5 block text-xs text-ink-soft">{step.description}</span>
+                  </>
+                ),
+              },
+              { head: t.admin.listens, cell: ({ topics, http }) => <Words words={[...http, ...topics]} /> },
+              { head: t.admin.cron, cell: ({ cron }) => <Words words={cron.map(({ expression }) => expression)} /> },
+              { head: t.admin.enqueues, cell: ({ enqueues }) => <Words words={enqueues} /> },
+            ]}
+          />
+        </div>
+      )}
+    </Shown>
+  );
+}
+
+function Words({ words }: { words: readonly string[] }) {
+  return words.map((word) => (
+    <span key={word} className="block font-mono text-xs break-all">
+      {word}
+    </span>
+  ));
+}
+
+const SHAPES: Record<GraphNode["kind"], string> = {
+  step: "fill-accent-soft stroke-accent",
+  topic: "fill-raise stroke-line-strong",
+  http: "fill-panel stroke-line-strong",
+  cron: "fill-warn-soft stroke-warn",
+};
+
+function Drawn({ graph }: { graph: Graph }) {
+  const t = useWords();
+  const { nodes, edges, width, height } = useMemo(() => layoutOf(graph), [graph]);
+  return (
+    <div className="overflow-x-auto" tabIndex={0} role="region" aria-label={t.admin.graph}>
+      <svg viewBox={`0 0 ${width} ${height}`} width={width} height={height} role="img" aria-label={t.admin.graph}>
+        <defs>
+          <marker id="arrow" viewBox="0 0 8 8" refX="8" refY="4" markerWidth="8" markerHeight="8" orient="auto">
+            <path d="M0 0L8 4L0 8z" className="fill-line-strong" />
+          </marker>
+        </defs>
+        {edges.map(({ key, path }) => (
+          <path key={key} d={path} fill="none" className="stroke-line-strong" strokeWidth={1.25} markerEnd="url(#arrow)" />
+        ))}
+        {nodes.map(({ node, x, y }) => (
+          <g key={node.id} transform={`translate(${x} ${y})`}>
+            <title>{node.label}</title>
+            <rect width={NODE_WIDTH} height={NODE_HEIGHT} rx={node.kind === "step" ? 12 : 22} className={clsx(SHAPES[node.kind])} />
+            <text x={NODE_WIDTH / 2} y={NODE_HEIGHT / 2} textAnchor="middle" dominantBaseline="central" className="fill-ink font-mono text-xs">
+              {node.label.length > 23 ? `${node.label.slice(0, 22)}…` : node.label}
+            </text>
+          </g>
+        ))}
+      </svg>
+    </div>
+  );
+}

@@ -1,0 +1,24 @@
+import type { ChatSnapshot } from "@legato/react";
+import { useEffect, useRef } from "react";
+
+import { announce } from "../app/announcer.tsx";
+import { useWords } from "../app/words.ts";
+
+/** Tells a screen reader how a reply goes: a sentence at each turn, none for the words between. */
+export function useAnnouncedStatus({ status, lastTurn }: ChatSnapshot): void {
+  const t = useWords();
+  const before = useRef(status);
+  const reply = lastTurn.at(-1);
+  useEffect(() => {
+    const was = before.current;
+    before.current = status;
+    if (was === status) return;
+    const active = was === "streaming" || was === "reconnecting" || was === "submitting";
+    if (status === "submitting") announce(t.status.sent);
+    else if (status === "streaming") announce(was === "reconnecting" ? t.status.back : t.status.begun);
+    else if (status === "reconnecting") announce(t.status.reconnecting);
+    else if (active && reply?.role === "assistant") {
+      announce(reply.status === "failed" ? t.status.failed : reply.status === "stopped" ? t.status.stopped : t.status.done);
+    }
+  }, [status, reply, t]);
+}

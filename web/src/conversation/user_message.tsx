@@ -1,0 +1,104 @@
+import type { ChatActions, ChatMessage } from "@legato/react";
+import { clsx } from "clsx";
+import { PenLine } from "lucide-react";
+import { type KeyboardEvent, memo, useEffect, useRef, useState } from "react";
+
+import { useWords } from "../app/words.ts";
+import { Button, IconButton } from "../ui/button.tsx";
+import { CopyButton } from "../ui/copy_button.tsx";
+import { BranchSwitcher } from "./branch_switcher.tsx";
+
+interface UserMessageProps {
+  readonly message: ChatMessage;
+  readonly busy: boolean;
+  readonly actions: ChatActions;
+}
+
+export const UserMessage = memo(function UserMessage({ message, busy, actions }: UserMessageProps) {
+  const t = useWords();
+  const [editing, setEditing] = useState(false);
+  const waiting = message.status === "sending";
+  return (
+    <article
+      aria-label={t.conversation.you}
+      data-message={message.id}
+      data-role="user"
+      data-status={message.status}
+      className="group/message flex flex-col items-end pt-4"
+    >
+      {editing ? (
+        <Edit
+          text={message.content}
+          onCancel={() => setEditing(false)}
+          onSend={(text) => {
+            setEditing(false);
+            actions.edit(message.id, text);
+          }}
+        />
+      ) : (
+        <div
+          data-text
+          className={clsx(
+            "max-w-[min(85%,40rem)] rounded-2xl rounded-br-md bg-accent-soft px-4 py-2.5 leading-relaxed [overflow-wrap:anywhere] whitespace-pre-wrap transition-opacity",
+            waiting && "opacity-70",
+          )}
+        >
+          {message.content}
+        </div>
+      )}
+      {!editing && (
+        <div className="mt-1 flex min-h-8 items-center gap-0.5">
+          <BranchSwitcher message={message} disabled={busy} onSelect={(id) => void actions.selectBranch(id)} />
+          <div className="flex opacity-0 transition-opacity group-focus-within/message:opacity-100 group-hover/message:opacity-100 pointer-coarse:opacity-100">
+            <CopyButton text={() => message.content} />
+            <IconButton label={t.conversation.edit} icon={<PenLine size={16} />} size="small" disabled={busy || waiting} onClick={() => setEditing(true)} data-edit />
+          </div>
+        </div>
+      )}
+    </article>
+  );
+});
+
+function Edit({ text, onCancel, onSend }: { text: string; onCancel: () => void; onSend: (text: string) => void }) {
+  const t = useWords();
+  const [now, setNow] = useState(text);
+  const field = useRef<HTMLTextAreaElement>(null);
+  useEffect(() => {
+    const area = field.current;
+    area?.focus();
+    area?.setSelectionRange(area.value.length, area.value.length);
+  }, []);
+  const send = (): void => {
+    const given = now.trim();
+    if (given) onSend(given);
+  };
+  const keys = (event: KeyboardEvent): void => {
+    if (event.nativeEvent.isComposing) return;
+    if (event.key === "Enter" && !event.shiftKey) {
+      event.preventDefault();
+      send();
+    } else if (event.key === "Escape") {
+      event.stopPropagation();
+      onCancel();
+    }
+  };
+  return (
+    <div className="w-full rounded-2xl border border-line-strong bg-raise p-3">
+      <textarea
+        ref={field}
+        aria-label={t.conversation.editLabel}
+        value={now}
+        onChange={(event) => setNow(event.target.value)}
+        onKeyDown={keys}
+        className="field-sizing-content max-h-96 min-h-16 w-full resize-none bg-transparent px-1 leading-relaxed outline-none"
+      />
+      <div className="mt-2 flex flex-wrap items-center justify-end gap-2">
+        <span className="mr-auto px-1 text-xs text-ink-soft">{t.conversation.editHint}</span>
+        <Button onClick={onCancel}>{t.app.cancel}</Button>
+        <Button look="accent" disabled={!now.trim()} onClick={send}>
+          {t.composer.send}
+        </Button>
+      </div>
+    </div>
+  );
+}

@@ -1,0 +1,113 @@
+/** A reply's text. Everything that could run or fetch something is shown as what it says instead. */
+import { ExternalLink, ImageOff } from "lucide-react";
+import { type ComponentProps, memo, type ReactNode, useEffect, useMemo, useState, useSyncExternalStore } from "react";
+import { type Components, type MathPlugin, Streamdown } from "streamdown";
+
+import { useWords } from "../app/words.ts";
+import { FencedBlock } from "./code_block.tsx";
+import { safeLink } from "./links.ts";
+import { mayHoldMath, normaliseMath } from "./math_text.ts";
+
+let math: MathPlugin | null = null;
+const listeners = new Set<() => void>();
+const subscribe = (listener: () => void): (() => void) => {
+  listeners.add(listener);
+  return () => listeners.delete(listener);
+};
+
+function useMath(wanted: boolean): MathPlugin | null {
+  const loaded = useSyncExternalStore(subscribe, () => math);
+  useEffect(() => {
+    if (!wanted || math) return;
+    void import("./math.ts")
+      .then(({ plugin }) => {
+        math = plugin;
+        for (const listener of listeners) listener();
+      })
+      // Formulas are then shown as they were written.
+      .catch(() => undefined);
+  }, [wanted]);
+  return wanted ? loaded : null;
+}
+
+function Link({ href, children }: ComponentProps<"a">) {
+  const link = safeLink(href, location.origin);
+  if (!link) return <span>{children}</span>;
+  return (
+    <a href={link.href} {...(link.outside ? { target: "_blank", rel: "noopener noreferrer nofollow" } : {})}>
+      {children}
+    </a>
+  );
+}
+
+function Image({ alt, src }: ComponentProps<"img">) {
+  const t = useWords();
+  const link = safeLink(typeof src === "string" ? src : undefined, location.origin);
+  const words = alt ? t.markdown.image(alt) : t.markdown.imageBare;
+  return (
+    <span className="not-loaded">
+      <ImageOff size={14} aria-hidden />
+      <span>{words}</span>
+      {link && (
+        <a href={link.href} target="_blank" rel="noopener noreferrer nofollow" aria-label={link.href}>
+          <ExternalLink size={14} />
+        </a>
+      )}
+    </span>
+  );
+}
+
+function Table({ children }: ComponentProps<"table">) {
+  const t = useWords();
+  return (
+    <div className="table-scroll" tabIndex={0} role="region" aria-label={t.markdown.table}>
+      <table>{children}</table>
+    </div>
+  );
+}
+
+function Fence({ className, children }: ComponentProps<"code">) {
+  const language = /language-([^\s]+)/.exec(className ?? "")?.[1] ?? "";
+  return <FencedBlock language={language} code={textOf(children)} />;
+}
+
+function textOf(children: ReactNode): string {
+  if (typeof children === "string" || typeof children === "number") return String(children);
+  if (Array.isArray(children)) return children.map(textOf).join("");
+  return "";
+}
+
+const plain = (Tag: "h1" | "h2" | "h3" | "h4" | "h5" | "h6" | "p" | "ul" | "ol" | "li" | "blockquote" | "hr" | "strong" | "thead" | "tbody" | "tr" | "sup" | "sub" | "section") =>
+  function Plain({ node: _, className: __, ...rest }: Record<string, unknown>) {
+    return <Tag {...rest} />;
+  };
+
+const COMPONENTS = {
+  a: Link,
+  img: Image,
+  table: Table,
+  code: Fence,
+  inlineCode: ({ children }: ComponentProps<"code">) => <code>{children}</code>,
+  th: ({ children, style }: ComponentProps<"th">) => <th style={style}>{children}</th>,
+  td: ({ children, style }: ComponentProps<"td">) => <td style={style}>{children}</td>,
+  input: ({ checked, type }: ComponentProps<"input">) =>
+    type === "checkbox" ? <input type="checkbox" checked={checked ?? false} disabled aria-label={checked ? "✓" : "–"} readOnly /> : null,
+  ...Object.fromEntries(
+    (["h1", "h2", "h3", "h4", "h5", "h6", "p", "ul", "ol", "li", "blockquote", "hr", "strong", "thead", "tbody", "tr", "sup", "sub", "section"] as const).map((tag) => [tag, plain(tag)]),
+  ),
+} as Components;
+
+const NO_LINK_BOX = { enabled: false } as const;
+
+/** Renders a reply's Markdown; while `growing`, unfinished marks at its end are shown as if they were closed. */
+export const Markdown = memo(function Markdown({ text, growing = false }: { text: string; growing?: boolean }) {
+  const loaded = useMath(mayHoldMath(text));
+  const plugins = useMemo(() => (loaded ? { math: loaded } : {}), [loaded]);
+  // The mode stays: a change at the end would render the whole reply anew.
+  const [mode] = useState<"streaming">("streaming");
+  return (
+    <Streamdown mode={mode} isAnimating={growing} components={COMPONENTS} controls={false} linkSafety={NO_LINK_BOX} plugins={plugins} className="prose" lineNumbers={false}>
+      {loaded ? normaliseMath(text) : text}
+    </Streamdown>
+  );
+});

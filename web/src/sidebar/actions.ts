@@ -1,0 +1,91 @@
+/** What can be done with a conversation from the list. Each is shown at once, and taken back where the server refuses. */
+import type { ConversationOut } from "@legato/client";
+
+import { navigate } from "../app/route.ts";
+import { api } from "../app/server.ts";
+import type { Strings } from "../strings/en.ts";
+import { toast } from "../ui/toast.tsx";
+import { errorText } from "../conversation/error_words.ts";
+import { active, archive } from "./list_store.ts";
+
+const place = (conversation: ConversationOut): void => {
+  active.put(conversation);
+  archive.put(conversation);
+};
+
+async function change(conversation: ConversationOut, changes: Partial<Pick<ConversationOut, "pinned" | "archived" | "title">>, t: Strings): Promise<boolean> {
+  place({ ...conversation, ...changes });
+  try {
+    place(await api.conversations.update(conversation.id, changes));
+    return true;
+  } catch (error) {
+    place(conversation);
+    toast({ text: errorText(error, t), tone: "danger" });
+    return false;
+  }
+}
+
+export const rename = (conversation: ConversationOut, title: string, t: Strings): Promise<boolean> => change(conversation, { title }, t);
+
+export const pin = (conversation: ConversationOut, pinned: boolean, t: Strings): Promise<boolean> => change(conversation, { pinned }, t);
+
+export async function setArchived(conversation: ConversationOut, archived: boolean, t: Strings): Promise<void> {
+  if (!(await change(conversation, { archived }, t)) || !archived) return;
+  toast({
+    text: t.sidebar.archived(conversation.title),
+    action: { label: t.app.undo, run: () => void change({ ...conversation, archived: true }, { archived: false }, t) },
+  });
+}
+
+/** Takes a conversation off the list at once, and off the server when the way back has gone. */
+export function remove(conversation: ConversationOut, t: Strings): void {
+  const { id } = conversation;
+  const hide = (hidden: boolean): void => {
+    active.hide(id, hidden);
+    archive.hide(id, hidden);
+  };
+  hide(true);
+  const shown = location.pathname === `/c/${encodeURIComponent(id)}`;
+  if (shown) navigate("/");
+  toast({
+    text: t.sidebar.removed(conversation.title),
+    stayMs: 7000,
+    action: {
+      label: t.app.undo,
+      run: () => {
+        hide(false);
+        if (shown) navigate(`/c/${encodeURIComponent(id)}`);
+      },
+    },
+    onGone: () =>
+      void api.conversations.remove(id).then(
+        () => {
+          active.forget(id);
+          archive.forget(id);
+        },
+        (error: unknown) => {
+          hide(false);
+          toast({ text: errorText(error, t), tone: "danger" });
+        },
+      ),
+  });
+}
+
+/** Reads a file of an exported conversation and opens what it makes. */
+export async function importFile(file: File, t: Strings): Promise<void> {
+  let document: unknown;
+  try {
+    document = JSON.parse(await file.text());
+  } catch {
+    toast({ text: t.sidebar.importFailed(t.sidebar.notJson), tone: "danger" });
+    return;
+  }
+  try {
+    const made = await api.conversations.importOne(document as Parameters<typeof api.conversations.importOne>[0]);
+    place(made);
+    navigate(`/c/${encodeURIComponent(made.id)}`);
+    toast({ text: t.sidebar.imported });
+  } catch (error) {
+    toast({ text: t.sidebar.importFailed(errorText(error, t)), tone: "danger", stayMs: 12_000 });
+  }
+}
