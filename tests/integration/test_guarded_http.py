@@ -95,7 +95,7 @@ async def test_a_name_that_turns_private_is_refused_with_its_next_connection(sit
     """DNS rebinding: what was public at the first look is checked again at the next."""
     names = Names(["93.184.216.34"], ["127.0.0.1"])
     guard = AddressGuard(look_up=names)
-    assert await guard.check_url(f"http://rebound.example:{site.port}/")
+    assert await guard.resolve("rebound.example", site.port)
     async with guarded_client(guard=guard) as client:
         with pytest.raises(AddressRefused):
             await client.get(f"http://rebound.example:{site.port}/")

@@ -64,15 +64,18 @@ async def test_text_before_and_after_tools_is_one_reply(tmp_path: Path) -> None:
 
 
 async def test_calls_of_one_answer_run_in_parallel(tmp_path: Path) -> None:
-    """Each result is in the log as it comes; the model is told all of them, in the order of its calls."""
+    """Each result is in the log as it comes, and a call that fails takes nothing from the others; the model is told
+    all of them, in the order of its calls.
+    """
     words = " ".join('tool=slow:{"n":%d}@1' % n for n in range(4))  # noqa: UP031
     async with open_world(tmp_path) as world:
-        events = await world.say(f"script: tokens=2 {words} {SEARCH}@1")
+        events = await world.say(f'script: tokens=2 {words} {SEARCH}@1 tool=fail:{{"words":"x"}}@1')
         assert world.bench.at_once == 4
         done = [event.data["name"] for event in events if event.data.get("status") == "done"]
         assert done == ["search", *["slow"] * 4]
-        assert told(events)[:5] == [("slow", "called")] * 4 + [("search", "called")]
-        assert [message.content for message in world.requests[1].messages[2:]] == ["0", "1", "2", "3", "found x"]
+        assert told(events)[:6] == [("slow", "called")] * 4 + [("search", "called"), ("fail", "called")]
+        contents = [message.content for message in world.requests[1].messages[2:]]
+        assert contents == ["0", "1", "2", "3", "found x", "RuntimeError: x at [path]"]
 
 
 async def test_calls_that_run_at_once_are_bounded(tmp_path: Path) -> None:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import ipaddress
-import socket
 from collections.abc import Sequence
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from legato.tools.addresses import AddressGuard, AddressRefused, check_url, is_public
+from legato.tools.addresses import AddressGuard, AddressRefused, is_public
 
 
 @pytest.mark.parametrize(
@@ -130,10 +129,10 @@ def test_a_private_address_is_refused_however_it_is_written(url: str) -> None:
 @pytest.mark.parametrize(
     "url", ["file:///etc/passwd", "ftp://example.org/", "http://", "http:///x", "x", "http://a:b/"]
 )
-async def test_what_is_no_url_of_the_web_is_refused(url: str) -> None:
+def test_what_is_no_url_of_the_web_is_refused(url: str) -> None:
     """Only http and https, with a host."""
     with pytest.raises(AddressRefused):
-        await check_url(url)
+        AddressGuard().check_literal(url)
 
 
 async def never(host: str, port: int) -> Sequence[str]:
@@ -156,7 +155,8 @@ async def test_a_name_is_looked_up_once_and_what_was_checked_is_what_is_used() -
     """The addresses given are those that were checked: there is no second look-up to be lied to."""
     names = Names(["93.184.216.34", "2606:2800:220:1::1"], ["127.0.0.1"])
     guard = AddressGuard(look_up=names)
-    assert await guard.check_url("https://Example.ORG./x") == ["93.184.216.34", "2606:2800:220:1::1"]
+    host, port = guard.check_literal("https://Example.ORG./x")
+    assert await guard.resolve(host, port) == ["93.184.216.34", "2606:2800:220:1::1"]
     assert names.asked == ["example.org"]
     with pytest.raises(AddressRefused, match=r"^example.org is a private address"):
         await guard.resolve("example.org", 443)
@@ -212,10 +212,5 @@ async def test_a_host_without_an_address_is_an_os_error() -> None:
 
 async def test_the_systems_own_names_are_checked() -> None:
     """The look-up of the system finds loopback behind a name, and it is refused."""
-    name = socket.gethostname()
-    guard = AddressGuard()
-    try:
-        found = await guard.resolve(name, 80)
-    except (AddressRefused, OSError):
-        return
-    assert all(is_public(ipaddress.ip_address(each)) for each in found)
+    with pytest.raises(AddressRefused, match=r"^localhost is a private address"):
+        await AddressGuard().resolve("localhost", 80)

@@ -18,7 +18,6 @@
     │   ├── MethodNotAllowed       405 method_not_allowed
     │   ├── Conflict               409 conflict
     │   │   ├── CursorDiverged     409 cursor_diverged
-    │   │   ├── IllegalTransition  409 illegal_transition
     │   │   └── VersionConflict    409 version_conflict: state has changed since it was read
     │   ├── Gone                   410 run_gone
     │   ├── ConversationBusy       429 conversation_busy
@@ -197,12 +196,6 @@ class CursorDiverged(Conflict):
     """A cursor names another run, another epoch's prefix, or a place past the log's head: replay from the start."""
 
     code = "cursor_diverged"
-
-
-class IllegalTransition(Conflict):
-    """A run was asked to enter a state that cannot follow its present one."""
-
-    code = "illegal_transition"
 
 
 class VersionConflict(Conflict):

@@ -22,7 +22,7 @@ MIN_INT: Final = -(2**63)
 MAX_INT: Final = 2**63 - 1
 """Ints have 64 bits, as other languages and databases have them."""
 MAX_SHOWN_CHARS: Final = 80
-"""Of a member's name in a message."""
+"""Of somebody's own words, such as a member's name, in a message."""
 
 _ADVICE: Final = {
     "tuple": "give a list",
@@ -207,19 +207,20 @@ def path_text(path: Sequence[str | int]) -> str:
     """Return a path as it is written: with dots where that is clear, otherwise as a list."""
     if not path:
         return "the whole value"
-    shown = [part if isinstance(part, int) else _shown(part) for part in path]
+    shown = [part if isinstance(part, int) else shown_name(part) for part in path]
     if any(isinstance(part, str) and (not part or "." in part) for part in path):
         return str(shown)
     return ".".join(map(str, shown))
 
 
+def shown_name(name: str) -> str:
+    """Return a name as a message shows it: as it is, or in ASCII and cut where it is long or cannot be printed."""
+    return name if name.isprintable() and len(name) <= MAX_SHOWN_CHARS else ascii(name[:MAX_SHOWN_CHARS])
+
+
 def _refuse(fault: str | None) -> None:
     if fault is not None:
         raise _Fault(fault)
-
-
-def _shown(name: str) -> str:
-    return name if name.isprintable() and len(name) <= MAX_SHOWN_CHARS else ascii(name[:MAX_SHOWN_CHARS])
 
 
 def _advice(kind: type) -> str:

@@ -1,14 +1,12 @@
 """The life of a run: which state may follow which.
 
-Pure: no clock, no storage, no asyncio. Every rule about a run's state lives in TRANSITIONS;
-docs/reference/run-states.md is generated from it.
+Pure: no clock, no storage, no asyncio. The statements of storage/runs.py keep to TRANSITIONS, each by what it asks for
+in its WHERE; docs/reference/run-states.md is generated from it.
 """
 
 from __future__ import annotations
 
 from enum import StrEnum
-
-from legato.core.errors import IllegalTransition
 
 
 class RunState(StrEnum):
@@ -29,10 +27,3 @@ TRANSITIONS: dict[RunState, frozenset[RunState]] = {
     RunState.STOPPED: frozenset(),
 }
 ENDED = frozenset(state for state, after in TRANSITIONS.items() if not after)
-
-
-def check_transition(before: RunState, after: RunState) -> None:
-    """Raise IllegalTransition unless `after` may follow `before`."""
-    if after not in TRANSITIONS[before]:
-        allowed = ", ".join(sorted(TRANSITIONS[before])) or "nothing"
-        raise IllegalTransition(f"a run that is {before} cannot become {after}; it may become {allowed}")

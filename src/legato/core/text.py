@@ -1,4 +1,4 @@
-"""Measures of text, as other languages take them."""
+"""Text: its length and its characters as other languages and databases have them, and titles made from it."""
 
 from __future__ import annotations
 
@@ -13,6 +13,11 @@ def first_words(text: str) -> str:
         return words
     cut = words[: TITLE_CHARS - 1]
     return (cut.rsplit(" ", 1)[0] if " " in cut[20:] else cut) + "…"
+
+
+def valid_unicode(text: str) -> str:
+    """Return text whose surrogates are a character again where two make one, and U+FFFD where one stands alone."""
+    return text if text.isascii() else text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
 def utf16_length(text: str) -> int:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, TypeVar
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any, Final, TypeVar
 
 import msgspec
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
@@ -11,60 +12,30 @@ from pydantic.alias_generators import to_camel
 from starlette.requests import ClientDisconnect, Request
 
 from legato.core.errors import FieldError, InvalidBody, InvalidRequest, TooLarge, UnsupportedMediaType
-from legato.core.ids import ID_MAX_CHARS, id_fault
+from legato.core.ids import ID_MAX_CHARS
+from legato.core.json_value import MAX_SHOWN_CHARS, shown_name
+from legato.runs import inputs
 from legato.settings import nearest
 
-MAX_METADATA_BYTES = 16_384
-MAX_METADATA_DEPTH = 32
-MAX_ERRORS = 20
+MAX_ERRORS: Final = 20
 """Wrong fields that one answer names; a body of a hundred thousand unknown ones is not answered with as many."""
-MAX_NAME_CHARS = 80
-"""Of a client's own words in an answer."""
 
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 _decode = msgspec.json.Decoder().decode
 
 
-def _checked_id(value: str) -> str:
-    if fault := id_fault(value):
-        raise ValueError(fault)
-    return value
-
-
-def _checked_text(value: str) -> str:
-    if "\x00" in value:
-        raise ValueError("holds a NUL character, which no database takes")
-    return value
-
-
-def _checked_message(value: str) -> str:
+def _not_blank(value: str) -> str:
     if not value.strip():
         raise ValueError("is blank: say something")
-    return _checked_text(value)
-
-
-def _checked_metadata(value: dict[str, Any]) -> dict[str, Any]:
-    if _too_deep(value, MAX_METADATA_DEPTH):
-        raise ValueError(f"is nested more than {MAX_METADATA_DEPTH} levels deep")
-    size = len(msgspec.json.encode(value))
-    if size > MAX_METADATA_BYTES:
-        raise ValueError(f"has {size} bytes: at most {MAX_METADATA_BYTES} are taken")
     return value
 
 
-def _too_deep(value: object, levels: int) -> bool:
-    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else None
-    return inner is not None and (levels == 0 or any(_too_deep(each, levels - 1) for each in inner))
-
-
+Text = inputs.Text
+Metadata = inputs.Metadata
 # The bounds stand in the schema too; the validators say them in words.
-ClientId = Annotated[
-    str, AfterValidator(_checked_id), Field(json_schema_extra={"minLength": 1, "maxLength": ID_MAX_CHARS})
-]
-Text = Annotated[str, AfterValidator(_checked_text)]
-Message = Annotated[str, AfterValidator(_checked_message), Field(json_schema_extra={"minLength": 1})]
+ClientId = Annotated[inputs.Id, Field(json_schema_extra={"minLength": 1, "maxLength": ID_MAX_CHARS})]
+Message = Annotated[Text, AfterValidator(_not_blank), Field(json_schema_extra={"minLength": 1})]
 ModelName = Annotated[str, Field(max_length=200, description="A configured model's name.")]
-Metadata = Annotated[dict[str, Any], AfterValidator(_checked_metadata)]
 
 
 class Body(BaseModel):
@@ -104,10 +75,7 @@ def parse_body(data: bytes, content_type: str, model: type[BodyT]) -> BodyT:
         return model.model_validate(value)
     except ValidationError as error:
         found = error.errors(include_url=False, include_input=False)
-        fields = [_field_error(each, model) for each in found[:MAX_ERRORS]]
-        if len(found) > MAX_ERRORS:
-            fields.append(FieldError(field="body", message=f"has {len(found) - MAX_ERRORS} more wrong fields"))
-        raise InvalidRequest(fields) from None
+        raise wrong_fields(found, lambda each: _field_error(each, model)) from None
 
 
 def decode_body(data: bytes, content_type: str) -> Any:
@@ -132,20 +100,24 @@ def decode_body(data: bytes, content_type: str) -> Any:
         raise InvalidBody(f"the body is not JSON: {str(error)[:200].lower()}") from None
 
 
+def wrong_fields(found: Sequence[Any], field_error: Callable[[Any], FieldError]) -> InvalidRequest:
+    """Return the error that names the first MAX_ERRORS of what pydantic found, and counts the rest."""
+    fields = [field_error(each) for each in found[:MAX_ERRORS]]
+    if len(found) > MAX_ERRORS:
+        fields.append(FieldError(field="body", message=f"has {len(found) - MAX_ERRORS} more wrong fields"))
+    return InvalidRequest(fields)
+
+
 def _field_error(each: Any, model: type[Body]) -> FieldError:
-    name = ".".join(_shown(part) for part in each["loc"]) or "body"
+    name = ".".join(shown_name(str(part)) for part in each["loc"]) or "body"
+    if each["type"] == "extra_forbidden" and len(each["loc"]) > 1:
+        return FieldError(field=name, message="is not known here")
     if each["type"] == "extra_forbidden":
         known = [field.alias or field_name for field_name, field in model.model_fields.items()]
-        close = nearest(str(each["loc"][-1])[:MAX_NAME_CHARS], known)
+        close = nearest(str(each["loc"][-1])[:MAX_SHOWN_CHARS], known)
         said = f"is not known here: did you mean {close}?" if close else f"is not known here; known: {', '.join(known)}"
         return FieldError(field=name, message=said, nearest=close)
-    message = each["msg"].removeprefix("Value error, ")
-    return FieldError(field=name, message=message[:1].lower() + message[1:])
-
-
-def _shown(part: object) -> str:
-    text = str(part)
-    return text if text.isprintable() and len(text) <= MAX_NAME_CHARS else ascii(text[:MAX_NAME_CHARS])
+    return FieldError(field=name, message=inputs.fault_words(each))
 
 
 async def read_bytes(request: Request, limit: int) -> bytes:

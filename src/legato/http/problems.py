@@ -21,14 +21,14 @@ from legato.core.errors import (
     NotFound,
     Refused,
 )
+from legato.core.json_value import MAX_SHOWN_CHARS
+from legato.http.bodies import wrong_fields
 from legato.wire.native import encode_json, error_event
 
 log = structlog.get_logger(__name__)
 
-MAX_ERRORS: Final = 20
-MAX_NAME_CHARS: Final = 80
 MAX_MESSAGE_CHARS: Final = 500
-"""Of one answer that names wrong fields."""
+"""Of what is said of one wrong parameter."""
 
 
 class Cut(Exception):
@@ -109,17 +109,7 @@ def install_problem_handlers(api: FastAPI) -> None:
 
     async def invalid(request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)
-        found = error.errors()
-        fields = [
-            FieldError(
-                field=".".join(str(part)[:MAX_NAME_CHARS] for part in each["loc"][1:]) or "query",
-                message=each["msg"].lower()[:MAX_MESSAGE_CHARS],
-            )
-            for each in found[:MAX_ERRORS]
-        ]
-        if len(found) > MAX_ERRORS:
-            fields.append(FieldError(field="body", message=f"has {len(found) - MAX_ERRORS} more wrong fields"))
-        return respond(request, InvalidRequest(fields))
+        return respond(request, wrong_fields(error.errors(), _parameter_error))
 
     async def http(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
@@ -139,6 +129,13 @@ def install_problem_handlers(api: FastAPI) -> None:
     api.add_exception_handler(RequestValidationError, invalid)
     api.add_exception_handler(HTTPException, http)
     api.add_exception_handler(Exception, fault)
+
+
+def _parameter_error(each: Any) -> FieldError:
+    return FieldError(
+        field=".".join(str(part)[:MAX_SHOWN_CHARS] for part in each["loc"][1:]) or "query",
+        message=each["msg"].lower()[:MAX_MESSAGE_CHARS],
+    )
 
 
 def respond(request: Request, error: LegatoError) -> Response:

@@ -31,7 +31,7 @@ from legato.providers.embedded_messages import (
     Setup,
 )
 from legato.providers.embedded_process import EngineProcess, StartFailed
-from legato.providers.weights import INSTEAD
+from legato.providers.weights import INSTEAD, OTHER_MODEL
 
 # One slot costs 22.5 kB a token with the default model: 4 × 3,072 tokens and the weights are 425 MB.
 DEFAULT_CONTEXT_TOKENS: Final = 3072
@@ -40,7 +40,6 @@ _MOST_THREADS: Final = 8
 _BACKOFF_FIRST_S: Final = 0.25
 _BACKOFF_MOST_S: Final = 30.0
 _WAIT_MOST_S: Final = 2.0
-_OTHER_MODEL: Final = "set OPENAI_API_KEY, or OPENAI_BASE_URL for another OpenAI-compatible server"
 # Not a request: what waits for the end of the process itself.
 _LIFE_ID: Final = 0
 
@@ -58,7 +57,7 @@ def supported() -> str | None:
         why = "the processor has no AVX2"
     elif not _has_libgomp():
         why = "the system library libgomp is missing (install libgomp1, or libgomp)"
-    return None if why is None else f"the embedded model cannot run here: {why}; {_OTHER_MODEL}"
+    return None if why is None else f"the embedded model cannot run here: {why}; {OTHER_MODEL}"
 
 
 def _has_avx2(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
@@ -164,7 +163,7 @@ class EmbeddedProvider:
     async def call(self, request: CallRequest, sink: DeltaSink) -> CallEnd:
         if request.tools and not self._told_of_tools:
             self._told_of_tools = True
-            log.warning(f"the embedded model calls no tools: it answers without them; {_OTHER_MODEL}", model=self.name)
+            log.warning(f"the embedded model calls no tools: it answers without them; {OTHER_MODEL}", model=self.name)
         process = await self._process()
         call_id = self._new_id()
         call = EngineCall(self._slot_tokens, sink)
@@ -317,7 +316,7 @@ def _check_file(weights: Path) -> None:
 def _start_error(why: str, file_name: str) -> UpstreamUnavailable:
     match why:
         case "library":
-            said = f"the embedded model cannot run here: its library does not load; {_OTHER_MODEL}"
+            said = f"the embedded model cannot run here: its library does not load; {OTHER_MODEL}"
         case "model":
             said = (
                 f"the embedded engine could not load {file_name}: it is damaged, of a kind that the engine "
@@ -339,4 +338,4 @@ class _Life:
     def take(self, reply: Reply) -> None: ...
 
     def ended(self, how: str) -> None:
-        self._provider._note_failure(f"the embedded engine ends again and again ({how}); {_OTHER_MODEL}")
+        self._provider._note_failure(f"the embedded engine ends again and again ({how}); {OTHER_MODEL}")

@@ -10,12 +10,12 @@ import ipaddress
 import re
 import ssl
 from collections.abc import Mapping
-from importlib.metadata import PackageNotFoundError, version
 from urllib.parse import quote, urlsplit
 from urllib.request import getproxies_environment, proxy_bypass
 
 from legato.core.errors import ConfigurationError
 from legato.providers.openai_transport import Target
+from legato.version import __version__
 
 _ENDPOINT = "/chat/completions"
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9a-z-]+")  # RFC 9110, 5.6.2
@@ -101,12 +101,8 @@ def proxy_for(target: Target, setting: str | None) -> str | None:
 
 def _headers(api_key: str | None, headers: Mapping[str, str]) -> dict[str, str]:
     """Return all headers of a call but those that depend on its body."""
-    try:
-        agent = f"legato/{version('legato')}"
-    except PackageNotFoundError:
-        agent = "legato"
     merged = {
-        "user-agent": agent,
+        "user-agent": f"legato/{__version__}",
         "accept": "text/event-stream, application/json",
         # A compressed stream comes in the compressor's pieces, not in the model's.
         "accept-encoding": "identity",

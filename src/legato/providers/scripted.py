@@ -20,7 +20,7 @@ import asyncio
 import os
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import msgspec
@@ -70,19 +70,11 @@ class Script:
     tools: list[tuple[str, str, str]] = field(default_factory=list)
     upto: dict[int, int] = field(default_factory=dict)
 
-    @classmethod
-    def parse(cls, text: str, default: Script) -> Script:
+    @staticmethod
+    def parse(text: str, default: Script) -> Script:
         """Return the script that stands in a message, or `default`."""
         _, found, words = text.partition("script:")
-        script = cls(
-            default.seed,
-            default.tokens,
-            default.delay_ms,
-            default.usage,
-            dict(default.faults),
-            list(default.tools),
-            dict(default.upto),
-        )
+        script = replace(default, faults=dict(default.faults), tools=list(default.tools), upto=dict(default.upto))
         if not found:
             return script
         for word in words.split():

@@ -17,6 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from legato.core.errors import UpstreamInvalid
+from legato.core.text import valid_unicode
 
 MAX_CALLS = 64
 MAX_CHARS = 262_144
@@ -125,7 +126,8 @@ class ToolDeltas:
             if not call_id or call_id in used:
                 call_id = self._new_id()
             used.add(call_id)
-            arguments = _unicode("".join(pieces.arguments))
+            # Two chunks may have held the halves of one character.
+            arguments = valid_unicode("".join(pieces.arguments))
             made.append(
                 ToolCall(id=call_id, name=_name(pieces.name), arguments=arguments if arguments.strip() else "{}")
             )
@@ -214,11 +216,6 @@ def _arguments(value: object) -> str:
 def _name(text: str) -> str:
     # Models write `functions.search` now and then, from the way in which tools are described to them.
     return _ILLEGAL.sub("_", text.strip().removeprefix("functions."))[:_MAX_NAME_CHARS] or "unnamed"
-
-
-def _unicode(text: str) -> str:
-    """Return text whose surrogates, which two chunks may have held apart, are characters again or U+FFFD."""
-    return text if text.isascii() else text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
 def _is_object(text: str) -> bool:

@@ -27,9 +27,8 @@ from legato.core.errors import ConfigurationError
 
 Progress = Callable[[int, int], None]
 
-INSTEAD: Final = (
-    "set OPENAI_API_KEY, or OPENAI_BASE_URL for another OpenAI-compatible server, or LEGATO_MODEL=/path/to/model.gguf"
-)
+OTHER_MODEL: Final = "set OPENAI_API_KEY, or OPENAI_BASE_URL for another OpenAI-compatible server"
+INSTEAD: Final = f"{OTHER_MODEL}, or LEGATO_MODEL=/path/to/model.gguf"
 _CHUNK_BYTES: Final = 1 << 20
 _POLL_S: Final = 0.1
 _STALE_S: Final = 3600.0

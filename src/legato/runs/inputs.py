@@ -72,7 +72,7 @@ _CONFIG = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
 
 @with_config(_CONFIG)
 class ConversationSettings(TypedDict, total=False):
-    """What a conversation is made with."""
+    """What a conversation has."""
 
     title: Title | None
     system_prompt: Text | None
@@ -85,9 +85,17 @@ class ConversationSettings(TypedDict, total=False):
 
 
 @with_config(_CONFIG)
+class FirstSettings(ConversationSettings, total=False):
+    """What a conversation is made with; a temporary one stays one."""
+
+    temporary: bool | None
+
+
+@with_config(_CONFIG)
 class ConversationChanges(ConversationSettings, total=False):
     """What is to change of a conversation. Absent fields stay; `leaf_id` is the reply in which the branch shall end."""
 
+    archived: bool | None
     leaf_id: Id
 
 
@@ -134,8 +142,13 @@ def _field_error(each: Any, field: str, known: list[str]) -> FieldError:
     if each["type"] == "extra_forbidden":
         close = nearest(name, known)
         return FieldError(field=name, message=f"is not known here; known: {', '.join(known)}", nearest=close)
-    message = each["msg"].removeprefix("Value error, ")
-    return FieldError(field=name, message=message[:1].lower() + message[1:])
+    return FieldError(field=name, message=fault_words(each))
+
+
+def fault_words(each: Any) -> str:
+    """Return what one of pydantic's errors says is wrong, as messages of this project begin: in lower case."""
+    words: str = each["msg"].removeprefix("Value error, ")
+    return words[:1].lower() + words[1:]
 
 
 def check_number(field: str, value: int | None) -> None:

@@ -2,8 +2,7 @@
 
 A model's words end up in URLs, so a tool that fetches one is a way into the network that the server stands in. A name
 is looked up once and the connection goes to an address that was checked, never to a second look-up's (DNS rebinding).
-`legato.tools.guarded_http.guarded_client` holds every connection to this, those after redirects too; `check_url` alone
-is only a first look.
+`legato.tools.guarded_http.guarded_client` holds every connection to this, those after redirects too.
 
 Source:
     https://www.iana.org/assignments/iana-ipv4-special-registry
@@ -107,15 +106,6 @@ class AddressGuard:
             raise _refused(host, "a private address")
         return host, port
 
-    async def check_url(self, url: str) -> list[str]:
-        """Return the addresses that a URL's host has now, all of them checked.
-
-        Raises:
-            AddressRefused: It is no http(s) URL, or one of its host's addresses is private.
-            OSError: The host has no address.
-        """
-        return await self.resolve(*self.check_literal(url))
-
     async def resolve(self, host: str, port: int) -> list[str]:
         """Return the addresses that may be connected to for a host.
 
@@ -136,16 +126,6 @@ class AddressGuard:
                 if address is None or not is_public(address):
                     raise _refused(plain, "a private address")
         return found
-
-
-async def check_url(url: str, *, allowed: Collection[str] = ()) -> None:
-    """Refuse a URL whose host is private and not allowed by name.
-
-    Raises:
-        AddressRefused: As AddressGuard.check_url.
-        OSError: The host has no address.
-    """
-    await AddressGuard(allowed).check_url(url)
 
 
 async def system_look_up(host: str, port: int) -> list[str]:

@@ -17,10 +17,12 @@ Arguments: TypeAlias = dict[str, Any]
 """A call's arguments by name."""
 
 TIMEOUT_S = 30.0
+MIN_OUTPUT_CHARS = 200
 MAX_OUTPUT_CHARS = 16_000
 MAX_DESCRIPTION_CHARS = 4_096
+MAX_NAME_CHARS = 64
 
-_NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
+_NAME = re.compile(rf"[a-zA-Z0-9_-]{{1,{MAX_NAME_CHARS}}}")
 _ILLEGAL = re.compile(r"[^a-zA-Z0-9_-]")
 
 
@@ -31,7 +33,6 @@ class ToolError(LegatoError):
     """
 
     code = "tool_error"
-    http_status = 500
 
 
 class InvalidArguments(ToolError):
@@ -65,7 +66,7 @@ class Tool:
         idempotent: Whether a call that was cut may be run again.
         needs_approval: Whether a person must agree first; a rule is asked with the checked arguments.
         timeout_s: Longest time of a call, > 0.
-        max_output_chars: Characters of a result that the model is told; >= 200.
+        max_output_chars: Characters of a result that the model is told; >= MIN_OUTPUT_CHARS.
         server: Name of the MCP server that it belongs to, or None for one of the bot's own.
     """
 
@@ -85,8 +86,10 @@ class Tool:
             raise ConfigurationError(f"{self.name!r} is no name for a tool: use 1 to 64 of a-z, A-Z, 0-9, _ and -")
         if not self.timeout_s > 0:
             raise ConfigurationError(f"tool {self.name}: timeout_s is {self.timeout_s:g}, it must be above 0")
-        if self.max_output_chars < 200:
-            raise ConfigurationError(f"tool {self.name}: max_output_chars is {self.max_output_chars}, use 200 or more")
+        if self.max_output_chars < MIN_OUTPUT_CHARS:
+            raise ConfigurationError(
+                f"tool {self.name}: max_output_chars is {self.max_output_chars}, use {MIN_OUTPUT_CHARS} or more"
+            )
 
     def definition(self) -> dict[str, Any]:
         """Return the tool as an entry of `tools` in an OpenAI-compatible request."""
@@ -101,16 +104,14 @@ class ToolResult:
     """What a call gave.
 
     Attributes:
-        output: Text for the model, valid Unicode, at most the tool's `max_output_chars`.
+        output: Text for the model, valid Unicode, at most the tool's `max_output_chars`; a cut is told at its end.
         is_error: The call was refused or failed, and `output` says why.
         elapsed_s: Time that the body took; 0 for a call that was refused.
-        truncated: `output` is the beginning of a longer one, and says so.
     """
 
     output: str
     is_error: bool = False
     elapsed_s: float = 0.0
-    truncated: bool = False
 
 
 def legal_name(name: str) -> str:

@@ -15,11 +15,10 @@ from typing import Any, Protocol
 import structlog
 
 from legato.core.errors import ConfigurationError
-from legato.tools.base import Tool, legal_name
+from legato.tools.base import MAX_NAME_CHARS, Tool, legal_name
 
 log = structlog.get_logger(__name__)
 
-MAX_NAME_CHARS = 64
 MAX_TOOLS = 128
 """Tools that a model is given at most; OpenAI's servers refuse more. Set `allow` of a server to choose them."""
 _MOST_NAMES = 4_096

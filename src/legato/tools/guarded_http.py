@@ -51,7 +51,7 @@ def guarded_client(
 
 
 class TooLongAnswer(httpx2.StreamError):
-    """A body is longer than the client takes, or comes compressed although that was not asked for."""
+    """A body is longer than the client takes."""
 
 
 class _GuardedBackend(httpcore2.AsyncNetworkBackend):

@@ -150,9 +150,10 @@ def parameters_of(schema: Schema) -> Schema:
         raise BadSchema(f"its arguments are of type {schema.get('type')!r}, not an object")
     if len(json.dumps(schema)) > MAX_SCHEMA_BYTES:
         raise BadSchema(f"its schema has more than {MAX_SCHEMA_BYTES} bytes")
-    made = inlined({key: value for key, value in schema.items() if key != "$schema"})
+    plain = {key: value for key, value in schema.items() if key != "$schema"}
+    made = inlined(plain)
     if len(json.dumps(made)) > MAX_SCHEMA_BYTES:
-        made = {key: value for key, value in schema.items() if key != "$schema"}
+        made = plain
     # Models' servers refuse an object without properties.
     return {"type": "object", "properties": {}} | made
 

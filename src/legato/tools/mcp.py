@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from legato.core.errors import LegatoError
-from legato.tools.base import MAX_DESCRIPTION_CHARS, Arguments, Tool, ToolError, legal_name
+from legato.tools.base import MAX_DESCRIPTION_CHARS, MAX_NAME_CHARS, Arguments, Tool, ToolError, legal_name
 from legato.tools.json_schema import BadSchema, check_against, parameters_of
 from legato.tools.mcp_config import McpServerConfig
 from legato.tools.scrub import scrub, tell
@@ -185,7 +185,7 @@ class McpServer:
                 self._log_once("mcp tool left out", each.name, error.message)
                 continue
             made[each.name] = Tool(
-                name=legal_name(each.name)[:64],
+                name=legal_name(each.name)[:MAX_NAME_CHARS],
                 description=(each.description or each.title or each.name)[:MAX_DESCRIPTION_CHARS],
                 parameters=parameters,
                 check=check,

@@ -8,7 +8,6 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from importlib.metadata import version
 from pathlib import PurePath
 
 import httpx2
@@ -28,6 +27,7 @@ from legato.tools.guarded_http import guarded_client
 from legato.tools.mcp_config import McpServerConfig
 from legato.tools.mcp_stdio import MAX_MESSAGE_BYTES, Ended, program
 from legato.tools.scrub import scrub
+from legato.version import __version__
 
 READ_TIMEOUT_S = 300.0
 """Longest silence of an HTTP answer; a call's own limit ends it sooner, this one is for the stream of notices."""
@@ -80,7 +80,7 @@ async def open_session(
         client = Client(
             transport,
             cache=None,
-            client_info=types.Implementation(name="legato", version=version("legato")),
+            client_info=types.Implementation(name="legato", version=__version__),
             message_handler=take,
         )
         yield (await stack.enter_async_context(client)).session

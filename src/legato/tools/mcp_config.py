@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from legato.core.errors import ConfigurationError
 from legato.tools.addresses import AddressGuard, AddressRefused
-from legato.tools.base import MAX_OUTPUT_CHARS, TIMEOUT_S
+from legato.tools.base import MAX_OUTPUT_CHARS, MIN_OUTPUT_CHARS, TIMEOUT_S
 
 _NAME = re.compile(r"[a-zA-Z0-9_-]{1,32}")
 
@@ -62,8 +62,10 @@ class McpServerConfig:
         for setting, value in (("timeout_s", self.timeout_s), ("start_timeout_s", self.start_timeout_s)):
             if not value > 0:
                 raise ConfigurationError(f"{where}: {setting} is {value:g}, it must be above 0")
-        if self.max_output_chars < 200:
-            raise ConfigurationError(f"{where}: max_output_chars is {self.max_output_chars}, use 200 or more")
+        if self.max_output_chars < MIN_OUTPUT_CHARS:
+            raise ConfigurationError(
+                f"{where}: max_output_chars is {self.max_output_chars}, use {MIN_OUTPUT_CHARS} or more"
+            )
         if self.url is not None:
             try:
                 AddressGuard(self.private_hosts).check_literal(self.url)

@@ -10,7 +10,7 @@ import asyncio
 import inspect
 import json
 import types
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +18,8 @@ import structlog
 from pydantic_core import PydanticSerializationError, from_json, to_json
 
 from legato.core.errors import LegatoError
-from legato.tools.base import Arguments, InvalidArguments, Tool, ToolError, ToolResult
+from legato.core.text import valid_unicode
+from legato.tools.base import MAX_NAME_CHARS, Arguments, InvalidArguments, Tool, ToolError, ToolResult
 from legato.tools.scrub import tell
 
 log = structlog.get_logger(__name__)
@@ -70,8 +71,9 @@ class PreparedCall:
         Args:
             context: Given to tools that ask for one.
         """
-        if self.tool is None or self.refusal is not None:
-            return self.refusal or ToolResult(output="refused", is_error=True)
+        if self.refusal is not None:
+            return self.refusal
+        assert self.tool is not None
         return await _run(self.tool, self.arguments, context)
 
 
@@ -85,7 +87,7 @@ def prepare(tools: Mapping[str, Tool], name: str, arguments: str) -> PreparedCal
     tool = tools.get(name)
     if tool is None:
         known = ", ".join(sorted(tools)[:_MOST_NAMES]) or "none"
-        return _refused(name, None, f"there is no tool {name[:64]!r}; the tools are: {known}")
+        return _refused(name, None, f"there is no tool {name[:MAX_NAME_CHARS]!r}; the tools are: {known}")
     try:
         return PreparedCall(name=name, tool=tool, arguments=tool.check(decode_arguments(arguments)))
     except ToolError as error:
@@ -93,19 +95,6 @@ def prepare(tools: Mapping[str, Tool], name: str, arguments: str) -> PreparedCal
     except Exception as error:
         log.warning("a tool's check of its arguments failed", tool=name, exc_info=error)
         return _refused(name, tool, f"invalid arguments: {tell(error)}")
-
-
-async def run_all(calls: Sequence[PreparedCall], context: object = None, *, at_once: int = AT_ONCE) -> list[ToolResult]:
-    """Run the calls of one round in parallel; return their results in the order of the calls."""
-    free = asyncio.Semaphore(at_once)
-
-    async def run(call: PreparedCall) -> ToolResult:
-        async with free:
-            return await call.run(context)
-
-    async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(run(call)) for call in calls]
-    return [task.result() for task in tasks]
 
 
 def decode_arguments(text: str) -> Arguments:
@@ -163,13 +152,7 @@ async def _run(tool: Tool, arguments: Arguments, context: object) -> ToolResult:
         log.warning("a tool took too long", tool=tool.name, server=tool.server, timeout_s=tool.timeout_s)
         await _give_up(tool, task)
         output, is_error = f"the tool did not answer within {tool.timeout_s:g} s", True
-    shown = bounded(output, tool.max_output_chars)
-    return ToolResult(
-        output=shown,
-        is_error=is_error,
-        elapsed_s=loop.time() - began_s,
-        truncated=len(output) > tool.max_output_chars,
-    )
+    return ToolResult(output=bounded(output, tool.max_output_chars), is_error=is_error, elapsed_s=loop.time() - began_s)
 
 
 async def _outcome(tool: Tool, arguments: Arguments, context: object) -> tuple[str, bool]:
@@ -230,6 +213,4 @@ def bounded(text: str, most_chars: int) -> str:
     if total > most_chars:
         note = f"\n[cut: the whole output has {total} characters]"
         text = text[: most_chars - len(note)] + note
-    if text.isascii():
-        return text
-    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    return valid_unicode(text)
