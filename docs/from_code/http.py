@@ -23,7 +23,8 @@ JSON in camelCase; times are milliseconds since 1970, unknown is `null`. A runni
 `GET /openapi.json`. Where a body is taken it must be `content-type: application/json`; an unknown field is refused.
 [protocol.md](../protocol.md) tells how the streams are read, [errors.md](errors.md) what the codes mean.
 
-With `LEGATO_AUTH=keys` every route wants `Authorization: Bearer lk_…`.
+With `LEGATO_AUTH=keys` every route wants `Authorization: Bearer lk_…`, or the cookie of a page that is signed in;
+[security.md](../security.md#routes-and-roles) has the routes that are open to more, or to fewer.
 
 """
 STATUSES = """
@@ -60,7 +61,9 @@ def render() -> str:
 def openapi() -> dict[str, Any]:
     """Return /openapi.json of a server with default settings."""
     defaults = {name: field.get_default(call_default_factory=True) for name, field in Settings.model_fields.items()}
-    node = SimpleNamespace(settings=Settings.model_construct(**defaults), clock=SystemClock(), limits=None)
+    node = SimpleNamespace(
+        settings=Settings.model_construct(**defaults), clock=SystemClock(), limits=None, visitor_limits=None
+    )
     return asyncio.run(_get(cast(Node, node), "/openapi.json"))
 
 

@@ -18,7 +18,7 @@ from legato.providers.openai import OpenAIProvider
 from legato.providers.scripted import Script, ScriptedProvider
 from legato.providers.weights import default_weights
 from legato.runs.models import Models
-from legato.settings import ENV_FILE, McpServerSettings, ModelSettings, Settings
+from legato.settings import McpServerSettings, ModelSettings, Settings
 from legato.tools.mcp import McpServer
 from legato.tools.mcp_config import McpServerConfig
 
@@ -69,7 +69,7 @@ def _from_table(name: str, table: ModelSettings, settings: Settings) -> Provider
         case "openai":
             key = table.api_key.get_secret_value() if table.api_key else None
             if table.api_key_env:
-                key = os.environ.get(table.api_key_env) or dotenv_values(ENV_FILE).get(table.api_key_env)
+                key = os.environ.get(table.api_key_env) or dotenv_values(settings.env_file).get(table.api_key_env)
                 if not key:
                     raise ConfigurationError(f"models.{name}: {table.api_key_env} is set neither here nor in .env")
             if key is None and table.base_url is None and settings.openai_api_key is not None:
@@ -134,7 +134,7 @@ def create_mcp_server(name: str, table: McpServerSettings, settings: Settings) -
     """
 
     def variable(setting: str, variable: str) -> str:
-        value = os.environ.get(variable) or dotenv_values(ENV_FILE).get(variable)
+        value = os.environ.get(variable) or dotenv_values(settings.env_file).get(variable)
         if not value:
             raise ConfigurationError(f"mcp.{name}.{setting}: {variable} is set neither here nor in .env")
         return value

@@ -11,9 +11,10 @@ import ipaddress
 import os
 import socket
 import sys
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import structlog
@@ -24,10 +25,12 @@ from legato.core.errors import ConfigurationError
 from legato.http.api import create_api
 from legato.http.server import LegatoServer, listen, raise_file_limit
 from legato.memory import give_back
-from legato.policies.rate_limit import create_limits
+from legato.policies.rate_limit import create_limits, create_visitor_limits
 from legato.runs.live import LiveRun
 from legato.runs.node import Node
 from legato.runs.recover import leave, prune, recover
+from legato.runs.search import keep_searchable
+from legato.runs.tool_round import open_calls
 from legato.settings import Settings, load_settings, nearest
 from legato.steps.builtin import built_in_steps
 from legato.steps.registry import Registry
@@ -44,6 +47,8 @@ log = structlog.get_logger(__name__)
 MODEL_LOAD_S = 10.0
 """How long a start with unfinished replies waits for an embedded model before it listens."""
 PRUNE_S = 1.0
+DRAIN_LOOK_S = 0.02
+"""Between two looks at whether there is still something to wait for."""
 DEAF_S = 2.0
 """How long tasks that are left at the very end may take to end."""
 QUIET_S = (5.0, 20.0)
@@ -64,6 +69,8 @@ class Legato(StepSet):
 
     def __init__(self, **settings: Any) -> None:
         super().__init__()
+        self.folder: Path | None = None
+        """That of the bot's file, where `legato.toml` and `.env` are read if the working directory has none."""
         for name in settings:
             if name not in Settings.model_fields:
                 close = nearest(name, list(Settings.model_fields))
@@ -73,9 +80,9 @@ class Legato(StepSet):
     def settings(self, **overrides: Any) -> Settings:
         """Return the settings: `overrides`, then environment and files, then this app's own."""
         overrides = {name: value for name, value in overrides.items() if value is not None}
-        found = load_settings(**overrides)
+        found = load_settings(self.folder, **overrides)
         own = {name: value for name, value in self.defaults.items() if name not in found.model_fields_set}
-        return load_settings(**own, **overrides)
+        return load_settings(self.folder, **own, **overrides)
 
     def registry(self) -> Registry:
         """Return all steps: the chat, those that come with Legato, and this app's own.
@@ -140,6 +147,7 @@ async def open_node(
             models=models,
             clock=clock,
             limits=create_limits(settings, clock),
+            visitor_limits=create_visitor_limits(settings, clock),
         )
         for provider in models.providers:
             await provider.start()
@@ -152,7 +160,7 @@ async def open_node(
             # Replies that were cut go on at once when the socket listens: wait for a model that is being loaded.
             waits = [asyncio.ensure_future(provider.ready()) for provider in models.providers]
             await asyncio.wait(waits, timeout=MODEL_LOAD_S)
-        care = asyncio.create_task(_care(node))
+        care = asyncio.gather(_care(node), keep_searchable(node))
         try:
             yield node
         finally:
@@ -190,16 +198,24 @@ async def _care(node: Node) -> None:
                 most_live = 0
 
 
-async def drain(node: Node) -> None:
-    """Begin no new run, and give those that run `drain_s` to end; the rest is left for the next start."""
+async def drain(node: Node, requests: Iterable[asyncio.Task[None]] = ()) -> None:
+    """Begin no new run, and give those that run `drain_s` to end; the rest is left for the next start.
+
+    A run that only waits for a person is left at once: nobody may answer in time, and the next start goes on waiting.
+
+    Args:
+        requests: Those that are being answered; they have as long, those of http steps too.
+    """
     node.draining = True
-    if node.live:
-        log.info("draining", replies=len(node.live), most_s=node.settings.drain_s)
+    asked = [task for task in requests if not task.done()]
+    if node.live or asked:
+        log.info("draining", replies=len(node.live), requests=len(asked), most_s=node.settings.drain_s)
     until = node.clock.monotonic_s() + node.settings.drain_s
-    while (node.live or node.starting) and (left_s := until - node.clock.monotonic_s()) > 0:
-        # A message that is being saved has no task yet.
-        waits = node.tasks or {asyncio.ensure_future(asyncio.sleep(0.02))}
-        await asyncio.wait(waits, timeout=left_s, return_when=asyncio.FIRST_COMPLETED)
+    while (left_s := until - node.clock.monotonic_s()) > 0:
+        asked = [task for task in asked if not task.done()]
+        if not (node.starting or asked or any(_is_at_work(run) for run in node.live.values())):
+            break
+        await asyncio.sleep(min(DRAIN_LOOK_S, left_s))
     node.stopping.set()
     # A last event may still be on its way to a socket.
     await asyncio.sleep(0.05)
@@ -207,6 +223,15 @@ async def drain(node: Node) -> None:
         log.info("handing over", replies=len(node.live))
     await leave(node)
     node.readers.cut_all()
+
+
+def _is_at_work(run: LiveRun) -> bool:
+    """Whether a run gets on by itself: it waits neither for the turn before it nor for persons alone."""
+    if run.queued or not run.approvals:
+        return not run.queued
+    waits = run.approvals
+    calls = open_calls(run)
+    return not calls or any(call.asked is None or call.id not in waits or waits[call.id].done() for call in calls)
 
 
 async def serve(settings: Settings, on_ready: Callable[[int], None], bot: Legato | None = None) -> None:
@@ -245,7 +270,8 @@ async def serve(settings: Settings, on_ready: Callable[[int], None], bot: Legato
             # Its imports take a moment that nobody who connects now should wait for.
             starting.append(asyncio.get_running_loop().create_task(begin_steps()))
 
-        server = LegatoServer(create_api(node, registry), on_ready=ready, on_stop=lambda: drain(node))
+        api = create_api(node, registry, steps)
+        server = LegatoServer(api, on_ready=ready, on_stop=lambda: drain(node, server.requests))
         _freeze()
         try:
             await server.serve(sockets=sockets)

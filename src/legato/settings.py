@@ -1,6 +1,7 @@
 """Everything that can be set, with its default, in one typed place.
 
 Sources, the first that names a value wins: command-line options, environment (`LEGATO_…`), `.env`, `legato.toml`.
+Each of the two files is the one in the working directory or, where there is none, the one beside the bot's file.
 Unknown names are refused with the nearest known one. docs/reference/settings.md is made from this file.
 """
 
@@ -9,22 +10,34 @@ from __future__ import annotations
 import difflib
 import os
 from collections.abc import Mapping
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+from pydantic import (
+    AliasChoices,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    SecretStr,
+    ValidationError,
+    field_validator,
+)
 from pydantic_settings import (
     BaseSettings,
+    InitSettingsSource,
     NoDecode,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
-    TomlConfigSettingsSource,
 )
 
 from legato.core.errors import ConfigurationError
 
 CONFIG_FILE = Path("legato.toml")
 ENV_FILE = Path(".env")
+_config_file: ContextVar[Path] = ContextVar("legato_config_file", default=CONFIG_FILE)
+"""What Settings are being read from: pydantic's sources are told nothing when they are made."""
 
 CLIENT_VARIABLES = ("LEGATO_CHAT_URL", "LEGATO_CHAT_KEY")
 """Environment variables of `legato chat`: known, but no settings of the server."""
@@ -76,7 +89,7 @@ class McpServerSettings(BaseModel):
     pass_env: list[str] = Field(
         default_factory=list, description="Names of Legato's own variables that it gets too, such as its key's."
     )
-    cwd: Path | None = Field(None, description="Its folder; Legato's by default.")
+    cwd: Path | None = Field(None, description="Its folder, as seen from that of legato.toml, which is the default.")
     url: str | None = Field(None, description="Instead of a program, the address of a streamable HTTP server.")
     headers: dict[str, SecretStr] = Field(default_factory=dict, description="Further headers of each request to `url`.")
     token_env: str | None = Field(None, description="Environment variable that holds the bearer token for `url`.")
@@ -103,7 +116,6 @@ class Settings(BaseSettings):
         env_file=ENV_FILE,
         env_file_encoding="utf-8",
         extra="ignore",
-        toml_file=CONFIG_FILE,
         populate_by_name=True,
         validate_default=True,
     )
@@ -182,6 +194,10 @@ class Settings(BaseSettings):
     session_rate_limit: str = Field(
         "off", description="The same for each session of a caller; only beside a `rate_limit`."
     )
+    widget_rate_limit: str = Field("10/minute", description="Most messages of one visitor of a widget in a time.")
+    widget_key_rate_limit: str = Field(
+        "300/minute", description="Most messages of all visitors of one publishable key in a time."
+    )
     trusted_proxies: WordList = Field(
         default_factory=list,
         description="Addresses and networks of reverse proxies whose `X-Forwarded-For` is believed; then `rate_limit` "
@@ -213,6 +229,13 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="The least that is logged.")
     log_format: Literal["text", "json"] = Field("text", description="`json` for machines that read logs.")
 
+    _env_file: Path = PrivateAttr(ENV_FILE)
+
+    @property
+    def env_file(self) -> Path:
+        """The `.env` that was read; it may not exist."""
+        return self._env_file
+
     @field_validator(
         "model", "allowed_origins", "allowed_hosts", "allowed_private_hosts", "trusted_proxies", mode="before"
     )
@@ -236,7 +259,8 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        return init_settings, env_settings, dotenv_settings, TomlConfigSettingsSource(settings_cls)
+        in_file = InitSettingsSource(settings_cls, _read_toml(_config_file.get()))
+        return init_settings, env_settings, dotenv_settings, in_file
 
     @property
     def database_path(self) -> Path:
@@ -255,23 +279,53 @@ class Settings(BaseSettings):
         return Path(rest[1:])
 
 
-def load_settings(**overrides: Any) -> Settings:
+def load_settings(folder: Path | None = None, /, **overrides: Any) -> Settings:
     """Return the settings; `overrides` that are None are left to the other sources.
+
+    Args:
+        folder: Where legato.toml or .env is read if the working directory has none: that of the bot's file.
 
     Raises:
         ConfigurationError: A value is wrong, or a name is unknown; names each.
     """
-    _refuse_unknown_environment()
+    config_file, env_file = _found(CONFIG_FILE, folder), _found(ENV_FILE, folder)
+    _refuse_unknown_environment(env_file)
+    token = _config_file.set(config_file)
     try:
-        settings = Settings(**{name: value for name, value in overrides.items() if value is not None})
+        given: dict[str, Any] = {name: value for name, value in overrides.items() if value is not None}
+        settings = Settings(_env_file=env_file, **given)
     except ValidationError as error:
         raise ConfigurationError(
             "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg'].lower()}" for e in error.errors())
         ) from None
     except ValueError as error:
-        raise ConfigurationError(f"{CONFIG_FILE} or {ENV_FILE}: {error}") from None
-    _refuse_unknown_toml()
+        raise ConfigurationError(f"{config_file} or {env_file}: {error}") from None
+    finally:
+        _config_file.reset(token)
+    settings._env_file = env_file
+    _refuse_unknown_toml(config_file)
     return settings
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    """Return what stands in a legato.toml, if there is one; the programs it names start in its folder."""
+    import tomllib
+
+    if not path.is_file():
+        return {}
+    values = tomllib.loads(path.read_text("utf-8"))
+    servers = values.get("mcp")
+    if path.parent != Path() and isinstance(servers, dict):
+        for server in servers.values():
+            # What is of a wrong kind is refused where it is checked.
+            if isinstance(server, dict) and "command" in server and isinstance(server.get("cwd", ""), str):
+                server["cwd"] = str(path.parent / server.get("cwd", ""))
+    return values
+
+
+def _found(name: Path, folder: Path | None) -> Path:
+    beside = name if folder is None else folder / name
+    return beside if not name.is_file() and beside.is_file() else name
 
 
 def nearest(name: str, known: list[str]) -> str | None:
@@ -280,26 +334,22 @@ def nearest(name: str, known: list[str]) -> str | None:
     return found[0] if found else None
 
 
-def _refuse_unknown_environment() -> None:
+def _refuse_unknown_environment(env_file: Path) -> None:
     known = [f"LEGATO_{name}".upper() for name in Settings.model_fields] + list(CLIENT_VARIABLES)
     names = set(os.environ)
-    if ENV_FILE.is_file():
-        lines = ENV_FILE.read_text("utf-8", "replace").splitlines()
+    if env_file.is_file():
+        lines = env_file.read_text("utf-8", "replace").splitlines()
         names |= {line.split("=", 1)[0].strip().removeprefix("export ") for line in lines if "=" in line}
     for name in sorted(names):
         if name.startswith("LEGATO_") and name not in known and not name.startswith("LEGATO_TEST_"):
             raise ConfigurationError(_unknown(name, known))
 
 
-def _refuse_unknown_toml() -> None:
-    import tomllib
-
-    if not CONFIG_FILE.is_file():
-        return
+def _refuse_unknown_toml(config_file: Path) -> None:
     known = list(Settings.model_fields)
-    for name in tomllib.loads(CONFIG_FILE.read_text("utf-8")):
+    for name in _read_toml(config_file):
         if name not in known:
-            raise ConfigurationError(f"{CONFIG_FILE}: {_unknown(name, known)}")
+            raise ConfigurationError(f"{config_file}: {_unknown(name, known)}")
 
 
 def _unknown(name: str, known: list[str]) -> str:

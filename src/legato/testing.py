@@ -14,6 +14,8 @@ from __future__ import annotations
 import asyncio
 import http.client
 import json
+import logging
+import sys
 import tempfile
 import threading
 import time
@@ -23,9 +25,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import structlog
+
 from legato.app import Legato, serve
 from legato.core.errors import ConfigurationError
+from legato.settings import Settings
 from legato.steps.jobs import CronTrigger
+from legato.telemetry import configure_logs
 
 START_S = 30.0
 SILENCE_S = 60.0
@@ -228,12 +234,30 @@ def serving(
             server.stop()
 
 
+def _log_as_served(settings: Settings) -> None:
+    """Have the server log as `legato serve` does, unless whoever runs the tests has set structlog up."""
+    if structlog.is_configured():
+        return
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    configure_logs(settings.log_level, settings.log_format)
+    # A runner of tests listens at the root, and gives each test a standard error of its own.
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    structlog.configure(logger_factory=_logger, cache_logger_on_first_use=False)
+
+
+def _logger(*_: object) -> structlog.PrintLogger:
+    return structlog.PrintLogger(sys.stderr)
+
+
 class _Serving:
     """A server on an event loop in a thread of its own."""
 
     def __init__(self, app: Legato, settings: Mapping[str, Any]) -> None:
         self._app = app
         self._settings = app.settings(**settings)
+        _log_as_served(self._settings)
         self._ready = threading.Event()
         self._port = 0
         self._fault: BaseException | None = None
@@ -282,6 +306,7 @@ class _Serving:
 def _at_times(app: Legato, cron: Mapping[str, str]) -> Legato:
     """Return the app with other times for some of its cron steps."""
     timed = Legato(**app.defaults)
+    timed.folder = app.folder
     timed.include(app)
     known = {step.name for step in app.steps() if step.crons}
     for name in cron:

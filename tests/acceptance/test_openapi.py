@@ -11,6 +11,9 @@ import pytest
 from legato.http.bodies import Body
 from legato.http.chat import Approval, ChatMessage
 from legato.http.conversations import ConversationChange, Feedback, Fork, NewConversation, Regenerate
+from legato.http.sign_in import SignInBody
+from legato.http.transfer_bodies import ConversationDocument
+from legato.http.widget import VisitorBody
 from tests.client import Client
 from tests.conftest import undescribed
 from tests.server import ServerProcess
@@ -30,6 +33,23 @@ ROUTES = {
     "POST /messages/{message_id}/regenerate",
     "PUT /messages/{message_id}/feedback",
     "GET /runs/{run_id}",
+    "GET /conversations/{conversation_id}/export",
+    "POST /conversations/import",
+    "GET /search",
+    "GET /models",
+    "GET /me",
+    "POST /sign-in",
+    "POST /sign-out",
+    "POST /widget/visitors",
+    "GET /admin/figures",
+    "GET /admin/queue",
+    "GET /admin/dead-letters",
+    "GET /admin/dead-letters/{letter_id}",
+    "POST /admin/dead-letters/{letter_id}/redrive",
+    "DELETE /admin/dead-letters/{letter_id}",
+    "GET /admin/steps",
+    "GET /admin/runs",
+    "GET /admin/sessions",
 }
 BODIES: dict[str, type[Body]] = {
     "POST /chat/stream": ChatMessage,
@@ -39,6 +59,9 @@ BODIES: dict[str, type[Body]] = {
     "POST /conversations/{conversation_id}/fork": Fork,
     "POST /messages/{message_id}/regenerate": Regenerate,
     "PUT /messages/{message_id}/feedback": Feedback,
+    "POST /conversations/import": ConversationDocument,
+    "POST /sign-in": SignInBody,
+    "POST /widget/visitors": VisitorBody,
 }
 
 

@@ -162,8 +162,8 @@ def test_a_key_opens_every_route(guarded: Guarded) -> None:
 
 
 def test_nothing_is_open_without_a_key(guarded: Guarded) -> None:
-    """No route answers, not even whether it exists."""
-    for path in ("/", "/openapi.json", "/conversations", "/nothing", "/chat/stream/r-0", "/docs"):
+    """Beside the page's own files no route answers, not even whether it exists."""
+    for path in ("/openapi.json", "/me", "/admin/figures", "/conversations", "/nothing", "/chat/stream/r-0", "/docs"):
         assert guarded.client(None).ask("GET", path).status == 401
 
 

@@ -27,6 +27,8 @@ def test_anothers_everything_is_not_found(guarded: Guarded) -> None:
         return [
             ("GET", f"/conversations/{name}", None, {}),
             ("GET", f"/conversations/{name}/messages", None, {}),
+            ("GET", f"/conversations/{name}/export", None, {}),
+            ("GET", f"/conversations/{name}/export?as=markdown", None, {}),
             ("GET", f"/conversations/{name}/messages?leafId={leaf}", None, {}),
             ("PATCH", f"/conversations/{name}", {"title": "x"}, {}),
             ("PATCH", f"/conversations/{name}", {"leafId": leaf}, {}),

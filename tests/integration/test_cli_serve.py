@@ -137,15 +137,19 @@ def test_a_target_brings_its_settings(tmp_path: Path, port: int, target: str) ->
 
 
 @pytest.mark.slow
-def test_reload_starts_anew_and_ends_with_one_signal(tmp_path: Path, port: int) -> None:
-    """A change of a file brings a new server, a broken one waits for the next change, SIGTERM ends all."""
+@pytest.mark.parametrize("started_in", [".", "elsewhere"])
+def test_reload_starts_anew_and_ends_with_one_signal(tmp_path: Path, port: int, started_in: str) -> None:
+    """A change of a file, wherever the bot lies, brings a new server; a broken one waits for the next change; SIGTERM
+    ends all."""
+    folder = tmp_path / started_in
+    folder.mkdir(exist_ok=True)
     bot = tmp_path / "bot.py"
     make = "from legato.app import Legato\napp = Legato(model=['scripted'], data_dir='{}')\n"
     bot.write_text(make.format("first"))
-    arguments = ("serve", "bot.py", "--reload", "--port", str(port))
+    arguments = ("serve", os.path.relpath(bot, folder), "--reload", "--port", str(port))
     with (tmp_path / "said").open("wb") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "legato", *arguments], cwd=tmp_path, env=environment(), stdout=log, stderr=log
+            [sys.executable, "-m", "legato", *arguments], cwd=folder, env=environment(), stdout=log, stderr=log
         )
     with ended(process):
 

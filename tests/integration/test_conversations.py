@@ -54,6 +54,8 @@ def test_a_conversation_is_made_with_its_settings(client: Client) -> None:
         "lastMessageAt": 0,
         "retention": "default",
         "pinned": False,
+        "archived": False,
+        "temporary": False,
     }
     assert client.get(f"/conversations/{name}") == made
 

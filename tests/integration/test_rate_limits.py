@@ -69,6 +69,16 @@ async def test_fifty_at_once_are_ten(tmp_path: Path) -> None:
         assert await left(node, BEN) == 10
 
 
+@pytest.mark.parametrize("sessions", [1, 3, 50])
+async def test_by_default_a_caller_and_each_of_its_sessions_have_ten_a_minute(tmp_path: Path, sessions: int) -> None:
+    """With keys and nothing else set: no session has more, and many sessions have no more together."""
+    async with limited(tmp_path, auth="keys") as (node, _):
+        posts = [start(node, ANN, message(session_id=f"s-{number % sessions}")) for number in range(50)]
+        begun, refused = await outcomes(posts)
+        assert (len(begun), len(refused)) == (10, 40)
+        assert await left(node, BEN) == 10
+
+
 async def test_fifty_at_once_with_refusals_of_other_kinds(tmp_path: Path) -> None:
     """What is given back in between makes room for nobody too many, and costs nobody his own."""
     async with limited(tmp_path, rate_limit="10/minute") as (node, _):

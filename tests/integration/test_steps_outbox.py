@@ -3,33 +3,44 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
+import sqlalchemy as sa
+from structlog.testing import capture_logs
 
 from legato.core.errors import StorageUnavailable
 from legato.core.principal import LOCAL
 from legato.runs.node import Node
 from legato.runs.replies import Runs
-from legato.steps.jobs import JobEvent
+from legato.steps.jobs import JobEvent, QueueStep
 from legato.steps.relay import MOST_EVENTS, Relay
 from legato.storage.outbox import OutboxEvent, first_events, put_event
 from legato.storage.statement import Transaction
 from tests.conftest import OpenNode
+from tests.queue_world import QueueWorld
 
 
 class Queue:
-    """Takes events, or refuses as often as it is told."""
+    """Takes events, or refuses as often as it is told; `misfits` are events that it never takes."""
 
-    def __init__(self, refusals: int = 0) -> None:
+    def __init__(self, refusals: int = 0, misfits: Sequence[str] = ()) -> None:
         self.batches: list[Sequence[JobEvent]] = []
         self.refusals = refusals
+        self.misfits = set(misfits)
+        self.refuse_behind_misfit = False
 
     async def hand_over(self, batch_id: str, events: Sequence[JobEvent]) -> int:
         if self.refusals:
             self.refusals -= 1
             raise StorageUnavailable("the queue is away")
+        if found := self.misfits & {event.id for event in events}:
+            if self.refuse_behind_misfit and len(events) == 1:
+                self.refuse_behind_misfit, self.refusals = False, 1
+            raise ValueError(f"{found} cannot be kept")
         self.batches.append(events)
         return len(events)
 
@@ -122,6 +133,104 @@ async def test_a_queue_that_is_away_gets_everything_when_it_is_back(
         await _until(lambda: len(queue.ids) == 2)
         await relay.close()
         assert queue.ids == [f"{first}.completed", f"{second}.completed"]
+
+
+def _put(*ids: str) -> Callable[[Transaction], None]:
+    def put(tx: Transaction) -> None:
+        for id_ in ids:
+            put_event(tx, OutboxEvent(id=id_, owner="o", topic="t", payload=1, trace_id="f" * 32, at_ms=0))
+
+    return put
+
+
+async def test_an_event_that_the_queue_cannot_take_holds_no_other_up(open_test_node: OpenNode) -> None:
+    """Those before and behind it go on, in order; it stays where it is, and is named in the log once."""
+    async with open_test_node() as node:
+        await node.committer.write(_put("e1", "bad1", "e2", "bad2", "e3"))
+        queue = Queue(misfits=("bad1", "bad2"))
+        with capture_logs() as lines:
+            relay = Relay(node, queue)
+            await _until(lambda: len(queue.ids) == 3)
+            await node.committer.write(_put("e4", "e5"))
+            await _until(lambda: len(queue.ids) == 5)
+            await relay.close()
+        assert queue.ids == ["e1", "e2", "e3", "e4", "e5"]
+        assert [len(batch) for batch in queue.batches] == [1, 1, 1, 2], "what comes later is a batch again"
+        assert [event.id for event in await _left(node)] == ["bad1", "bad2"]
+        named = [line for line in lines if line["log_level"] == "error"]
+        assert [(line["event_id"], line["topic"], line["trace_id"]) for line in named] == [
+            ("bad1", "t", "f" * 32),
+            ("bad2", "t", "f" * 32),
+        ]
+
+
+async def test_an_event_that_was_left_behind_is_tried_again(
+    open_test_node: OpenNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By this process after a while, though others keep coming, and by the next one at its start."""
+    monkeypatch.setattr("legato.steps.relay.AGAIN_S", 0.2)
+    monkeypatch.setattr("legato.steps.relay.PACE_S", 0.01)
+    monkeypatch.setattr("legato.steps.relay.GATHER_S", 0.01)
+    async with open_test_node() as node:
+        await node.committer.write(_put("bad1", "e1", "bad2"))
+        queue = Queue(misfits=("bad1", "bad2"))
+        with capture_logs() as lines:
+            relay = Relay(node, queue)
+            for number in range(20):
+                await asyncio.sleep(0.04)
+                await node.committer.write(_put(f"f{number}"))
+            queue.misfits = {"bad2"}
+            await _until(lambda: "bad1" in queue.ids)
+            await relay.close()
+        assert [line["event_id"] for line in lines if line["log_level"] == "error"] == ["bad1", "bad2"]
+        assert [event.id for event in await _left(node)] == ["bad2"]
+        following = Queue()
+        relay = Relay(node, following)
+        await _until(lambda: following.ids == ["bad2"])
+        await relay.close()
+        assert len(queue.ids) == len(set(queue.ids)) == 22
+
+
+async def test_a_queue_that_goes_away_meanwhile_leaves_no_event_behind(
+    open_test_node: OpenNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only what fails alone while the queue is there is the event's own fault."""
+    monkeypatch.setattr("legato.steps.relay.RETRY_S", 0.01)
+    async with open_test_node() as node:
+        await node.committer.write(_put("e1", "bad", "e2"))
+        queue = Queue(misfits=("bad",))
+        queue.refuse_behind_misfit = True
+        relay = Relay(node, queue)
+        await _until(lambda: queue.ids == ["e1", "e2"])
+        await relay.close()
+        assert [event.id for event in await _left(node)] == ["bad"]
+
+
+async def test_the_real_queue_tells_its_absence_from_what_it_cannot_keep(
+    open_test_node: OpenNode, tmp_path: Path
+) -> None:
+    """A value that is longer than its file takes is no absence of the file."""
+    world = QueueWorld(tmp_path / "queue.db")
+    engine = await world.open(QueueStep(name="lead", topics=["lead"]))
+    assert engine._opened is not None
+
+    @sa.event.listens_for(engine._opened.rows._engine, "checkout")
+    def limit(connection: Any, *_: object) -> None:
+        connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, 20_000)
+
+    def put(tx: Transaction) -> None:
+        for id_, size in (("e1", 1), ("bad", 30_000), ("e2", 1)):
+            put_event(tx, OutboxEvent(id=id_, owner="o", topic="lead", payload="x" * size, trace_id=None, at_ms=0))
+
+    try:
+        async with open_test_node() as node:
+            await node.committer.write(put)
+            relay = Relay(node, engine)
+            await world.until(lambda: sorted(world.ended) == ["e1", "e2"])
+            await relay.close()
+            assert [event.id for event in await _left(node)] == ["bad"]
+    finally:
+        await engine.close()
 
 
 async def test_what_an_earlier_process_left_is_handed_over(open_test_node: OpenNode, tmp_path: Path) -> None:

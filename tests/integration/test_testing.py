@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import http.client
+import io
+import logging
+import sys
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 
 from docs.from_code.topics import TOPICS
 from legato import Context, Event, Legato, QueueEvent, increment
+from legato.cli.target import load_target
 from legato.core.errors import ConfigurationError
 from legato.testing import serving
 
@@ -46,6 +52,13 @@ async def night(ctx: Context) -> None:
 async def nights(ctx: Context) -> Any:
     """Tells the nights."""
     return await ctx.shared.get("nights", "all")
+
+
+@app.http("GET", "/break")
+async def break_it(ctx: Context) -> str:
+    """Fails."""
+    kept = "a secret"
+    raise ValueError("broken" if kept else "")
 
 
 @app.http("POST", "/says")
@@ -125,6 +138,72 @@ def test_nothing_is_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     with pytest.raises(ConnectionRefusedError):
         connection.connect()
     assert [path.name for path in tmp_path.iterdir()] == [".env"]
+
+
+def test_a_bot_that_lies_elsewhere_has_its_servers_of_tools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The `legato.toml` beside it is read, and the program in it starts there."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    folder = Path(__file__).parents[2] / "examples" / "mcp_bot"
+    with serving(load_target(str(folder / "bot.py"))) as server:
+        reply = server.chat('script: tool=find_order:{"number":"1001"}@1')
+        (found,) = reply.tool_calls
+        assert not found.failed, found
+
+
+@pytest.fixture
+def unset() -> Iterator[None]:
+    """structlog as it is before anybody has set it up."""
+    before, was = structlog.get_config(), structlog.is_configured()
+    structlog.reset_defaults()
+    yield
+    structlog.reset_defaults()
+    if was:
+        structlog.configure(**before)
+
+
+@pytest.mark.usefixtures("unset")
+def test_it_logs_as_the_server_does(capsys: pytest.CaptureFixture[str]) -> None:
+    """On standard error, without the values of variables; the root's handlers are left to whoever runs the tests."""
+    root = logging.getLogger()
+    before = root.handlers[:], root.level
+    with serving(app) as server:
+        assert server.send("GET", "/break")[0] == 500
+    assert (root.handlers, root.level) == before
+    out, said = capsys.readouterr()
+    assert out == ""
+    assert "[error    ] an http step failed            step=break_it" in said
+    assert "ValueError: broken" in said
+    assert "locals" not in said
+    assert "a secret" not in said
+
+
+@pytest.mark.usefixtures("unset")
+def test_each_test_finds_the_log_on_its_own_standard_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a runner that captures it, the first test's is closed when the second one runs."""
+    for _ in range(2):
+        own = io.StringIO()
+        monkeypatch.setattr(sys, "stderr", own)
+        with serving(app) as server:
+            server.send("GET", "/break")
+        assert "an http step failed" in own.getvalue()
+        own.close()
+
+
+@pytest.mark.usefixtures("unset")
+def test_it_leaves_logs_alone_that_are_set_up(capsys: pytest.CaptureFixture[str]) -> None:
+    """Whoever tests says how."""
+    lines: list[Any] = []
+
+    def keep(_logger: Any, _method: str, event: Any) -> Any:
+        lines.append(event["event"])
+        raise structlog.DropEvent
+
+    structlog.configure(processors=[keep], cache_logger_on_first_use=False)
+    with serving(app) as server:
+        server.send("GET", "/break")
+    assert lines == ["an http step failed"]
+    assert capsys.readouterr() == ("", "")
 
 
 def test_the_reference_lists_what_events_carry() -> None:

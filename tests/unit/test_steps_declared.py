@@ -9,8 +9,9 @@ import pytest
 
 from legato import ChatMessageCompleted, Context, Legato, QueueEvent, StepSet
 from legato.core.errors import ConfigurationError
+from legato.steps.graph import mermaid
 from legato.steps.jobs import CronStep, JobEvent, QueueStep
-from legato.steps.registry import CHAT_TOPICS, mermaid, shadows
+from legato.steps.registry import CHAT_TOPICS, shadows
 
 Handler = Callable[..., Awaitable[Any]]
 

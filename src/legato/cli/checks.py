@@ -142,12 +142,13 @@ def _open_files() -> Check:
 def _address(settings: Settings) -> Check:
     from legato.app import check_access
     from legato.core.clock import SystemClock
-    from legato.policies.rate_limit import create_limits
+    from legato.policies.rate_limit import create_limits, create_visitor_limits
 
     try:
         check_workers(settings)
         check_access(settings)
         create_limits(settings, SystemClock())
+        create_visitor_limits(settings, SystemClock())
     except ConfigurationError as error:
         return Check(name="server", state="wrong", found=error.message)
     who = "this machine only, no key needed" if settings.auth == "none" else "whoever has a key"

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Collection
 from pathlib import Path
 from types import FrameType
 from typing import Any, Final
@@ -20,11 +21,16 @@ _NAMES: Final = ("legato.toml", ".env")
 _LOOK_S: Final = 0.1
 
 
-def supervise(arguments: list[str]) -> None:
-    """Run `legato` with `arguments` and start it anew at each change, until SIGTERM or Ctrl-C; then exit as it did."""
+def supervise(arguments: list[str], folder: Path | None = None) -> None:
+    """Run `legato` with `arguments` and start it anew at each change, until SIGTERM or Ctrl-C; then exit as it did.
+
+    Args:
+        folder: Watched beside the working directory: that of the bot's file.
+    """
     command = [sys.executable, "-P", "-m", "legato", *_without_reload(arguments)]
     changed, done = threading.Event(), threading.Event()
-    threading.Thread(target=_watch, args=(Path.cwd(), changed, done), daemon=True).start()
+    folders = {Path.cwd(), (folder or Path()).resolve()}
+    threading.Thread(target=_watch, args=(folders, changed, done), daemon=True).start()
     child = _Child(command)
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, child.forward)
@@ -90,7 +96,7 @@ def _without_reload(arguments: list[str]) -> list[str]:
     return [command, "--no-reload", *rest]
 
 
-def _watch(folder: Path, changed: threading.Event, done: threading.Event) -> None:
+def _watch(folders: Collection[Path], changed: threading.Event, done: threading.Event) -> None:
     from watchfiles import Change, DefaultFilter, watch
 
     class Sources(DefaultFilter):
@@ -99,5 +105,5 @@ def _watch(folder: Path, changed: threading.Event, done: threading.Event) -> Non
             return (name.endswith(".py") or name in _NAMES) and super().__call__(change, path)
 
     options: dict[str, Any] = {"stop_event": done, "raise_interrupt": False}
-    for _ in watch(folder, watch_filter=Sources(), **options):
+    for _ in watch(*(each for each in folders if each.is_dir()), watch_filter=Sources(), **options):
         changed.set()

@@ -32,7 +32,10 @@ HELP_END = help_end(
 def serve(
     target: Annotated[
         str | None,
-        typer.Argument(help="`bot.py` or `module:app`: a `legato.Legato` object, with its tools, steps and settings."),
+        typer.Argument(
+            help="`bot.py` or `module:app`: a `legato.Legato` object, with its tools, steps and settings. The "
+            "`legato.toml` and the `.env` beside the file are read where the working directory has none."
+        ),
     ] = None,
     host: Annotated[
         str | None, typer.Option(help="Address to listen on; `localhost`, IPv4 and IPv6, by default.")
@@ -60,10 +63,11 @@ def serve(
         "reload": reload,
     }
     given = {name: value for name, value in options.items() if value is not None}
-    if _wants_reload(given):
+    if _wants_reload(target, given):
         from legato.cli.reload import supervise
+        from legato.cli.target import folder_of
 
-        supervise(sys.argv[1:])
+        supervise(sys.argv[1:], folder_of(target))
         return
     from legato.settings import load_settings
 
@@ -95,12 +99,13 @@ def check_workers(settings: Settings) -> None:
         )
 
 
-def _wants_reload(given: dict[str, Any]) -> bool:
+def _wants_reload(target: str | None, given: dict[str, Any]) -> bool:
     if "reload" in given:
         return bool(given["reload"])
+    from legato.cli.target import folder_of
     from legato.settings import load_settings
 
-    return load_settings(**given).reload
+    return load_settings(folder_of(target), **given).reload
 
 
 def _bot(target: str | None) -> Legato | None:

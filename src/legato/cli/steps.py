@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -28,24 +28,23 @@ HELP_END = help_end(
 def steps(
     target: Annotated[str | None, typer.Argument(help="`bot.py` or `module:app`, as for `legato serve`.")] = None,
     graph: Annotated[bool, typer.Option("--graph", help="Print the flows as a Mermaid flowchart.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
+    json_lines: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
     times: Annotated[int, typer.Option(min=1, max=20, help="Next times of each cron step that are shown.")] = 2,
 ) -> None:
     """List steps with what sets them off, what they enqueue, and the next times of those that have times."""
     from legato.app import Legato
     from legato.cli.target import load_target
     from legato.core.clock import SystemClock
+    from legato.steps.graph import as_json, mermaid
 
     bot = load_target(target) if target is not None else Legato()
     registry = bot.registry()
     now_ms = SystemClock().now_ms()
     if graph:
-        from legato.steps.registry import mermaid
-
         typer.echo(mermaid(registry), nl=False)
-    elif as_json:
+    elif json_lines:
         for step in registry.steps:
-            typer.echo(json.dumps(_as_json(step, registry, now_ms, times), ensure_ascii=False))
+            typer.echo(json.dumps(as_json(step, registry, now_ms, times), ensure_ascii=False))
     else:
         _print(bot, registry, now_ms, times)
     for name, topic in registry.unheard():
@@ -100,24 +99,3 @@ def _details(step: Step, now_ms: int, times: int) -> Iterator[tuple[str, str]]:
         yield "cron", f"{cron.expression} ({cron.timezone}); next {following}"
     if step.enqueues:
         yield "enqueues", ", ".join(step.enqueues)
-
-
-def _as_json(step: Step, registry: Registry, now_ms: int, times: int) -> dict[str, Any]:
-    return {
-        "name": step.name,
-        "description": step.description,
-        "flows": step.flows,
-        "builtIn": step.name in registry.built_in,
-        "http": [f"{trigger.method} {trigger.path}" for trigger in step.http],
-        "topics": step.topics,
-        "cron": [
-            {
-                "expression": trigger.expression,
-                "timezone": trigger.timezone,
-                "missed": trigger.missed,
-                "next": [at.isoformat() for at in trigger.times().next(now_ms, times)],
-            }
-            for trigger in step.crons
-        ],
-        "enqueues": step.enqueues,
-    }

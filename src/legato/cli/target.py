@@ -26,12 +26,19 @@ def load_target(target: str) -> Legato:
     """
     place, _, name = target.partition(":")
     if place.endswith(".py"):
-        module = _import_file(Path(place))
-    elif place and all(part.isidentifier() for part in place.split(".")):
+        app = _find(_import_file(Path(place)), place, name)
+        app.folder = folder_of(target)
+        return app
+    if place and all(part.isidentifier() for part in place.split(".")):
         module = _import_module(place)
-    else:
-        raise ConfigurationError(f"{target!r} names no app: {_FORMS}")
-    return _find(module, place, name)
+        return _find(module, place, name)
+    raise ConfigurationError(f"{target!r} names no app: {_FORMS}")
+
+
+def folder_of(target: str | None) -> Path | None:
+    """Return the folder of the file that `target` names; None where it names a module or nothing."""
+    place = (target or "").partition(":")[0]
+    return Path(place).parent if place.endswith(".py") else None
 
 
 def _import_file(path: Path) -> ModuleType:

@@ -1,4 +1,4 @@
-"""Who calls."""
+"""Who calls, and what proves it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,13 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 Role = Literal["admin", "member"]
-"""What a key can be given."""
+"""What a secret key can be given."""
+Via = Literal["local", "key", "session", "widget", "visitor"]
+"""What proves who calls: nothing on a server without keys, a secret key, a page that is signed in, a publishable key
+(which may only make visitors), a visitor's token."""
+
+VISITOR: Final = "visitor:"
+"""Begins the id of every visitor: `visitor:<key>:<visitor>`. No secret key is made for such an owner."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -14,14 +20,43 @@ class Principal:
     """The owner of rows: every query names its id.
 
     Attributes:
-        role: `app` is the server itself, which alone may look after the rows of all owners; no key has it.
+        role: `visitor` is an unknown person in a widget, who may chat and nothing else. `app` is the server itself,
+            which alone may look after the rows of all owners; no key has it.
     """
 
     id: str
-    role: Role | Literal["app"]
+    role: Role | Literal["visitor", "app"]
 
 
 LOCAL: Final = Principal(id="local", role="admin")
 """The one principal of a server without authentication, which serves loopback only."""
 APP: Final = Principal(id="app", role="app")
 """The server itself, in what it does on nobody's behalf."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Caller:
+    """A principal, and what proves that it is the one.
+
+    Attributes:
+        key_id: Of the key that it comes from; None on a server without keys.
+        origins: Of a publishable key and its visitors: whose pages alone may call, beside this server's own.
+    """
+
+    principal: Principal
+    via: Via
+    key_id: str | None = None
+    origins: frozenset[str] = frozenset()
+
+
+LOCAL_CALLER: Final = Caller(principal=LOCAL, via="local")
+
+
+def visitor_of(key_id: str, name: str) -> Principal:
+    """Return a visitor of a publishable key."""
+    return Principal(id=f"{VISITOR}{key_id}:{name}", role="visitor")
+
+
+def key_of_visitor(owner: str) -> str:
+    """Return the id of the publishable key that a visitor came by."""
+    return owner.removeprefix(VISITOR).partition(":")[0]

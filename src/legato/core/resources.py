@@ -39,6 +39,8 @@ class Conversation:
         active_run_id: The reply that is being made.
         retention: `default`: deleted when it was idle for as long as the settings say; `keep`: never.
         pinned: Whether it is kept whatever its retention says.
+        archived: Whether it is out of sight: listed only where archived ones are asked for.
+        temporary: Whether it is never listed and never found.
     """
 
     id: str
@@ -57,6 +59,8 @@ class Conversation:
     last_message_at_ms: int
     retention: Retention
     pinned: bool
+    archived: bool
+    temporary: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,6 +81,15 @@ class Feedback:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RunFault:
+    """Why a run failed; `code` is one of docs/reference/errors.md."""
+
+    code: str
+    message: str
+    retryable: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Message:
     """A message of a user, or a reply; one that is being made has what it said so far.
 
@@ -89,6 +102,12 @@ class Message:
         created_at_ms: Of a reply that has ended, when it ended.
         run_id: The run that made the reply; None in a message of a user.
         usage: None where the model's server told none.
+        siblings: Ids of the messages that stand in the same place, itself included, in order of making; None where
+            nobody asked for them.
+        response_time_ms: From the start of the reply's run to its end; None of copies and imports.
+        first_token_ms: From the start of the reply's run to its first token.
+        finish_reason: As the native protocol spells it; None while the reply is made, or where it failed.
+        error: Why it failed.
     """
 
     id: str
@@ -105,6 +124,11 @@ class Message:
     usage: Usage | None
     feedback: Feedback | None
     metadata: dict[str, Any] | None
+    siblings: tuple[str, ...] | None = None
+    response_time_ms: int | None = None
+    first_token_ms: int | None = None
+    finish_reason: str | None = None
+    error: RunFault | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,15 +145,6 @@ class MessageLogPage:
 
     messages: tuple[Message, ...]
     next_cursor: str | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunFault:
-    """Why a run failed; `code` is one of docs/reference/errors.md."""
-
-    code: str
-    message: str
-    retryable: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -171,3 +186,27 @@ class StartedRun:
     session_id: str
     user_message_id: str
     message_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """A text in which everything stands that was looked for.
+
+    Attributes:
+        message_id: None: the conversation's title.
+        snippet: The piece of the text around it, each match between U+E000 and U+E001.
+        at_ms: When the text was written, or, of a title, given.
+    """
+
+    conversation: Conversation
+    message_id: str | None
+    snippet: str
+    at_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FoundPage:
+    """Texts that were found, the latest first; `next_cursor` is None on the last page."""
+
+    results: tuple[Found, ...]
+    next_cursor: str | None

@@ -2,30 +2,28 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from fastapi import FastAPI, Request
-from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from legato.core.errors import LegatoError
-from legato.core.principal import Principal
-from legato.http import chat, conversations
+from legato.http import admin, chat, conversations, models, pages, search, sign_in, transfer, widget
+from legato.http.credentials import Credentials
 from legato.http.documents import describe
 from legato.http.guard import LOOPBACK, Guard
+from legato.http.page_files import FOLDER, PageFiles
 from legato.http.problems import install_problem_handlers, respond, respond_to_fault
 from legato.http.rate_limits import RateLimitFields
 from legato.http.step_routes import mount_steps
+from legato.http.throttle import SIGN_INS, VISITORS, Throttle
 from legato.runs.node import Node
 from legato.steps.registry import Registry
-from legato.storage.keys import find_principal
+from legato.steps.service import StepService
 from legato.version import __version__
 
-WELCOME = """\
-Legato answers here. Try:
-
-  curl -N http://{host}/chat/stream -H 'content-type: application/json' -d '{{"message": "Hello!"}}'
-
-GET /openapi.json describes every route.
-"""
+ROUTERS = (chat, transfer, conversations, search, models, sign_in, admin, widget, pages)
+"""In the order in which they are asked: `transfer` before conversations, one of which might be called `import`."""
 
 
 class _Straight:
@@ -52,11 +50,15 @@ class _Straight:
         await response(scope, receive, send)
 
 
-def create_api(node: Node, registry: Registry | None = None) -> ASGIApp:
+def create_api(
+    node: Node, registry: Registry | None = None, steps: StepService | None = None, *, page: Path = FOLDER
+) -> ASGIApp:
     """Return the ASGI application of a node.
 
     Args:
         registry: Whose http steps are served too.
+        steps: The queue that an admin looks into.
+        page: Folder of the built page; it need not be there.
 
     Raises:
         ConfigurationError: A step's path is the server's own.
@@ -69,35 +71,24 @@ def create_api(node: Node, registry: Registry | None = None) -> ASGIApp:
         redoc_url=None,
         redirect_slashes=False,
     )
-    api.state.node = node
+    settings = node.settings
+    credentials = Credentials(node) if settings.auth == "keys" else None
+    state = api.state
+    state.node, state.registry, state.steps, state.credentials = node, registry, steps, credentials
+    state.page_files = PageFiles(page)
+    state.sign_in_throttle = Throttle(node, SIGN_INS, "wrong keys")
+    state.visitor_throttle = Throttle(node, VISITORS, "new visitors")
     install_problem_handlers(api)
-    api.include_router(chat.router)
-    api.include_router(conversations.router)
-
-    @api.get("/", include_in_schema=False)
-    async def welcome(request: Request) -> Response:
-        return PlainTextResponse(WELCOME.format(host=request.headers.get("host", "localhost")))
-
+    for each in ROUTERS:
+        api.include_router(each.router)
     if registry is not None:
-        own = [*chat.router.routes, *conversations.router.routes, *api.routes]
+        own = [*(route for each in ROUTERS for route in each.router.routes), *api.routes]
         mount_steps(api, node, registry, own)
     plain = api.openapi
     api.openapi = lambda: api.openapi_schema or describe(plain())  # type: ignore[method-assign]
-    settings = node.settings
-
-    async def principal(key: str) -> Principal | None:
-        return await node.database.read(lambda tx: find_principal(tx, key))
-
-    with_keys = settings.auth == "keys"
     # A key is proof enough, whatever name the server was called by, unless names were given.
-    hosts = [*LOOPBACK, *settings.allowed_hosts] if settings.allowed_hosts or not with_keys else []
+    hosts = [*LOOPBACK, *settings.allowed_hosts] if settings.allowed_hosts or credentials is None else []
     routes: ASGIApp = _Straight(api)
-    if node.limits is not None:
-        routes = RateLimitFields(routes, node.limits)
-    return Guard(
-        routes,
-        find_principal=principal if with_keys else None,
-        hosts=hosts,
-        origins=settings.allowed_origins,
-        clock=node.clock,
-    )
+    if node.limits is not None or node.visitor_limits is not None:
+        routes = RateLimitFields(routes, node.limits, node.visitor_limits)
+    return Guard(routes, credentials=credentials, hosts=hosts, origins=settings.allowed_origins)

@@ -17,6 +17,7 @@ from legato.core.ids import id_fault
 from legato.core.principal import Principal
 from legato.http.bodies import Body, ClientId, Message, Metadata, ModelName, Text, read_body
 from legato.http.documents import json_body, problems
+from legato.http.roles import check_settings
 from legato.http.streams import RunStream
 from legato.http.trace import TRACE_HEADER, trace_id_of
 from legato.runs.approvals import approve
@@ -92,6 +93,7 @@ async def post_message(
     body = await read_body(request, ChatMessage)
     state = request.scope["state"]
     state["conversation_id"], state["session_id"] = body.conversation_id, body.session_id
+    check_settings(principal, body.model_fields_set)
     check_readers(node)
     key = _key(idempotency_key, body.request_id)
     started = await start(

@@ -15,6 +15,7 @@ from legato.http.chat import body_hash, check_readers, context, stream_of
 from legato.http.documents import json_body, problems
 from legato.http.guard import SLASH
 from legato.http.resources import ConversationOut, ConversationPage, MessageOut, MessagePage, RunOut, respond
+from legato.http.roles import check_settings
 from legato.http.trace import trace_id_of
 from legato.runs.conversations import Conversations
 from legato.runs.live import RunRequest
@@ -45,6 +46,7 @@ class NewConversation(Body):
         "default", description="`default`: deleted when idle for LEGATO_CONVERSATION_IDLE_H; `keep`: never."
     )
     pinned: bool = Field(False, description="A pinned conversation is kept, whatever its retention.")
+    temporary: bool = Field(False, description="A temporary conversation is never listed and never found.")
 
 
 class ConversationChange(Body):
@@ -58,6 +60,7 @@ class ConversationChange(Body):
     metadata: Metadata | None = None
     retention: Retention | None = None
     pinned: bool | None = None
+    archived: bool | None = Field(None, description="An archived conversation is listed only with `archived=true`.")
     leaf_id: ClientId | None = Field(None, description="The reply in which the active branch shall end.")
 
 
@@ -113,9 +116,13 @@ async def get_conversations(
     request: Request,
     cursor: Annotated[str | None, Query(description="`nextCursor` of the page before.")] = None,
     limit: Limit = 50,
+    archived: Annotated[bool, Query(description="Those that are archived, or those that are not.")] = False,
+    pinned: Annotated[bool | None, Query(description="Only those that are pinned, or that are not.")] = None,
 ) -> Response:
     """List conversations, the one with the latest message first."""
-    return respond(ConversationPage, await Conversations(*context(request)).list(cursor=cursor, limit=limit))
+    conversations = Conversations(*context(request))
+    page = await conversations.list(cursor=cursor, limit=limit, archived=archived, pinned=pinned)
+    return respond(ConversationPage, page)
 
 
 @router.get(
@@ -212,6 +219,7 @@ async def regenerate(request: Request, message_id: MessageId) -> Response:
     body = await read_body(request, Regenerate, optional=True)
     state = request.scope["state"]
     state["session_id"] = body.session_id
+    check_settings(principal, body.model_fields_set)
     check_readers(node)
     reply = await Conversations(node, principal).message(message_id)
     started = await start(

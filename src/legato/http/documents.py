@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from legato.http.bodies import Body
+from legato.http.credentials import COOKIE
 from legato.http.problems import Problem
 
 _STATUS = {
@@ -22,8 +23,6 @@ _STATUS = {
     "(`rate_limited`); see Retry-After.",
     503: "Shutting down, full, or without its database (`draining`, `overloaded`, `storage_unavailable`).",
 }
-
-
 _PROBLEM = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
 _EVENT = {"text/event-stream": {"schema": {"type": "string"}}}
 _WAIT = {"Retry-After": {"description": "Seconds to wait before the next try.", "schema": {"type": "integer"}}}
@@ -65,8 +64,14 @@ def describe(schema: dict[str, Any]) -> dict[str, Any]:
         "key": {
             "type": "http",
             "scheme": "bearer",
-            "description": "A key of `legato keys create`, with LEGATO_AUTH=keys.",
-        }
+            "description": "A key of `legato keys create`, with LEGATO_AUTH=keys; or the token of a widget's visitor.",
+        },
+        "session": {
+            "type": "apiKey",
+            "in": "cookie",
+            "name": COOKIE,
+            "description": "A page of this server that is signed in (`POST /sign-in`).",
+        },
     }
-    schema["security"] = [{"key": []}, {}]
+    schema["security"] = [{"key": []}, {"session": []}, {}]
     return schema

@@ -1,24 +1,25 @@
 """Who may come in: host, origin and credential of every request, before any route.
 
 Fails closed. Without authentication only loopback is served, to pages of this server alone: the Host check stops DNS
-rebinding, the Origin check and JSON-only bodies stop other sites' pages.
+rebinding, the Origin check and JSON-only bodies stop other sites' pages. Sets `scope["state"]["caller"]` and
+`["principal"]`; on the routes that are open to everybody (http.roles) neither is there.
 """
 
 from __future__ import annotations
 
-import hashlib
 import re
-from collections.abc import Awaitable, Callable
 from urllib.parse import unquote
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import cookie_parser
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from legato.core.clock import Clock
 from legato.core.errors import Forbidden, LegatoError, Unauthenticated
-from legato.core.principal import LOCAL, Principal
+from legato.core.principal import LOCAL_CALLER, Caller
+from legato.http.credentials import COOKIE, Credentials
 from legato.http.problems import problem_response, wants_event
+from legato.http.roles import SAFE, is_open, may_call
 
 LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 EXPOSED = (
@@ -26,41 +27,26 @@ EXPOSED = (
     "RateLimit-Policy, RateLimit, RateLimit-Limit, RateLimit-Remaining, RateLimit-Reset"
 )
 ALLOWED_HEADERS = "Content-Type, Authorization, Idempotency-Key, Last-Event-ID, Accept, Traceparent"
-KEY_CACHE_S = 5.0
-"""How long a good key is taken for good without looking again; a revoked one works for so long at most."""
-KEY_CACHE_SIZE = 10_000
 
 SLASH = "\x1f"
 """Stands for a slash inside a path's part (`%2F`) while the path is routed; no id may hold this character."""
 _SLASH_IN_PART = re.compile(rb"%2f", re.IGNORECASE)
 
-FindPrincipal = Callable[[str], Awaitable[Principal | None]]
-
 
 class Guard:
-    """ASGI middleware: sets `scope["state"]["principal"]`, or answers itself.
+    """ASGI middleware: lets a request in with its caller, or answers itself.
 
     Args:
-        find_principal: Looks a key up; None serves everybody as the local principal (loopback only).
+        credentials: Looks them up; None serves everybody as the local principal (loopback only).
         hosts: Host names that are served, without port; empty serves any.
         origins: Other sites whose pages may call.
     """
 
-    def __init__(
-        self,
-        app: ASGIApp,
-        *,
-        find_principal: FindPrincipal | None,
-        hosts: list[str],
-        origins: list[str],
-        clock: Clock,
-    ) -> None:
+    def __init__(self, app: ASGIApp, *, credentials: Credentials | None, hosts: list[str], origins: list[str]) -> None:
         self._app = app
-        self._find_principal = find_principal
+        self._credentials = credentials
         self._hosts = frozenset(host.lower() for host in hosts)
         self._origins = frozenset(origin.rstrip("/").lower() for origin in origins)
-        self._clock = clock
-        self._known: dict[bytes, tuple[Principal, float]] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -71,18 +57,22 @@ class Guard:
             scope["path"] = unquote(_SLASH_IN_PART.sub(b"%1F", raw_path).decode("ascii"))
         headers = Headers(scope=scope)
         origin = headers.get("origin")
+        crossing = None
         try:
             self._check_host(headers)
-            self._check_origin(headers, origin)
+            if origin is not None and not self._is_allowed(headers, origin):
+                await self._check_widget_origin(origin)
+            crossing = origin
             if scope["method"] == "OPTIONS" and "access-control-request-method" in headers:
                 await self._cross(Response(status_code=204), origin)(scope, receive, send)
                 return
-            scope.setdefault("state", {})["principal"] = await self._principal(headers)
+            state = scope.setdefault("state", {})
+            caller = LOCAL_CALLER if self._credentials is None else await self._caller(scope, headers, origin)
+            if caller is not None:
+                state["caller"], state["principal"] = caller, caller.principal
         except LegatoError as error:
             event = wants_event(scope["method"], scope["path"], headers.get("accept", ""))
-            response = problem_response(error, as_event=event)
-            if not isinstance(error, Forbidden):
-                self._cross(response, origin)
+            response = self._cross(problem_response(error, as_event=event), crossing)
             await response(scope, receive, send)
             return
         if origin is None:
@@ -104,32 +94,44 @@ class Guard:
         if name not in self._hosts:
             raise Forbidden("this host name is not served here: name it in LEGATO_ALLOWED_HOSTS")
 
-    def _check_origin(self, headers: Headers, origin: str | None) -> None:
-        if origin is None:
-            return
-        own = origin.lower().partition("://")[2]
-        if origin.lower() not in self._origins and (not own or own != headers.get("host", "").lower()):
+    def _is_allowed(self, headers: Headers, origin: str) -> bool:
+        return origin.lower() in self._origins or is_own(headers, origin)
+
+    async def _check_widget_origin(self, origin: str) -> None:
+        """Let pages in that have a widget; what they may do is known when their credential is."""
+        if self._credentials is None or not await self._credentials.is_of_widget(origin.lower()):
             raise Forbidden("pages of this origin may not call: name it in LEGATO_ALLOWED_ORIGINS")
 
-    async def _principal(self, headers: Headers) -> Principal:
-        if self._find_principal is None:
-            return LOCAL
-        scheme, _, key = headers.get("authorization", "").partition(" ")
+    async def _caller(self, scope: Scope, headers: Headers, origin: str | None) -> Caller | None:
+        assert self._credentials is not None
+        method, path = scope["method"], scope["path"]
+        if is_open(method, path):
+            return None
+        authorization = headers.get("authorization")
+        if authorization is None and (cookie := headers.get("cookie")):
+            token = cookie_parser(cookie).get(COOKIE)
+            if token:
+                return await self._signed_in(method, headers, token)
+        scheme, _, key = (authorization or "").partition(" ")
         if scheme.lower() != "bearer" or not key:
             raise Unauthenticated("send a key: Authorization: Bearer lk_…")
-        digest = hashlib.sha256(key.encode("utf-8", "surrogatepass")).digest()
-        now_s = self._clock.monotonic_s()
-        known = self._known.get(digest)
-        if known is not None and known[1] > now_s:
-            return known[0]
-        principal = await self._find_principal(key)
-        if principal is None:
-            self._known.pop(digest, None)
+        caller = self._credentials.known(key) or await self._credentials.of_key(key)
+        if caller is None:
             raise Unauthenticated("this key is not known, or was revoked")
-        if len(self._known) >= KEY_CACHE_SIZE:
-            self._known.clear()
-        self._known[digest] = (principal, now_s + KEY_CACHE_S)
-        return principal
+        if caller.origins:
+            _check_widget(caller, method, path, headers, origin)
+        elif origin is not None and not self._is_allowed(headers, origin):
+            raise Forbidden("a secret key does not belong into a page: make one with legato keys create --publishable")
+        return caller
+
+    async def _signed_in(self, method: str, headers: Headers, token: str) -> Caller:
+        assert self._credentials is not None
+        # Before the cookie is looked at: what another site's page does with it has no effect at all.
+        check_own_page(method, headers)
+        caller = await self._credentials.of_cookie(token)
+        if caller is None:
+            raise Unauthenticated("this sign-in is over: sign in again")
+        return caller
 
     def _cross(self, response: Response, origin: str | None) -> Response:
         if origin is not None:
@@ -143,3 +145,45 @@ class Guard:
         headers["Access-Control-Allow-Headers"] = ALLOWED_HEADERS
         headers["Access-Control-Max-Age"] = "600"
         headers.add_vary_header("Origin")
+
+
+def is_own(headers: Headers, origin: str) -> bool:
+    """Whether an origin is this server's, as the request calls it."""
+    own = origin.lower().partition("://")[2]
+    return bool(own) and own == headers.get("host", "").lower()
+
+
+def check_own_page(method: str, headers: Headers) -> None:
+    """Refuse what no page of this server does with its cookie.
+
+    Browsers say by themselves, and no page can change it, whose page asks: in Origin, and where the connection can
+    be trusted in Sec-Fetch-Site. What says neither may only read.
+
+    Raises:
+        Forbidden: Another site's page asks, or nothing tells that it is this server's own.
+    """
+    origin, site = headers.get("origin"), headers.get("sec-fetch-site")
+    if (origin is not None and not is_own(headers, origin)) or site not in (None, "same-origin", "none"):
+        raise Forbidden("only pages of this server may use its sign-in")
+    if method not in SAFE and origin is None and site != "same-origin":
+        raise Forbidden("nothing tells that a page of this server asks: send a key, or the header Origin")
+
+
+def _check_widget(caller: Caller, method: str, path: str, headers: Headers, origin: str | None) -> None:
+    """Refuse a publishable key, or a visitor, where it is not for.
+
+    A page of another site cannot leave Origin out where it sends a credential; a page of this server does when it
+    reads.
+
+    Raises:
+        Forbidden: The route, or the origin, is not for them.
+    """
+    if origin is None:
+        if method not in SAFE or headers.get("sec-fetch-site", "same-origin") != "same-origin":
+            raise Forbidden("a widget calls from a page: the header Origin is missing")
+    elif not is_own(headers, origin) and origin.lower() not in caller.origins:
+        raise Forbidden("this widget's key is not for pages of this origin")
+    if not may_call(caller.via, method, path):
+        allowed = "may only chat" if caller.via == "visitor" else "only makes visitors of its widget"
+        who = "a visitor of a widget" if caller.via == "visitor" else "a publishable key"
+        raise Forbidden(f"{who} {allowed}")

@@ -13,26 +13,37 @@ from urllib.parse import unquote
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from legato.core.principal import Principal
 from legato.http.edge import EXTENSION, Connection
+from legato.policies.client_address import TrustedProxies
 from legato.policies.rate_limit import RateLimits, Standing
 
 
 class RateLimitFields:
-    """ASGI middleware behind the guard: finds the client's address, and adds the fields to answers."""
+    """ASGI middleware behind the guard: finds the client's address, and adds the fields to answers.
 
-    def __init__(self, app: ASGIApp, limits: RateLimits) -> None:
+    Args:
+        limits: Of those who hold a secret key; None where nothing is limited.
+        visitor_limits: Of the visitors of widgets.
+    """
+
+    def __init__(self, app: ASGIApp, limits: RateLimits | None, visitor_limits: RateLimits | None) -> None:
         self._app = app
         self._limits = limits
+        self._visitor_limits = visitor_limits
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["method"] != "POST" or not _posts_message(scope["path"]):
             await self._app(scope, receive, send)
             return
         state = scope["state"]
-        if self._limits.proxies is not None:
-            state["address"] = self._limits.proxies.client(
-                _peer(scope), Headers(scope=scope).getlist("x-forwarded-for")
-            )
+        principal: Principal = state["principal"]
+        limits = self._limits if principal.role != "visitor" else self._visitor_limits
+        if limits is None:
+            await self._app(scope, receive, send)
+            return
+        if limits.proxies is not None:
+            state["address"] = client_address(scope, limits.proxies)
 
         async def send_with_fields(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -40,9 +51,10 @@ class RateLimitFields:
                 if session_id is None:
                     # A session that the server made is known by the answer alone.
                     session_id = unquote(Headers(raw=message["headers"]).get("x-session-id", "")) or None
-                standings = await self._limits.standings(state["principal"].id, session_id, state.get("address"))
-                fields = rate_limit_fields(standings).items()
-                message["headers"] += [(name.lower().encode(), value.encode()) for name, value in fields]
+                # A widget may be limited as a whole alone, of which no visitor is told.
+                if standings := await limits.standings(principal.id, session_id, state.get("address")):
+                    fields = rate_limit_fields(standings).items()
+                    message["headers"] += [(name.lower().encode(), value.encode()) for name, value in fields]
             await send(message)
 
         await self._app(scope, receive, send_with_fields)
@@ -66,6 +78,11 @@ def rate_limit_fields(standings: Sequence[Standing]) -> dict[str, str]:
         "RateLimit-Remaining": str(tightest.remaining),
         "RateLimit-Reset": str(math.ceil(tightest.reset_s)),
     }
+
+
+def client_address(scope: Scope, proxies: TrustedProxies) -> str | None:
+    """Return the address that a request comes from, IPv6 as its /64; None where it is not known."""
+    return proxies.client(_peer(scope), Headers(scope=scope).getlist("x-forwarded-for"))
 
 
 def _peer(scope: Scope) -> str | None:

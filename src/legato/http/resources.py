@@ -40,10 +40,24 @@ class ConversationOut(Resource):
     last_message_at_ms: int
     retention: Retention = Field(description="`default`: deleted when it was idle for long; `keep`: never.")
     pinned: bool = Field(description="Kept, whatever the retention.")
+    archived: bool = Field(description="Out of sight: listed only where archived ones are asked for.")
+    temporary: bool = Field(description="Never listed, never found.")
 
 
 class ConversationPage(Resource):
     conversations: list[ConversationOut]
+    next_cursor: str | None
+
+
+class FoundOut(Resource):
+    conversation: ConversationOut
+    message_id: str | None = Field(description="Null: the conversation's title was found.")
+    snippet: str = Field(description="Plain text on one line; each match stands between U+E000 and U+E001.")
+    at_ms: int
+
+
+class FoundPage(Resource):
+    results: list[FoundOut]
     next_cursor: str | None
 
 
@@ -60,7 +74,17 @@ class FeedbackOut(Resource):
     at_ms: int
 
 
-class MessageOut(Resource):
+class FaultOut(Resource):
+    code: str
+    message: str
+    retryable: bool
+
+
+class CostOut(Resource):
+    usd: str = Field(description="A decimal of US dollars.")
+
+
+class ExportedMessage(Resource):
     id: str
     role: MessageRole
     text: str = Field(serialization_alias="content", description="All text of the message.")
@@ -73,17 +97,26 @@ class MessageOut(Resource):
     usage: UsageOut | None
     feedback: FeedbackOut | None
     metadata: dict[str, Any] | None
+    response_time_ms: int | None = Field(
+        serialization_alias="responseTimeMs", description="From the start of the reply's run to its end."
+    )
+    first_token_ms: int | None = Field(
+        serialization_alias="firstTokenMs", description="From the start of the reply's run to its first token."
+    )
+    finish_reason: str | None
+    error: FaultOut | None = Field(description="Why the reply failed.")
+    cost: CostOut | None = Field(None, description="Null: prices are not known.")
+
+
+class MessageOut(ExportedMessage):
+    siblings: tuple[str, ...] = Field(
+        description="Ids of the messages in the same place of the tree, itself included, in order of making."
+    )
 
 
 class MessagePage(Resource):
     messages: list[MessageOut]
     next_cursor: int | None
-
-
-class FaultOut(Resource):
-    code: str
-    message: str
-    retryable: bool
 
 
 class RunOut(Resource):

@@ -17,6 +17,8 @@ from legato.core.errors import ConfigurationError
 from legato.http.edge import StreamingHttpProtocol
 
 BACKLOG = 4096
+GRACE_S = 5
+"""How long requests that came while the server drained, or outlast it, may take to end."""
 LOOK_TICKS = 50
 """uvicorn's ticks, ten a second, between two looks at connections whose request does not arrive."""
 
@@ -42,13 +44,18 @@ class LegatoServer(uvicorn.Server):
                 proxy_headers=False,
                 backlog=BACKLOG,
                 timeout_keep_alive=75,
-                timeout_graceful_shutdown=5,
+                timeout_graceful_shutdown=GRACE_S,
             )
         )
         self._on_ready = on_ready
         self._on_stop = on_stop
         self._stopping: asyncio.Task[None] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
+
+    @property
+    def requests(self) -> set[asyncio.Task[None]]:
+        """The tasks of the requests that are being answered; a reply's open stream has none."""
+        return self.server_state.tasks
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         self._loop = asyncio.get_running_loop()

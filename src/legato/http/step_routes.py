@@ -5,19 +5,24 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Final
 
+import structlog
 from fastapi import Depends, FastAPI, Request
+from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
+from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.routing import BaseRoute
 
-from legato.core.errors import ConfigurationError, NotFound
+from legato.core.errors import ConfigurationError, InvalidBody, LegatoError, NotFound
 from legato.core.principal import Principal
 from legato.http.bodies import decode_body, read_bytes
 from legato.http.documents import problems
 from legato.http.guard import SLASH
-from legato.http.step_stream import StepStream
+from legato.http.problems import respond
+from legato.http.step_problems import respond_as_raised
+from legato.http.step_stream import FAULT, StepStream
 from legato.http.trace import TRACE_HEADER, trace_id_of
 from legato.runs.node import Node
 from legato.steps.context import Context
@@ -26,6 +31,11 @@ from legato.steps.runner import passes
 from legato.steps.slow_spots import Timed, timed_items
 from legato.steps.step import Step, hints_of, streams
 from legato.steps.triggers import HttpTrigger, Occasion
+
+log = structlog.get_logger(__name__)
+
+MOST_DEPTH: Final = 200
+"""Levels of a body. What a step answers may have 255, and often holds what it was given."""
 
 
 class StepRoute(APIRoute):
@@ -38,18 +48,40 @@ class StepRoute(APIRoute):
             node: Node = request.app.state.node
             data = await read_bytes(request, node.settings.max_body_bytes)
             if data:
-                decode_body(data, request.headers.get("content-type", ""))
+                value = decode_body(data, request.headers.get("content-type", ""))
+                # Counting is a thousand times cheaper than looking, and enough for almost every body.
+                if data.count(b"[") + data.count(b"{") > MOST_DEPTH and _levels(value) > MOST_DEPTH:
+                    raise InvalidBody(f"the body is nested more than {MOST_DEPTH} levels deep")
             # Where Starlette keeps a body that was read.
             request._body = data
             request.scope["path_params"] = {
                 name: value.replace(SLASH, "/") if isinstance(value, str) else value
                 for name, value in request.path_params.items()
             }
-            response: Response = await handle(request)
-            response.headers[TRACE_HEADER] = trace_id_of(request, node.clock.now_ms())
+            trace_id = trace_id_of(request, node.clock.now_ms())
+            try:
+                response: Response = await handle(request)
+            except (LegatoError, RequestValidationError):
+                raise
+            except HTTPException as error:
+                response = respond_as_raised(error)
+            except Exception:
+                # Answered here: what goes on is logged again by each layer that it passes.
+                log.exception("an http step failed", step=self.name, trace_id=trace_id)
+                response = respond(request, LegatoError(FAULT))
+            response.headers[TRACE_HEADER] = trace_id
             return response
 
         return bounded
+
+
+def _levels(value: Any) -> int:
+    """Return how many arrays and objects of a JSON value stand in one another at most."""
+    levels, inner = 0, [value]
+    while inner := [each for each in inner if isinstance(each, dict | list)]:
+        levels += 1
+        inner = [item for each in inner for item in (each.values() if isinstance(each, dict) else each)]
+    return levels
 
 
 def mount_steps(api: FastAPI, node: Node, registry: Registry, own: Sequence[BaseRoute]) -> None:
@@ -61,7 +93,9 @@ def mount_steps(api: FastAPI, node: Node, registry: Registry, own: Sequence[Base
     Raises:
         ConfigurationError: A path belongs to the server, or a function cannot be a route.
     """
-    owned = [(method, route.path) for route in own if isinstance(route, APIRoute) for method in route.methods or ()]
+    routes = [route for route in own if isinstance(route, APIRoute)]
+    # Where a HEAD is answered, a GET is too.
+    owned = [(method, route.path) for route in routes for method in route.methods or () if method != "HEAD"]
     owned.append(("GET", "/openapi.json"))
     for step in registry.steps:
         if step.function is None:

@@ -8,12 +8,14 @@ from typing import Any
 
 import structlog
 from pydantic_core import to_jsonable_python
+from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from legato.core.errors import LegatoError
 from legato.http.edge import EXTENSION, Connection
 from legato.http.problems import Cut
+from legato.http.step_problems import problem_of
 from legato.http.streams import SSE_HEADERS
 from legato.wire.native import OPENING
 from legato.wire.step_events import TERMINAL, Event, render
@@ -21,6 +23,8 @@ from legato.wire.step_events import TERMINAL, Event, render
 log = structlog.get_logger(__name__)
 
 BEAT = b": beat\n\n"
+FAULT = "the server made a mistake; its log says more under the trace's id"
+"""All that a caller is told of a step's fault."""
 CLOSE_S = 5.0
 """How long a step may take to end when its reader has gone."""
 
@@ -131,6 +135,12 @@ class StepStream(Response):
             if last not in TERMINAL:
                 last = "error"
                 await pieces.put(render(_fault(error.code, error.message, error.retryable), number))
+        except HTTPException as error:
+            # Its status comes too late, its words do not.
+            if last not in TERMINAL:
+                last = "error"
+                told = problem_of(error)
+                await pieces.put(render(_fault(told["code"], told["detail"], told["retryable"]), number))
         except BaseException as error:
             task = asyncio.current_task()
             if not isinstance(error, Exception | asyncio.CancelledError) or (task is not None and task.cancelling()):
@@ -138,8 +148,7 @@ class StepStream(Response):
             log.exception("a streaming step failed", step=self._step, trace_id=self._trace_id)
             if last not in TERMINAL:
                 last = "error"
-                said = "the server made a mistake; its log says more under the trace's id"
-                await pieces.put(render(_fault("internal", said, False), number))
+                await pieces.put(render(_fault("internal", FAULT, False), number))
         finally:
             try:
                 await self._items.aclose()  # type: ignore[attr-defined]

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from legato.core.clock import Clock
 from legato.core.errors import ConfigurationError, RateLimited
+from legato.core.principal import key_of_visitor
 from legato.policies.client_address import TrustedProxies
 from legato.policies.rates import Rate, parse_rates
 from legato.policies.windows import MemoryWindows, Windows
@@ -19,12 +20,17 @@ from legato.settings import Settings
 
 DEFAULT_WITH_KEYS: Final = "10/minute"
 
-_OF_WHAT: Final = {"principal": "from one caller", "session": "in one session", "address": "from one address"}
+_OF_WHAT: Final = {
+    "principal": "from one caller",
+    "session": "in one session",
+    "address": "from one address",
+    "widget": "through this widget",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limit:
-    """One rate of one kind (`principal`, `session`, `address`); its name tells it from the others."""
+    """One rate of one kind (`principal`, `session`, `address`, `widget`); its name tells it from the others."""
 
     name: str
     kind: str
@@ -54,6 +60,7 @@ class RateLimits:
         rates: Of a principal, and of an address where one is given.
         session_rates: Of a session within its principal.
         proxies: Whose word on a client's address is taken; None limits no address.
+        widget_rates: Of all visitors of one publishable key together; no visitor is told how much is left of it.
     """
 
     def __init__(
@@ -63,12 +70,14 @@ class RateLimits:
         rates: tuple[Rate, ...],
         session_rates: tuple[Rate, ...] = (),
         proxies: TrustedProxies | None = None,
+        widget_rates: tuple[Rate, ...] = (),
     ) -> None:
         self._windows = windows
         self.proxies = proxies
         self._of_principal = _limits("principal", rates)
         self._of_session = _limits("session", session_rates)
         self._of_address = _limits("address", rates)
+        self._of_widget = _limits("widget", widget_rates)
 
     async def take(self, principal_id: str, session_id: str | None, address: str | None) -> Taken:
         """Count one message in all limits, or in none of them.
@@ -78,7 +87,8 @@ class RateLimits:
         """
         marks: list[tuple[Limit, str, float]] = []
         full: list[tuple[Limit, str]] = []
-        for limit, key in self._keys(principal_id, session_id, address):
+        keys = self._keys(principal_id, session_id, address)
+        for limit, key in (*keys, *self._widget_keys(principal_id)):
             mark = await self._windows.take(key, limit.rate)
             if mark is None:
                 full.append((limit, key))
@@ -125,6 +135,9 @@ class RateLimits:
             keys += [(limit, f"address\x1f{address}") for limit in self._of_address]
         return keys
 
+    def _widget_keys(self, principal_id: str) -> list[tuple[Limit, str]]:
+        return [(limit, f"widget\x1f{key_of_visitor(principal_id)}") for limit in self._of_widget]
+
     async def _standing(self, limit: Limit, key: str) -> Standing:
         used, reset_s = await self._windows.look(key, limit.rate)
         rate = limit.rate
@@ -151,6 +164,21 @@ def create_limits(settings: Settings, clock: Clock) -> RateLimits | None:
     if not rates:
         return None
     return RateLimits(MemoryWindows(clock.monotonic_s), rates=rates, session_rates=session_rates, proxies=proxies)
+
+
+def create_visitor_limits(settings: Settings, clock: Clock) -> RateLimits | None:
+    """Return the limits of a widget's visitors, or None where nothing is limited, or nobody can be a visitor.
+
+    An address has no limit of its own here: the visitors of one office or telephone network may share it.
+
+    Raises:
+        ConfigurationError: A setting is wrong; says what would be right.
+    """
+    rates = parse_rates("LEGATO_WIDGET_RATE_LIMIT", settings.widget_rate_limit)
+    widget_rates = parse_rates("LEGATO_WIDGET_KEY_RATE_LIMIT", settings.widget_key_rate_limit)
+    if settings.auth == "none" or not (rates or widget_rates):
+        return None
+    return RateLimits(MemoryWindows(clock.monotonic_s), rates=rates, widget_rates=widget_rates)
 
 
 def _limits(kind: str, rates: tuple[Rate, ...]) -> tuple[Limit, ...]:

@@ -35,7 +35,7 @@ from legato.runs.inputs import (
     BEGINNING,
     LATEST_MS,
     ConversationChanges,
-    ConversationSettings,
+    FirstSettings,
     Id,
     Text,
     Title,
@@ -56,7 +56,7 @@ from legato.storage.conversations import (
     list_ids,
 )
 from legato.storage.message_log import Wanted, find_logged
-from legato.storage.messages import find_message, find_page
+from legato.storage.messages import find_message, find_page, find_siblings, find_siblings_of_page
 from legato.storage.statement import Transaction
 
 PAUSE_S: Final = 0.01
@@ -65,7 +65,7 @@ HOUR_MS: Final = 3_600_000
 
 T = TypeVar("T")
 
-_SETTINGS = TypeAdapter(ConversationSettings)
+_SETTINGS = TypeAdapter(FirstSettings)
 _CHANGES = TypeAdapter(ConversationChanges)
 _ID = TypeAdapter(Id)
 _TITLE = TypeAdapter(Title | None)
@@ -86,9 +86,7 @@ class Conversations:
         self._owner = principal.id
         self._trace_id = trace_id
 
-    async def create(
-        self, conversation_id: str | None = None, **settings: Unpack[ConversationSettings]
-    ) -> Conversation:
+    async def create(self, conversation_id: str | None = None, **settings: Unpack[FirstSettings]) -> Conversation:
         """Make an empty conversation.
 
         Args:
@@ -98,6 +96,7 @@ class Conversations:
             Conflict: There is one with this id.
         """
         values = _columns(self._node, checked(_SETTINGS, settings))
+        values["temporary"] = bool(settings.get("temporary"))
         if (title := settings.get("title")) is not None:
             values |= {"title": title, "title_source": "user"}
         now_ms = self._node.clock.now_ms()
@@ -118,16 +117,22 @@ class Conversations:
         row = await self._read(lambda tx: find_conversation(tx, self._owner, conversation_id))
         return conversation_of(_found(row, "conversation"))
 
-    async def list(self, *, cursor: str | None = None, limit: int = 50) -> ConversationPage:
-        """Return conversations, the one with the latest message first.
+    async def list(
+        self, *, cursor: str | None = None, limit: int = 50, archived: bool = False, pinned: bool | None = None
+    ) -> ConversationPage:
+        """Return conversations, the one with the latest message first; temporary ones are never among them.
 
         Args:
-            cursor: `next_cursor` of the page before.
+            cursor: `next_cursor` of the page before; the other arguments must be the same.
             limit: 1 to 1,000.
+            archived: Those that are archived, or those that are not.
+            pinned: Only those that are pinned, or that are not; None: both.
         """
         check_limit(limit)
-        until_ms, before_key = place_of(cursor, (LATEST_MS, LATEST_MS))
-        rows = await self._read(lambda tx: list_conversations(tx, self._owner, until_ms, before_key, limit + 1))
+        behind = place_of(cursor, (LATEST_MS, LATEST_MS))
+        rows = await self._read(
+            lambda tx: list_conversations(tx, self._owner, behind, limit + 1, archived=bool(archived), pinned=pinned)
+        )
         page = rows[:limit]
         following = cursor_of(page[-1].last_message_at_ms, page[-1].key) if len(rows) > limit else None
         return ConversationPage(conversations=tuple(map(conversation_of, page)), next_cursor=following)
@@ -147,6 +152,8 @@ class Conversations:
         given = checked(_CHANGES, changes)
         leaf_id = given.pop("leaf_id", None)
         values = _columns(self._node, given)
+        if "archived" in given:
+            values["archived"] = bool(given["archived"])
         if "title" in given:
             values |= {"title": given["title"] or "", "title_source": "user" if given["title"] else "words"}
 
@@ -226,18 +233,18 @@ class Conversations:
             conversation = _found(find_conversation(tx, self._owner, conversation_id), "conversation")
             tip = leaf_id or conversation.leaf_id
             if tip is None:
-                return []
+                return [], {}
             rows = find_page(tx, conversation.key, tip, after, limit + 1)
             if not rows:
                 row = find_message(tx, self._owner, tip)
                 if row is None or row.conversation_key != conversation.key:
                     raise NotFound("there is no message with this id in the conversation")
-            return rows
+            return rows, find_siblings_of_page(tx, conversation.key, tip, after, limit)
 
-        rows = await self._read(read)
+        rows, siblings = await self._read(read)
         page = rows[:limit]
         return MessagePage(
-            messages=tuple([message_of(row, self._node, conversation_id) for row in page]),
+            messages=tuple([message_of(row, self._node, conversation_id, siblings) for row in page]),
             next_cursor=page[-1].depth if len(rows) > limit else None,
         )
 
@@ -247,8 +254,13 @@ class Conversations:
         Raises:
             NotFound: There is none with this id.
         """
-        row = _found(await self._read(lambda tx: find_message(tx, self._owner, message_id)), "message")
-        return message_of(row, self._node, row.conversation_id)
+
+        def read(tx: Transaction) -> Any:
+            row = _found(find_message(tx, self._owner, message_id), "message")
+            return row, find_siblings(tx, row.conversation_key, message_id)
+
+        row, siblings = await self._read(read)
+        return message_of(row, self._node, row.conversation_id, siblings)
 
     async def give_feedback(self, message_id: str, thumb: Thumb | None, reason: str | None = None) -> Message:
         """Say whether a reply was good, and why; a thumb of None takes it back.
@@ -271,7 +283,8 @@ class Conversations:
             now_ms=now_ms,
         )
         row, kept = await self._node.committer.execute(write, wait_s=self._node.settings.storage_wait_s)
-        return replace(message_of(row, self._node, row.conversation_id), feedback=kept)
+        siblings = await self._read(lambda tx: find_siblings(tx, row.conversation_key, message_id))
+        return replace(message_of(row, self._node, row.conversation_id, siblings), feedback=kept)
 
     async def log(
         self,
@@ -359,7 +372,7 @@ def _found(row: Any, kind: str) -> Any:
     return row
 
 
-def _columns(node: Node, given: ConversationSettings | ConversationChanges) -> dict[str, Any]:
+def _columns(node: Node, given: FirstSettings | ConversationChanges) -> dict[str, Any]:
     """Return the columns that settings are kept in, but for the title's."""
     if (model := given.get("model")) is not None:
         node.models.find(model)

@@ -5,11 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any, Final
 
-import msgspec
-
 from legato.core.errors import Conflict, NotFound
 from legato.core.resources import Feedback
-from legato.runs.rows import feedback_of
+from legato.runs.rows import feedback_column, feedback_of
 from legato.storage.committer import Command
 from legato.storage.messages import find_message, set_feedback
 from legato.storage.outbox import OutboxEvent, put_event
@@ -53,7 +51,7 @@ class WriteFeedback(Command[tuple[Any, Feedback | None]]):
         # Counting goes by this time: later feedback needs a later one, even where the clock goes back.
         at_ms = self._now_ms if kept is None else max(self._now_ms, kept.at_ms + 1)
         given = None if given is None else replace(given, at_ms=at_ms)
-        set_feedback(tx, self._owner, self._message_id, _column(given))
+        set_feedback(tx, self._owner, self._message_id, feedback_column(given))
         put_event(tx, self._event(row, at_ms))
         return row, given
 
@@ -82,9 +80,3 @@ class WriteFeedback(Command[tuple[Any, Feedback | None]]):
 
 def _said(feedback: Feedback | None) -> tuple[str | None, str | None]:
     return (None, None) if feedback is None else (feedback.thumb, feedback.reason)
-
-
-def _column(feedback: Feedback | None) -> str | None:
-    if feedback is None:
-        return None
-    return msgspec.json.encode({"thumb": feedback.thumb, "reason": feedback.reason, "at": feedback.at_ms}).decode()

@@ -32,6 +32,7 @@ class Node:
         models: Models,
         clock: Clock,
         limits: RateLimits | None = None,
+        visitor_limits: RateLimits | None = None,
     ) -> None:
         self.settings = settings
         self.database = database
@@ -40,6 +41,8 @@ class Node:
         self.clock = clock
         self.limits = limits
         """How many messages may be posted in a time; None where nothing is limited."""
+        self.visitor_limits = visitor_limits
+        """The same for visitors of a widget, who have limits of their own."""
         self.tools: ToolBox | None = None
         """What the models may call; None where there is nothing."""
         self.tool_context: Callable[[LiveRun, str, str], object] | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -36,11 +37,20 @@ def conversation_of(row: Any) -> Conversation:
         last_message_at_ms=row.last_message_at_ms,
         retention=row.retention,
         pinned=bool(row.pinned),
+        archived=bool(row.archived),
+        temporary=bool(row.temporary),
     )
 
 
-def message_of(row: Any, node: Node, conversation_id: str) -> Message:
-    """Return the message of a row. On the event loop: a reply that is being made is read from its log."""
+def message_of(
+    row: Any, node: Node, conversation_id: str, siblings: Mapping[str, tuple[str, ...]] | None = None
+) -> Message:
+    """Return the message of a row with the columns of its run. On the event loop: a reply that is being made is read
+    from its log.
+
+    Args:
+        siblings: Of each message that has others in its place.
+    """
     run = node.live.get(row.run_id) if row.status == "running" else None
     # The row is written when the run ends; until then its log has what was said so far.
     parts = fold_reply(run.tail.log).parts if run is not None else _load(row.parts)
@@ -59,6 +69,11 @@ def message_of(row: Any, node: Node, conversation_id: str) -> Message:
         usage=_load_usage(row.usage) if row.usage is not None else None,
         feedback=feedback_of(row.feedback),
         metadata=_load(row.metadata) if row.metadata is not None else None,
+        siblings=None if siblings is None else siblings.get(row.id, (row.id,)),
+        response_time_ms=row.response_time_ms,
+        first_token_ms=row.first_token_ms,
+        finish_reason=row.finish_reason,
+        error=_load_fault(row.error) if row.error is not None else None,
     )
 
 
@@ -68,6 +83,13 @@ def feedback_of(text: str | None) -> Feedback | None:
         return None
     kept = _load(text)
     return Feedback(thumb=kept["thumb"], reason=kept["reason"], at_ms=kept["at"])
+
+
+def feedback_column(feedback: Feedback | None) -> str | None:
+    """Return the column that holds this feedback."""
+    if feedback is None:
+        return None
+    return msgspec.json.encode({"thumb": feedback.thumb, "reason": feedback.reason, "at": feedback.at_ms}).decode()
 
 
 def run_of(row: Any) -> Run:

@@ -143,7 +143,7 @@ async def start(node: Node, principal: Principal, message: NewMessage) -> Starte
     """
     now_ms = node.clock.now_ms()
     session_id = message.session_id or new_id("s", now_ms)
-    key, limits = message.key, node.limits
+    key, limits = message.key, node.limits if principal.role != "visitor" else node.visitor_limits
     # A repeat gets the reply that it began, whatever has been configured or counted since.
     known = key is not None and await node.database.read(lambda tx: knows_key(tx, principal.id, key, now_ms))
     if limits is None or known or principal.role == "app":

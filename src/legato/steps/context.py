@@ -9,14 +9,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import structlog
 
 from legato.core.errors import Forbidden, InvalidRequest, UndeclaredTopic
 from legato.core.ids import new_id
 from legato.core.json_value import json_copy
-from legato.core.principal import APP, LOCAL, Principal
+from legato.core.principal import APP, LOCAL, VISITOR, Principal
 from legato.runs.analytics import Analytics
 from legato.runs.conversations import Conversations
 from legato.runs.node import Node
@@ -191,4 +191,5 @@ class Context:
 
 def principal_of(owner: str) -> Principal:
     """Return the principal for an owner of rows."""
-    return {LOCAL.id: LOCAL, APP.id: APP}.get(owner) or Principal(id=owner, role="member")
+    role: Literal["visitor", "member"] = "visitor" if owner.startswith(VISITOR) else "member"
+    return {LOCAL.id: LOCAL, APP.id: APP}.get(owner) or Principal(id=owner, role=role)

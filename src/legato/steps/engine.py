@@ -178,6 +178,7 @@ class Engine:
 
         Raises:
             StorageUnavailable: The file could not be written; nothing was taken.
+            Exception: Any other: an event is of a form that cannot be kept, now or later; nothing was taken.
         """
         try:
             return await self._do(lambda runtime: self._add(runtime, events))
@@ -319,6 +320,9 @@ class Engine:
 
         try:
             return await self._in_thread(work)
+        except (sa.exc.DataError, sa.exc.IntegrityError):
+            # Of what was to be written, not of the file: it would be the same at the next try.
+            raise
         except sa.exc.SQLAlchemyError as error:
             raise StorageUnavailable("the queue cannot be read or written at present: try again") from error
 

@@ -123,7 +123,8 @@ class StepState(State):
                 except NotFound:
                     return None
             case _:
-                limits = self._node.limits
+                node, visits = self._node, self._principal.role == "visitor"
+                limits = node.visitor_limits if visits else node.limits
                 return await limits.describe(key) if limits is not None and key == self._principal.id else None
 
     async def _conversation(self, conversation_id: str) -> Any:

@@ -4,30 +4,31 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import and_, bindparam, case, delete, func, insert, literal, or_, select, update
+from sqlalchemy import and_, bindparam, case, delete, func, insert, literal, or_, select, text, update
 from sqlalchemy import cast as sql_cast
 from sqlalchemy.types import String
 
 from legato.core.errors import Conflict, NotFound
 from legato.core.resources import state_group
 from legato.storage.messages import path_to
+from legato.storage.search_index import note_delete, note_title
 from legato.storage.statement import Prepared, Transaction
 from legato.storage.tables import IS_RUNNING, IS_UNFINISHED, conversation, message, run, state
 from legato.storage.turns import INSERT_CONVERSATION
 
-_ACTIVE_RUN = (
+ACTIVE_RUN = (
     select(run.c.id)
     .where(run.c.conversation_key == conversation.c.key, IS_RUNNING)
     .scalar_subquery()
     .label("active_run_id")
 )
 _FIND = Prepared(
-    select(*conversation.columns, _ACTIVE_RUN).where(
+    select(*conversation.columns, ACTIVE_RUN).where(
         conversation.c.owner == bindparam("owner"), conversation.c.id == bindparam("id")
     )
 )
-_PAGE = Prepared(
-    select(*conversation.columns, _ACTIVE_RUN)
+_listed = (
+    select(*conversation.columns, ACTIVE_RUN)
     .where(
         conversation.c.owner == bindparam("owner"),
         conversation.c.last_message_at_ms <= bindparam("until_ms"),
@@ -39,6 +40,18 @@ _PAGE = Prepared(
     .order_by(conversation.c.last_message_at_ms.desc(), conversation.c.key.desc())
     .limit(bindparam("most"))
 )
+# As the indexes have it: SQLite takes a partial index only for a query that names its condition.
+_CURRENT = "NOT conversation.archived AND NOT conversation.temporary"
+_ARCHIVED = "conversation.archived AND NOT conversation.temporary"
+_PAGES = {
+    (archived, pinned): Prepared(_listed.where(text(which + also)))
+    for archived, which in ((False, _CURRENT), (True, _ARCHIVED))
+    for pinned, also in (
+        (None, ""),
+        (True, " AND conversation.pinned"),
+        (False, " AND NOT conversation.pinned"),
+    )
+}
 _IDS = Prepared(
     select(conversation.c.id)
     .where(conversation.c.owner == bindparam("owner"), conversation.c.id > bindparam("after"))
@@ -55,6 +68,7 @@ _CHANGEABLE = (
     "metadata",
     "retention",
     "pinned",
+    "archived",
 )
 _UPDATE = Prepared(
     update(conversation)
@@ -146,9 +160,17 @@ def find_conversation(tx: Transaction, owner: str, conversation_id: str) -> Any 
     return tx.one(_FIND, owner=owner, id=conversation_id)
 
 
-def list_conversations(tx: Transaction, owner: str, until_ms: int, before_key: int, limit: int) -> list[Any]:
-    """Return up to `limit` conversations, the latest first, from a place (time of last message, key) on, exclusive."""
-    return tx.all(_PAGE, owner=owner, until_ms=until_ms, before_key=before_key, most=limit)
+def list_conversations(
+    tx: Transaction, owner: str, behind: tuple[int, int], limit: int, *, archived: bool, pinned: bool | None
+) -> list[Any]:
+    """Return up to `limit` conversations, the latest first, but for temporary ones.
+
+    Args:
+        behind: The place (time of last message, key) from which they begin, exclusive.
+        archived: Those that are archived, or those that are not.
+        pinned: Only those that are pinned, or that are not; None: both.
+    """
+    return tx.all(_PAGES[archived, pinned], owner=owner, until_ms=behind[0], before_key=behind[1], most=limit)
 
 
 def list_ids(tx: Transaction, owner: str, after: str, limit: int) -> list[str]:
@@ -165,8 +187,15 @@ def create_conversation(tx: Transaction, owner: str, conversation_id: str, now_m
     if tx.one(_FIND, owner=owner, id=conversation_id) is not None:
         raise Conflict("there is a conversation with this id already: use another, or leave the id out")
     fields: dict[str, Any] = dict.fromkeys(_CHANGEABLE)
-    fields |= {"title": "", "title_source": "words", "retention": "default", "pinned": False} | values
-    tx.insert(
+    fields |= {
+        "title": "",
+        "title_source": "words",
+        "retention": "default",
+        "pinned": False,
+        "archived": False,
+        "temporary": False,
+    } | values
+    key = tx.insert(
         INSERT_CONVERSATION,
         owner=owner,
         id=conversation_id,
@@ -179,6 +208,8 @@ def create_conversation(tx: Transaction, owner: str, conversation_id: str, now_m
         last_message_at_ms=now_ms,
         **fields,
     )
+    if fields["title"]:
+        note_title(tx, key)
 
 
 def change_conversation(
@@ -212,13 +243,18 @@ def change_conversation(
         new_leaf_depth=leaf[2],
         **values,
     )
+    if values["new_title"] != row.title:
+        note_title(tx, row.key)
     return tx.one(_FIND, owner=owner, id=conversation_id)
 
 
 def rename_by_model(tx: Transaction, owner: str, conversation_id: str, key: int, title: str) -> bool:
     """Replace a title of first words by a model's; return whether it was still one."""
     values = {"of_owner": owner, "conversation_id": conversation_id, "conversation_key": key, "new_title": title}
-    return tx.run(_RENAME, **values) == 1
+    if tx.run(_RENAME, **values) != 1:
+        return False
+    note_title(tx, key)
+    return True
 
 
 def delete_conversation(tx: Transaction, owner: str, conversation_id: str) -> int | None:
@@ -234,6 +270,7 @@ def delete_found(tx: Transaction, owner: str, conversation_id: str, key: int) ->
     """Delete a conversation that was found in this transaction, with all that belongs to it."""
     tx.run(_DELETE, owner=owner, conversation_key=key)
     tx.run(_DELETE_STATE, owner=owner, state_group=state_group(conversation_id))
+    note_delete(tx)
 
 
 def fork_conversation(
@@ -287,6 +324,8 @@ def fork_conversation(
         metadata=row.metadata,
         retention=row.retention,
         pinned=False,
+        archived=False,
+        temporary=row.temporary,
         leaf_id=f"{prefix}{depth}" if depth else None,
         leaf_branch=f"{prefix}1" if depth else None,
         leaf_depth=depth,
@@ -297,4 +336,6 @@ def fork_conversation(
     )
     if depth:
         tx.run(_COPY, prefix=prefix, new_key=new_key, tip_id=tip_id, conversation_key=row.key)
+    else:
+        note_title(tx, new_key)
     return tx.one(_FIND, owner=owner, id=new_id)

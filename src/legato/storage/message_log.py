@@ -8,11 +8,14 @@ from typing import Any
 
 from sqlalchemy import bindparam, select, tuple_
 
+from legato.storage.messages import MADE_BY, OF_RUN
 from legato.storage.statement import Prepared, Transaction
-from legato.storage.tables import conversation, message
+from legato.storage.tables import conversation, message, run
 
-_rows = select(*message.columns, conversation.c.id.label("conversation_id")).join(
-    conversation, conversation.c.key == message.c.conversation_key
+_rows = (
+    select(*message.columns, *OF_RUN, conversation.c.id.label("conversation_id"))
+    .join(conversation, conversation.c.key == message.c.conversation_key)
+    .outerjoin(run, MADE_BY)
 )
 _is_in_span = (
     tuple_(message.c.created_at_ms, message.c.key) > tuple_(bindparam("behind_ms"), bindparam("behind_key")),

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from operator import attrgetter
-from typing import Any
+from typing import Any, Final
 
-from sqlalchemy import Select, and_, bindparam, func, literal_column, select, update
+from sqlalchemy import CompoundSelect, Select, and_, bindparam, func, literal_column, select, union_all, update
 
 from legato.storage.statement import Prepared, Transaction
-from legato.storage.tables import conversation, message
+from legato.storage.tables import conversation, message, run
 
 # The branches between a message and the root, each with the depth up to which the path runs in it. There is one row
 # a fork, not one a message, so a path of 10,000 messages that was never edited is one range of one index.
@@ -45,10 +45,51 @@ def path_to(columns: Sequence[Any]) -> Select[Any]:
     )
 
 
+# What a message shows of the run that made it. The messages of a user name the run that answers them.
+OF_RUN: Final = (run.c.response_time_ms, run.c.first_token_ms, run.c.finish_reason, run.c.error)
+MADE_BY: Final = and_(run.c.id == message.c.run_id, message.c.role == literal_column("'assistant'"))
+_is_on_page = and_(message.c.depth > bindparam("after"), message.c.depth <= bindparam("until"))
 _PAGE = Prepared(
-    path_to(tuple(message.columns))
-    .where(message.c.depth > bindparam("after"), message.c.depth <= bindparam("until"))
-    .order_by(message.c.depth)
+    path_to((*message.columns, *OF_RUN)).outerjoin(run, MADE_BY).where(_is_on_page).order_by(message.c.depth)
+)
+# Messages in one place of the tree have one parent, and all but one of them begin a branch: that one goes on in the
+# parent's. `branch = id` is written as the index ix_message_heads has it.
+_head = message.alias("head")
+_parent_of = message.alias("above")
+_first = message.alias("first")
+
+
+def _siblings(of: Select[Any]) -> CompoundSelect[Any]:
+    heads = of.join(
+        _head,
+        and_(
+            _head.c.conversation_key == message.c.conversation_key,
+            _head.c.parent_id.is_not_distinct_from(message.c.parent_id),
+            _head.c.branch == _head.c.id,
+        ),
+    ).with_only_columns(message.c.id.label("id"), _head.c.id.label("sibling_id"), _head.c.key.label("sibling_key"))
+    firsts = (
+        of.join(_parent_of, _parent_of.c.id == message.c.parent_id)
+        .join(
+            _first,
+            and_(
+                _first.c.conversation_key == _parent_of.c.conversation_key,
+                _first.c.branch == _parent_of.c.branch,
+                _first.c.depth == message.c.depth,
+            ),
+        )
+        .with_only_columns(message.c.id, _first.c.id, _first.c.key)
+    )
+    return union_all(heads, firsts)
+
+
+_SIBLINGS_OF_PAGE = Prepared(_siblings(path_to((message.c.id,)).where(_is_on_page)))
+_SIBLINGS = Prepared(
+    _siblings(
+        select(message.c.id).where(
+            message.c.id == bindparam("id"), message.c.conversation_key == bindparam("conversation_key")
+        )
+    )
 )
 # Walks from a message to its parents until enough is read: nothing beyond that is touched, however long the
 # conversation is.
@@ -78,8 +119,9 @@ _walk = _walk.union_all(
 )
 _LATEST = Prepared(select(_walk.c.role, _walk.c.parts, _walk.c.steps))
 _FIND = Prepared(
-    select(*message.columns, conversation.c.id.label("conversation_id"))
+    select(*message.columns, *OF_RUN, conversation.c.id.label("conversation_id"))
     .join(conversation, conversation.c.key == message.c.conversation_key)
+    .outerjoin(run, MADE_BY)
     .where(message.c.id == bindparam("id"), message.c.owner == bindparam("owner"))
 )
 _FEEDBACK = Prepared(
@@ -92,6 +134,27 @@ _FEEDBACK = Prepared(
 def find_page(tx: Transaction, conversation_key: int, tip_id: str, after: int, limit: int) -> list[Any]:
     """Return up to `limit` messages of the path to `tip_id` whose depth is past `after`, oldest first."""
     return tx.all(_PAGE, conversation_key=conversation_key, tip_id=tip_id, after=after, until=after + limit)
+
+
+def find_siblings_of_page(
+    tx: Transaction, conversation_key: int, tip_id: str, after: int, limit: int
+) -> dict[str, tuple[str, ...]]:
+    """Return, for each message of a page, the ids of those in its place, itself included, in order of making."""
+    return _by_message(
+        tx.all(_SIBLINGS_OF_PAGE, conversation_key=conversation_key, tip_id=tip_id, after=after, until=after + limit)
+    )
+
+
+def find_siblings(tx: Transaction, conversation_key: int, message_id: str) -> dict[str, tuple[str, ...]]:
+    """Return the same for one message."""
+    return _by_message(tx.all(_SIBLINGS, conversation_key=conversation_key, id=message_id))
+
+
+def _by_message(rows: Sequence[Any]) -> dict[str, tuple[str, ...]]:
+    found: dict[str, list[str]] = {}
+    for row in sorted(rows, key=attrgetter("sibling_key")):
+        found.setdefault(row.id, []).append(row.sibling_id)
+    return {name: tuple(dict.fromkeys(ids)) for name, ids in found.items()}
 
 
 def find_path(tx: Transaction, conversation_key: int, tip_id: str, most_messages: int, most_chars: int) -> list[Any]:

@@ -56,8 +56,8 @@ def put_event(tx: Transaction, event: OutboxEvent) -> None:
     tx.rings = True
 
 
-def first_events(tx: Transaction, limit: int) -> list[tuple[int, OutboxEvent]]:
-    """Return up to `limit` events with their places, in the order of appending."""
+def first_events(tx: Transaction, limit: int, after: int = 0) -> list[tuple[int, OutboxEvent]]:
+    """Return up to `limit` events behind the place `after`, with their places, in the order of appending."""
     return [
         (
             row.id,
@@ -70,7 +70,7 @@ def first_events(tx: Transaction, limit: int) -> list[tuple[int, OutboxEvent]]:
                 at_ms=row.at_ms,
             ),
         )
-        for row in tx.all(_SELECT, after=0, most=limit)
+        for row in tx.all(_SELECT, after=after, most=limit)
     ]
 
 

@@ -62,10 +62,30 @@ conversation = Table(
     # `default`: deleted when it was idle for as long as the settings say; `keep`: never. A pinned one is kept too.
     Column("retention", String, nullable=False, server_default="default"),
     Column("pinned", Boolean, nullable=False, server_default=false()),
+    Column("archived", Boolean, nullable=False, server_default=false()),
+    # Never listed and never searched.
+    Column("temporary", Boolean, nullable=False, server_default=false()),
     Column("created_at_ms", BigInteger, nullable=False),
     Column("last_message_at_ms", BigInteger, nullable=False),
     UniqueConstraint("owner", "id"),
-    Index("ix_conversation_owner_last", "owner", "last_message_at_ms", "key"),
+    # A list passes over what it leaves out without reading its row.
+    Index("ix_conversation_owner_last", "owner", "last_message_at_ms", "key", "archived", "temporary", "pinned"),
+    Index(
+        "ix_conversation_archived",
+        "owner",
+        "last_message_at_ms",
+        "key",
+        sqlite_where=text("archived AND NOT temporary"),
+        postgresql_where=text("archived AND NOT temporary"),
+    ),
+    Index(
+        "ix_conversation_pinned",
+        "owner",
+        "last_message_at_ms",
+        "key",
+        sqlite_where=text("pinned AND NOT temporary"),
+        postgresql_where=text("pinned AND NOT temporary"),
+    ),
     Index(
         "ix_conversation_ages",
         "last_message_at_ms",
@@ -106,6 +126,14 @@ message = Table(
     UniqueConstraint("conversation_key", "branch", "depth"),
     Index("ix_message_owner_created", "owner", "created_at_ms", "key"),
     Index("ix_message_session_created", "owner", "session_id", "created_at_ms", "key"),
+    # Messages that begin a branch: a turn that goes on in one adds nothing here.
+    Index(
+        "ix_message_heads",
+        "conversation_key",
+        "parent_id",
+        sqlite_where=text("branch = id"),
+        postgresql_where=text("branch = id"),
+    ),
 )
 
 run = Table(
@@ -243,6 +271,8 @@ reply_count = Table(
     Column("thumb", String),
     Column("thumb_at_ms", BigInteger),
     Index("ix_reply_count_owner_at", "owner", "at_ms"),
+    # For the figures of all owners together.
+    Index("ix_reply_count_at", "at_ms"),
     Index("ix_reply_count_session", "owner", "session_id", "at_ms"),
 )
 
@@ -256,6 +286,27 @@ api_key = Table(
     Column("hash", LargeBinary, nullable=False),
     Column("created_at_ms", BigInteger, nullable=False),
     Column("revoked_at_ms", BigInteger),
+    # Of a publishable key alone: a JSON list of the pages' origins, and what signs its visitors' tokens.
+    Column("origins", Text),
+    Column("signing_secret", LargeBinary),
+    Index(
+        "ix_api_key_publishable",
+        "origins",
+        sqlite_where=text("origins IS NOT NULL AND revoked_at_ms IS NULL"),
+        postgresql_where=text("origins IS NOT NULL AND revoked_at_ms IS NULL"),
+    ),
+)
+
+# A page that is signed in: it has a cookie whose hash this is. It belongs to whom its key belongs to.
+sign_in = Table(
+    "sign_in",
+    metadata,
+    Column("hash", LargeBinary, primary_key=True),
+    Column("key_id", String, nullable=False),
+    Column("created_at_ms", BigInteger, nullable=False),
+    Column("expires_at_ms", BigInteger, nullable=False),
+    Index("ix_sign_in_key_created", "key_id", "created_at_ms"),
+    Index("ix_sign_in_expires_at_ms", "expires_at_ms"),
 )
 
 # The order of its bytes in both databases, whatever the language of PostgreSQL's.
@@ -278,6 +329,52 @@ state = Table(
         sqlite_where=text("expires_at_ms IS NOT NULL"),
         postgresql_where=text("expires_at_ms IS NOT NULL"),
     ),
+)
+
+# What can be found: a text, by its words. On SQLite triggers keep the full-text index `search_index` beside it; see
+# storage.search.
+search_entry = Table(
+    "search_entry",
+    metadata,
+    # Sorts by the time of the text.
+    Column("key", Key, primary_key=True),
+    Column("owner", String, nullable=False),
+    Column(
+        "conversation_key",
+        Key,
+        ForeignKey("conversation.key", ondelete="CASCADE"),
+        nullable=False,
+    ),
+    # 0: the conversation's title.
+    Column("message_key", Key, nullable=False),
+    Column("mark", String, nullable=False),
+    Column("words", Text, nullable=False),
+    UniqueConstraint("conversation_key", "message_key"),
+)
+
+# What lies before `search_place.done_key` and is to be looked at again: replies that were being made, new titles.
+search_due = Table(
+    "search_due",
+    metadata,
+    Column("id", Key, primary_key=True),
+    Column(
+        "conversation_key",
+        Key,
+        ForeignKey("conversation.key", ondelete="CASCADE"),
+        nullable=False,
+        index=True,
+    ),
+    Column("message_key", Key, nullable=False),
+)
+
+# One row: messages up to `done_key` have been looked at. `version` changes with whatever makes a page that was read
+# before it stale.
+search_place = Table(
+    "search_place",
+    metadata,
+    Column("id", Key, primary_key=True),
+    Column("done_key", Key, nullable=False),
+    Column("version", BigInteger, nullable=False),
 )
 
 # Written into the SQL, not bound: a partial index serves only a query that names its condition.

@@ -204,6 +204,8 @@ def start_turn(tx: Transaction, new: NewTurn, first_items: FirstItems) -> Starte
             message_count=added,
             retention="default",
             pinned=False,
+            archived=False,
+            temporary=False,
             created_at_ms=new.now_ms,
             last_message_at_ms=new.now_ms,
         )

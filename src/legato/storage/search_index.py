@@ -1,0 +1,245 @@
+"""The search index: which texts there are, by their words. With storage.search the seam that each database has its own
+of.
+
+On SQLite it is a full-text index (FTS5) beside `search_entry`, kept by triggers. Three things about it:
+
+- Every word in it has the mark of its owner in front. What one owner asks for reads nothing of another's, however much
+  there is, and the beginning of a word is one range.
+- Its rows are numbered by time, so that the latest are found first without sorting.
+- It is written behind the conversation, in pages of a few milliseconds: messages in the order of their keys up to
+  `search_place.done_key`, then again those that were not ready (`search_due`). Whatever makes a page stale that was
+  read before (a delete, another page) changes `version`, and the page is read anew. So nothing of it is written by a
+  turn, and copies, imports and what an older version left are found like everything else.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import msgspec
+from sqlalchemy import bindparam, case, column, delete, func, insert, literal_column, or_, select, table, update
+
+# Of the two spellings this one compiles for SQLite too.
+from sqlalchemy.dialects.postgresql import insert as insert_or_pass
+
+from legato.core.search_text import words_of
+from legato.storage.statement import Prepared, Transaction, insert_into
+from legato.storage.tables import conversation, message, search_due, search_entry, search_place
+
+PAGE_MESSAGES: Final = 20
+PAGE_CHARS: Final = 10_000
+"""A page ends behind the message with which it has come to so many characters: 1 to 4 ms of the writer's time."""
+MERGE_PAGES: Final = 32
+"""Of the index, as much is merged behind each page, which adds a handful: 1 to 5 ms."""
+TITLE: Final = 0
+"""In place of a message's key: the conversation's title."""
+SALT_BITS: Final = 20
+MOST_MS: Final = 2 ** (63 - SALT_BITS) - 2
+
+_decode = msgspec.json.Decoder().decode
+SEARCH_INDEX: Final = table("search_index", column("search_index"), column("rowid"), column("rank"))
+
+_is_place = search_place.c.id == literal_column("1")
+_PLACE = Prepared(select(search_place.c.done_key, search_place.c.version).where(_is_place))
+_text_columns = (
+    message.c.role,
+    message.c.parts,
+    message.c.status,
+    message.c.depth,
+    message.c.created_at_ms,
+    conversation.c.key.label("conversation_key"),
+    conversation.c.owner,
+    conversation.c.title,
+    conversation.c.last_message_at_ms,
+    conversation.c.temporary,
+)
+_NEXT = Prepared(
+    select(message.c.key.label("message_key"), *_text_columns)
+    .join(conversation, conversation.c.key == message.c.conversation_key)
+    .where(message.c.key > bindparam("done_key"))
+    .order_by(message.c.key)
+    .limit(bindparam("most"))
+)
+_DUE = Prepared(
+    select(search_due.c.id, search_due.c.message_key, *_text_columns)
+    .join(conversation, conversation.c.key == search_due.c.conversation_key)
+    .outerjoin(message, message.c.key == search_due.c.message_key)
+    .where(
+        or_(message.c.key.is_(None), message.c.status.not_in([literal_column("'queued'"), literal_column("'running'")]))
+    )
+    .order_by(search_due.c.id)
+    .limit(bindparam("most"))
+)
+_MOVE_ON = Prepared(
+    update(search_place)
+    .where(_is_place, search_place.c.version == bindparam("seen"))
+    .values(done_key=bindparam("new_done_key"), version=search_place.c.version + literal_column("1"))
+)
+_newest = select(func.coalesce(func.max(message.c.key), literal_column("0"))).scalar_subquery()
+# SQLite gives the keys of deleted messages to the next ones.
+_STEP_BACK = Prepared(
+    update(search_place)
+    .where(_is_place)
+    .values(
+        done_key=case((search_place.c.done_key > _newest, _newest), else_=search_place.c.done_key),
+        version=search_place.c.version + literal_column("1"),
+    )
+)
+_INSERT_DUE = insert_into(search_due, without="id")
+_DELETE_DUE = Prepared(delete(search_due).where(search_due.c.id == bindparam("due_id")))
+_INSERT = Prepared(
+    insert_or_pass(search_entry)
+    .values({each.name: bindparam(each.name) for each in search_entry.columns})
+    .on_conflict_do_nothing(index_elements=[search_entry.c.key])
+)
+_DELETE = Prepared(
+    delete(search_entry).where(
+        search_entry.c.conversation_key == bindparam("of_conversation"),
+        search_entry.c.message_key == bindparam("of_message"),
+    )
+)
+_MERGE = Prepared(insert(SEARCH_INDEX).values(search_index=bindparam("command"), rank=bindparam("pages")))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """A text that can be found: what a message says, or a conversation's title."""
+
+    owner: str
+    conversation_key: int
+    message_key: int
+    at_ms: int
+    words: str
+
+
+@dataclass(slots=True, kw_only=True)
+class IndexPage:
+    """What is to be written next.
+
+    Attributes:
+        version: Of the place that it was read at; the page is stale when it has changed.
+        done_key: Messages up to this key have been looked at then.
+        done_dues: Of these it has been looked again.
+        dues: (conversation, message) keys that are to be looked at again.
+        more: There is more to be written behind it.
+    """
+
+    version: int
+    done_key: int
+    entries: list[Entry] = field(default_factory=list)
+    done_dues: list[int] = field(default_factory=list)
+    dues: list[tuple[int, int]] = field(default_factory=list)
+    more: bool = False
+
+
+def read_page(tx: Transaction) -> IndexPage | None:
+    """Return what is to be written next, or None where the index is complete."""
+    place = tx.one(_PLACE)
+    page = IndexPage(version=place.version, done_key=place.done_key)
+    chars = 0
+    for row in tx.all(_DUE, most=PAGE_MESSAGES):
+        if chars >= PAGE_CHARS:
+            page.more = True
+            break
+        chars += _look(page, row)
+        page.done_dues.append(row.id)
+    rows = tx.all(_NEXT, done_key=place.done_key, most=PAGE_MESSAGES + 1)
+    for row in rows[:PAGE_MESSAGES]:
+        if chars >= PAGE_CHARS:
+            break
+        chars += _look(page, row)
+        page.done_key = row.message_key
+    page.more = page.more or len(page.done_dues) == PAGE_MESSAGES or bool(rows and rows[-1].message_key > page.done_key)
+    return page if page.done_dues or page.done_key > place.done_key else None
+
+
+def _look(page: IndexPage, row: Any) -> int:
+    """Take a message or a title into a page; return how much there is to be written of it."""
+    if row.temporary:
+        return 0
+    if row.status in ("queued", "running"):
+        page.dues.append((row.conversation_key, row.message_key))
+        return 0
+    chars = 0
+    if row.message_key == TITLE or row.depth == 1:
+        chars += _add(page, row, TITLE, row.last_message_at_ms, row.title)
+    if row.message_key != TITLE and row.status is not None:
+        chars += _add(page, row, row.message_key, row.created_at_ms, text_of(row.parts))
+    return chars
+
+
+def _add(page: IndexPage, row: Any, message_key: int, at_ms: int, text: str) -> int:
+    words = " ".join(words_of(text))
+    page.entries.append(
+        Entry(
+            owner=row.owner,
+            conversation_key=row.conversation_key,
+            message_key=message_key,
+            at_ms=at_ms,
+            words=words,
+        )
+    )
+    return len(words)
+
+
+def text_of(parts: str) -> str:
+    """Return the text of a message's parts, as JSON."""
+    return "\n".join(part["text"] for part in _decode(parts) if part["type"] == "text")
+
+
+def write_page(tx: Transaction, page: IndexPage) -> bool:
+    """Write a page; return False where it has become stale and nothing was done.
+
+    A text that is there already is replaced.
+    """
+    if tx.run(_MOVE_ON, seen=page.version, new_done_key=page.done_key) != 1:
+        return False
+    for due_id in page.done_dues:
+        tx.run(_DELETE_DUE, due_id=due_id)
+    for conversation_key, message_key in page.dues:
+        tx.insert(_INSERT_DUE, conversation_key=conversation_key, message_key=message_key)
+    for entry in page.entries:
+        tx.run(_DELETE, of_conversation=entry.conversation_key, of_message=entry.message_key)
+        if entry.words:
+            _insert(tx, entry)
+    return True
+
+
+def _insert(tx: Transaction, entry: Entry) -> None:
+    at_ms = min(max(entry.at_ms, 0), MOST_MS)
+    # A title comes before what is said in the same millisecond.
+    first = (entry.message_key == TITLE) << (SALT_BITS - 1)
+    while not tx.run(
+        _INSERT,
+        key=(at_ms << SALT_BITS) | first | random.getrandbits(SALT_BITS - 1),
+        owner=entry.owner,
+        conversation_key=entry.conversation_key,
+        message_key=entry.message_key,
+        mark=mark_of(entry.owner),
+        words=entry.words,
+    ):
+        # Taken by another text of this millisecond: what is found is some milliseconds off at most.
+        at_ms = max(0, at_ms + random.randint(-8, 8))
+
+
+def merge(tx: Transaction) -> None:
+    """Merge a little of the index, if there is something to merge."""
+    tx.run(_MERGE, command="merge", pages=MERGE_PAGES)
+
+
+def note_title(tx: Transaction, conversation_key: int) -> None:
+    """Say that a conversation has another title."""
+    tx.insert(_INSERT_DUE, conversation_key=conversation_key, message_key=TITLE)
+
+
+def note_delete(tx: Transaction) -> None:
+    """Say that messages have been deleted."""
+    tx.run(_STEP_BACK)
+
+
+def mark_of(owner: str) -> str:
+    """Return what stands in front of every word of an owner."""
+    return hashlib.blake2s(owner.encode(), digest_size=6).hexdigest()
