@@ -6,7 +6,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test quick check format faults mutants bench lock docs clean
+.PHONY: help serve page test quick check format faults mutants bench lock docs clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -19,22 +19,28 @@ $(BIN)/python:
 $(VENV)/serve.stamp: requirements/serve.lock pyproject.toml | $(BIN)/python
 	@echo "installing what the server needs (hashes checked) ..."
 	@$(INSTALL) --require-hashes -r requirements/serve.lock
-	@$(INSTALL) --no-deps --no-build-isolation -e .
+	@LEGATO_BUILD_PAGE=0 $(INSTALL) --no-deps --no-build-isolation -e .
 	@touch $@
 
-$(VENV)/dev.stamp: requirements/dev.lock $(VENV)/serve.stamp
+$(VENV)/dev.stamp: requirements/dev.lock package-lock.json $(VENV)/serve.stamp
 	@echo "installing what the tests need (hashes checked) ..."
 	@$(INSTALL) --require-hashes -r requirements/dev.lock
+	@$(BIN)/python -m tests.node
+	@$(BIN)/python -m tests.e2e.install_browser
 	@touch $@
 
-serve: $(VENV)/serve.stamp ## Start the server on http://localhost:3111 (first time: set up, fetch the model)
+page: $(VENV)/dev.stamp ## Build the chat page, if its sources have changed
+	@$(BIN)/python hatch_build.py
+
+serve: $(VENV)/serve.stamp ## Start the server on http://localhost:3111 (first time: set up, build the page, fetch the model)
+	@$(BIN)/python hatch_build.py || echo "legato: the chat page could not be built, the server does without it"
 	@$(BIN)/legato models fetch --if-needed
 	@exec $(BIN)/legato serve $(ARGS)
 
-test: $(VENV)/dev.stamp ## All tests, real servers included
+test: page ## All tests, real servers included
 	$(BIN)/pytest $(ARGS)
 
-quick: $(VENV)/dev.stamp ## The tests that take under a minute
+quick: page ## The tests that take under a minute
 	$(BIN)/pytest -m "not slow" $(ARGS)
 
 check: $(VENV)/dev.stamp ## What CI runs: format, lint, types, import contracts, docs drift, tests
@@ -69,4 +75,4 @@ lock: | $(BIN)/python ## Make the lock files anew (hashes, no addresses)
 LOCK_FLAGS := --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --no-annotate --upgrade
 
 clean: ## Remove the environment and caches (not your data)
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache bench/.build
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache bench/.build node_modules clients/*/dist src/legato/_web
