@@ -73,6 +73,9 @@ _EVENTS = {
         for name in ("X-Session-Id", "X-Conversation-Id", "X-Run-Id", "X-Message-Id", "X-Trace-Id")
     },
 }
+IdempotencyKey = Annotated[
+    str | None, Header(description="A repeat within 24 h attaches to the same run instead of making another.")
+]
 RunId = Annotated[str, Path(description="Id of a run: the header X-Run-Id, or `runId` in its last event.")]
 
 
@@ -84,9 +87,7 @@ RunId = Annotated[str, Path(description="Id of a run: the header X-Run-Id, or `r
 )
 async def post_message(
     request: Request,
-    idempotency_key: Annotated[
-        str | None, Header(description="A repeat within 24 h attaches to the same run instead of making another.")
-    ] = None,
+    idempotency_key: IdempotencyKey = None,
 ) -> Response:
     """Post a message and stream the reply to it. The reply goes on if the connection is cut."""
     node, principal = context(request)
@@ -95,7 +96,7 @@ async def post_message(
     state["conversation_id"], state["session_id"] = body.conversation_id, body.session_id
     check_settings(principal, body.model_fields_set)
     check_readers(node)
-    key = _key(idempotency_key, body.request_id)
+    key = given_key(idempotency_key, body.request_id)
     started = await start(
         node,
         principal,
@@ -218,7 +219,12 @@ def _header(value: str) -> str:
     return quote(value, safe=_PRINTABLE_ASCII)
 
 
-def _key(header: str | None, field: str | None) -> str | None:
+def given_key(header: str | None, field: str | None) -> str | None:
+    """Return the key of a post, which stands in its header or its body.
+
+    Raises:
+        InvalidRequest: It is no id, or there are two.
+    """
     if header is None:
         return field
     if fault := id_fault(header):

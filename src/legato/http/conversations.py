@@ -11,7 +11,7 @@ from starlette.responses import Response
 from legato.core.errors import InvalidRequest
 from legato.core.resources import Retention, Thumb
 from legato.http.bodies import Body, ClientId, Metadata, ModelName, Text, read_body
-from legato.http.chat import body_hash, check_readers, context, stream_of
+from legato.http.chat import IdempotencyKey, body_hash, check_readers, context, given_key, stream_of
 from legato.http.documents import json_body, problems
 from legato.http.guard import SLASH
 from legato.http.resources import ConversationOut, ConversationPage, MessageOut, MessagePage, RunOut, respond
@@ -80,7 +80,7 @@ class Regenerate(Body):
     model: ModelName | None = None
     temperature: float | None = Field(None, ge=0, le=2)
     max_tokens: int | None = Field(None, ge=1, le=1_000_000)
-    request_id: ClientId | None = Field(None, description="Idempotency key.")
+    request_id: ClientId | None = Field(None, description="As the header Idempotency-Key.")
 
 
 class Feedback(Body):
@@ -213,7 +213,7 @@ async def get_messages(
     },
     openapi_extra=json_body(Regenerate, required=False),
 )
-async def regenerate(request: Request, message_id: MessageId) -> Response:
+async def regenerate(request: Request, message_id: MessageId, idempotency_key: IdempotencyKey = None) -> Response:
     """Make a further reply to the same message, as a sibling; the old one stays."""
     node, principal = context(request)
     body = await read_body(request, Regenerate, optional=True)
@@ -237,7 +237,7 @@ async def regenerate(request: Request, message_id: MessageId) -> Response:
             ),
             parent=LEAF,
             regenerate=message_id,
-            key=body.request_id,
+            key=given_key(idempotency_key, body.request_id),
             body_hash=body_hash(body) + message_id.encode(),
             address=state.get("address"),
             trace_id=trace_id_of(request, node.clock.now_ms()),

@@ -21,7 +21,9 @@ from legato.storage.statement import Transaction
 log = structlog.get_logger(__name__)
 
 PERIOD_S: Final = 1.0
-"""How long the index may stay behind what is said."""
+"""How long the index stays behind what is said, where not too much is said at once."""
+BUSY_RUNS: Final = 50
+"""With so many replies at once only one page is written in a period: a message costs half as much as its turn does."""
 PAUSE_S: Final = 0.02
 """Between two writes: whoever else waits for the writer goes first."""
 PAGES_FIRST: Final = 3
@@ -63,7 +65,7 @@ async def write_next(node: Node, *, pause_s: float = 0.0) -> bool:
 async def _write_all(node: Node) -> None:
     more = True
     while more and not node.draining and node.committer.stalled_s == 0:
-        more = await write_next(node, pause_s=PAUSE_S)
+        more = await write_next(node, pause_s=PAUSE_S) and len(node.live) < BUSY_RUNS
 
 
 class Search:
