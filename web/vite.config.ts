@@ -10,18 +10,28 @@ import { defaultClientConditions, defineConfig } from "vite";
 const at = (path: string): string => fileURLToPath(new URL(path, import.meta.url));
 // Its name has no hash: its address changes with what is in it.
 const diagram = createHash("sha256");
-for (const file of ["assets/diagram.html", "src/markdown/diagram_frame.ts", "package.json"]) diagram.update(readFileSync(at(file)));
+for (const file of [
+  "assets/diagram.html",
+  "src/markdown/diagram_frame.ts",
+  "src/markdown/diagram_source.ts",
+  "package.json",
+])
+  diagram.update(readFileSync(at(file)));
 
 const server = process.env["LEGATO_SERVER"] ?? "http://127.0.0.1:3111";
-const routes = "^/(chat|conversations|messages|runs|search|models|me|sign-in|sign-out|admin/.+|widget/visitors)($|[/?])";
+const routes =
+  "^/(chat|conversations|messages|runs|search|models|me|sign-in|sign-out|admin/.+|widget/visitors)($|[/?])";
 
 export default defineConfig({
   plugins: [react(), tailwindcss()],
   // The workspaces' own sources: a build needs no build of the clients before it.
   resolve: {
     // Its browser build parses with the document, whose policy then complains about every style attribute.
-    alias: { "hast-util-from-html-isomorphic": createRequire(import.meta.url).resolve("hast-util-from-html-isomorphic") },
-    conditions: ["legato-source", ...defaultClientConditions], dedupe: ["react", "react-dom"],
+    alias: {
+      "hast-util-from-html-isomorphic": createRequire(import.meta.url).resolve("hast-util-from-html-isomorphic"),
+    },
+    conditions: ["legato-source", ...defaultClientConditions],
+    dedupe: ["react", "react-dom"],
   },
   build: {
     outDir: at("../src/legato/_web"),

@@ -140,9 +140,12 @@ def test_a_further_reply_takes_settings_and_a_key(client: Client, talk: Talk) ->
     assert (events[-1].data["model"], events[-1].data["finishReason"]) == ("other", "length")
     again = talk.regenerate(old, model="other", maxTokens=1, requestId=f"k-{old}")
     assert [event.raw for event in again] == [event.raw for event in events]
-    answer = client.ask("POST", f"/messages/{old}/regenerate", {"requestId": f"k-{old}"})
+    path, asked = f"/messages/{old}/regenerate", {"model": "other", "maxTokens": 1}
+    by_header = client.open("POST", path, asked, {"Idempotency-Key": f"k-{old}"}).rest()
+    assert [event.raw for event in by_header] == [event.raw for event in events], "in the header it is the same key"
+    answer = client.ask("POST", path, {"requestId": f"k-{old}"})
     assert (answer.status, answer.code) == (422, "idempotency_key_reused")
-    assert client.ask("POST", f"/messages/{old}/regenerate").status == 200, "a body is not needed"
+    assert client.ask("POST", path).status == 200, "a body is not needed"
 
 
 def test_only_a_reply_is_regenerated(client: Client, talk: Talk) -> None:

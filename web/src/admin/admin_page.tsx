@@ -44,7 +44,10 @@ export default function AdminPage({ section }: { section: string }) {
   }
   return (
     <div className="flex h-full flex-col md:flex-row">
-      <nav aria-label={t.admin.title} className="flex shrink-0 flex-col gap-2 border-line bg-panel p-3 max-md:border-b md:w-60 md:border-r">
+      <nav
+        aria-label={t.admin.title}
+        className="flex shrink-0 flex-col gap-2 border-line bg-panel p-3 max-md:border-b md:w-60 md:border-r"
+      >
         <div className="px-1 py-1 max-md:hidden">
           <Logo small />
         </div>
@@ -60,7 +63,10 @@ export default function AdminPage({ section }: { section: string }) {
                     event.preventDefault();
                     navigate(`/admin#${each}`);
                   }}
-                  className={clsx("flex min-h-9 items-center gap-3 rounded-lg px-3 text-sm whitespace-nowrap hover:bg-hover", each === name && "bg-hover font-medium")}
+                  className={clsx(
+                    "flex min-h-9 items-center gap-3 rounded-lg px-3 text-sm whitespace-nowrap hover:bg-hover",
+                    each === name && "bg-hover font-medium",
+                  )}
                 >
                   <Icon size={16} aria-hidden className="shrink-0 text-ink-faint" />
                   {t.admin.sections[each]}

@@ -24,21 +24,39 @@ export function Figures() {
   const [byModel, setByModel] = useState(false);
   const ask = useCallback(async (): Promise<FiguresOf> => {
     const from = Date.now() - DAYS[span] * DAY_MS;
-    return (await api.admin.figures({ from, by: byModel ? "model" : span === "day" ? "hour" : "day" })) as unknown as FiguresOf;
+    return (await api.admin.figures({
+      from,
+      by: byModel ? "model" : span === "day" ? "hour" : "day",
+    })) as unknown as FiguresOf;
   }, [span, byModel]);
   const asked = useAsked(ask, 30_000);
   return (
     <div className="flex flex-col gap-5">
       <div className="flex flex-wrap gap-3">
         <Choice label={t.admin.span} value={span} options={t.admin.spans} onChange={setSpan} />
-        <Choice label={t.admin.model} value={byModel ? "model" : "time"} options={t.admin.by} onChange={(by) => setByModel(by === "model")} />
+        <Choice
+          label={t.admin.model}
+          value={byModel ? "model" : "time"}
+          options={t.admin.by}
+          onChange={(by) => setByModel(by === "model")}
+        />
       </div>
       <Shown asked={asked}>{(figures) => <Board figures={figures} />}</Shown>
     </div>
   );
 }
 
-function Choice<Name extends string>({ label, value, options, onChange }: { label: string; value: Name; options: Readonly<Record<Name, string>>; onChange: (value: Name) => void }) {
+function Choice<Name extends string>({
+  label,
+  value,
+  options,
+  onChange,
+}: {
+  label: string;
+  value: Name;
+  options: Readonly<Record<Name, string>>;
+  onChange: (value: Name) => void;
+}) {
   return (
     <div role="group" aria-label={label} className="flex flex-wrap rounded-lg border border-line bg-panel p-0.5">
       {(Object.keys(options) as Name[]).map((name) => (
@@ -60,13 +78,18 @@ function Board({ figures }: { figures: FiguresOf }) {
   const t = useWords();
   const language = useLanguage();
   const { total } = figures;
-  if (total.messages + total.errors + total.stops === 0) return <Empty icon={<ChartColumn size={28} />} title={t.admin.noFigures} />;
+  if (total.messages + total.errors + total.stops === 0)
+    return <Empty icon={<ChartColumn size={28} />} title={t.admin.noFigures} />;
   const time = (ms: number | null): string => (ms === null ? "–" : duration(ms, language));
   const known = (value: number | null): string => (value === null ? t.admin.unknown : compact(value, language));
   return (
     <>
       <dl className="grid grid-cols-2 gap-3 lg:grid-cols-4">
-        <Tile label={t.admin.replies} value={whole(total.messages, language)} note={`${whole(total.sessions, language)} ${t.admin.sessions}`} />
+        <Tile
+          label={t.admin.replies}
+          value={whole(total.messages, language)}
+          note={`${whole(total.sessions, language)} ${t.admin.sessions}`}
+        />
         <Tile
           label={t.admin.tokens}
           value={known(total.outputTokens)}
@@ -78,9 +101,21 @@ function Board({ figures }: { figures: FiguresOf }) {
           value={total.satisfaction === null ? "–" : percent(total.satisfaction, language)}
           note={t.admin.thumbs(whole(total.feedback.up, language), whole(total.feedback.down, language))}
         />
-        <Tile label={`${t.admin.responseTime}, p50`} value={time(total.responseTimeMs.p50)} note={`p95 ${time(total.responseTimeMs.p95)}`} />
-        <Tile label={`${t.admin.firstToken}, p50`} value={time(total.firstTokenMs.p50)} note={`p95 ${time(total.firstTokenMs.p95)}`} />
-        <Tile label={t.admin.errorRate} value={total.errorRate === null ? "–" : percent(total.errorRate, language)} note={whole(total.errors, language)} />
+        <Tile
+          label={`${t.admin.responseTime}, p50`}
+          value={time(total.responseTimeMs.p50)}
+          note={`p95 ${time(total.responseTimeMs.p95)}`}
+        />
+        <Tile
+          label={`${t.admin.firstToken}, p50`}
+          value={time(total.firstTokenMs.p50)}
+          note={`p95 ${time(total.firstTokenMs.p95)}`}
+        />
+        <Tile
+          label={t.admin.errorRate}
+          value={total.errorRate === null ? "–" : percent(total.errorRate, language)}
+          note={whole(total.errors, language)}
+        />
         <Tile label={t.admin.stops} value={whole(total.stops, language)} />
       </dl>
       {figures.by !== "model" && <Plots figures={figures} />}
@@ -97,12 +132,23 @@ function Plots({ figures }: { figures: FiguresOf }) {
   const times = useMemo(() => groups.map(({ at }) => at ?? 0), [groups]);
   // Half a step on both sides, so that no bar is cut.
   const half = (figures.by === "hour" ? DAY_MS / 24 : DAY_MS) / 2;
-  const span = useMemo(() => [Math.min(figures.from, times[0] ?? Infinity) - half, figures.to + half] as const, [figures, times, half]);
+  const span = useMemo(
+    () => [Math.min(figures.from, times[0] ?? Infinity) - half, figures.to + half] as const,
+    [figures, times, half],
+  );
   return (
     <div className="grid gap-3 lg:grid-cols-2">
       {plots.map(({ title, lines, format }) => (
         <Panel key={title} title={title}>
-          <Plot label={title} times={times} span={span} timeLabel={t.admin.time} lines={lines} format={format} language={language} />
+          <Plot
+            label={title}
+            times={times}
+            span={span}
+            timeLabel={t.admin.time}
+            lines={lines}
+            format={format}
+            language={language}
+          />
         </Panel>
       ))}
     </div>
@@ -158,14 +204,24 @@ function plotsOf(groups: readonly Figure[], t: Strings, language: Language): Plo
       format: share,
       lines: [
         { label: t.admin.errorRate, values: of((f) => f.errorRate), color: "danger" },
-        { label: t.admin.stops, values: of((f) => f.stops / Math.max(1, f.messages + f.errors + f.stops)), color: "warn" },
+        {
+          label: t.admin.stops,
+          values: of((f) => f.stops / Math.max(1, f.messages + f.errors + f.stops)),
+          color: "warn",
+        },
       ],
     },
-    { title: t.admin.satisfaction, format: share, lines: [{ label: t.admin.satisfaction, values: of((f) => f.satisfaction), color: "good" }] },
+    {
+      title: t.admin.satisfaction,
+      format: share,
+      lines: [{ label: t.admin.satisfaction, values: of((f) => f.satisfaction), color: "good" }],
+    },
     {
       title: t.admin.cost,
       format: (value) => dollars(String(value), language),
-      lines: [{ label: t.admin.cost, values: of((f) => (f.cost ? Number(f.cost.usd) : null)), color: "accent", bars: true }],
+      lines: [
+        { label: t.admin.cost, values: of((f) => (f.cost ? Number(f.cost.usd) : null)), color: "accent", bars: true },
+      ],
     },
   ];
 }
@@ -196,7 +252,11 @@ function GroupTable({ figures, open }: { figures: FiguresOf; open: boolean }) {
           { head: `${t.admin.firstToken} p50`, number: true, cell: (row) => time(row.firstTokenMs.p50) },
           { head: t.admin.errorRate, number: true, cell: (row) => number(row.errors) },
           { head: t.admin.stops, number: true, cell: (row) => number(row.stops) },
-          { head: t.admin.satisfaction, number: true, cell: (row) => (row.satisfaction === null ? "–" : percent(row.satisfaction, language)) },
+          {
+            head: t.admin.satisfaction,
+            number: true,
+            cell: (row) => (row.satisfaction === null ? "–" : percent(row.satisfaction, language)),
+          },
         ]}
       />
     </details>

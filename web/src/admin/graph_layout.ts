@@ -54,13 +54,17 @@ export function layoutOf(graph: Graph): Layout {
     // Beside what comes before it, so that few lines cross.
     const pull = new Map(
       here.map((node) => {
-        const from = graph.edges.filter(({ to }) => to === node.id).map(({ from: id }) => places.get(id)?.y ?? height / 2);
+        const from = graph.edges
+          .filter(({ to }) => to === node.id)
+          .map(({ from: id }) => places.get(id)?.y ?? height / 2);
         return [node.id, from.length ? from.reduce((sum, y) => sum + y, 0) / from.length : 0];
       }),
     );
     here.sort((a, b) => (pull.get(a.id) ?? 0) - (pull.get(b.id) ?? 0) || (a.label < b.label ? -1 : 1));
     const top = (height - here.length * (NODE_HEIGHT + GAP_Y) + GAP_Y) / 2;
-    here.forEach((node, at) => places.set(node.id, { node, x: GAP_Y + column * (NODE_WIDTH + GAP_X), y: top + at * (NODE_HEIGHT + GAP_Y) }));
+    here.forEach((node, at) =>
+      places.set(node.id, { node, x: GAP_Y + column * (NODE_WIDTH + GAP_X), y: top + at * (NODE_HEIGHT + GAP_Y) }),
+    );
   }
   const edges = graph.edges.flatMap(({ from, to }) => {
     const [a, b] = [places.get(from), places.get(to)];

@@ -10,7 +10,8 @@ import type { LiveRuns, Sessions as SessionsOf } from "./shapes.ts";
 import { useAsked } from "./use_asked.ts";
 
 const askRuns = async (): Promise<LiveRuns> => (await api.admin.runs()) as unknown as LiveRuns;
-const askSessions = async (): Promise<SessionsOf> => (await api.admin.sessions({ limit: 100 })) as unknown as SessionsOf;
+const askSessions = async (): Promise<SessionsOf> =>
+  (await api.admin.sessions({ limit: 100 })) as unknown as SessionsOf;
 
 const Mono = ({ children }: { children: string }) => <span className="font-mono text-xs break-all">{children}</span>;
 
@@ -65,8 +66,16 @@ export function Sessions() {
               { head: t.admin.errorRate, number: true, cell: (row) => whole(row.errors, language) },
               { head: t.admin.stops, number: true, cell: (row) => whole(row.stops, language) },
               { head: t.admin.tokens, number: true, cell: (row) => whole(row.tokens, language) },
-              { head: t.admin.responseTime, number: true, cell: (row) => (row.averageResponseMs === null ? "–" : duration(row.averageResponseMs, language)) },
-              { head: t.admin.last, number: true, cell: (row) => (row.lastAt === null ? "–" : fullTime(row.lastAt, language)) },
+              {
+                head: t.admin.responseTime,
+                number: true,
+                cell: (row) => (row.averageResponseMs === null ? "–" : duration(row.averageResponseMs, language)),
+              },
+              {
+                head: t.admin.last,
+                number: true,
+                cell: (row) => (row.lastAt === null ? "–" : fullTime(row.lastAt, language)),
+              },
             ]}
           />
         )

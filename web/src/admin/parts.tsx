@@ -12,7 +12,13 @@ export function Shown<T>({ asked, children }: { asked: Asked<T>; children: (valu
   const t = useWords();
   if (asked.value !== null) return children(asked.value);
   if (!asked.failed) return <Loading label={t.app.loading} />;
-  return <Trouble title={t.admin.loadFailed} hint={errorText(asked.failed, t)} actions={<Button onClick={asked.again}>{t.app.retry}</Button>} />;
+  return (
+    <Trouble
+      title={t.admin.loadFailed}
+      hint={errorText(asked.failed, t)}
+      actions={<Button onClick={asked.again}>{t.app.retry}</Button>}
+    />
+  );
 }
 
 export function Tile({ label, value, note }: { label: string; value: string; note?: string | null }) {
@@ -40,14 +46,31 @@ export interface Column<Row> {
   readonly number?: boolean;
 }
 
-export function DataTable<Row>({ label, columns, rows, keyOf }: { label: string; columns: readonly Column<Row>[]; rows: readonly Row[]; keyOf: (row: Row, at: number) => string }) {
+export function DataTable<Row>({
+  label,
+  columns,
+  rows,
+  keyOf,
+}: {
+  label: string;
+  columns: readonly Column<Row>[];
+  rows: readonly Row[];
+  keyOf: (row: Row, at: number) => string;
+}) {
   return (
     <div className="overflow-x-auto rounded-xl border border-line" tabIndex={0} role="region" aria-label={label}>
       <table className="w-full border-collapse text-sm">
         <thead>
           <tr>
             {columns.map(({ head, number }) => (
-              <th key={head} scope="col" className={clsx("bg-panel px-3 py-2 font-medium whitespace-nowrap", number ? "text-right" : "text-left")}>
+              <th
+                key={head}
+                scope="col"
+                className={clsx(
+                  "bg-panel px-3 py-2 font-medium whitespace-nowrap",
+                  number ? "text-right" : "text-left",
+                )}
+              >
                 {head}
               </th>
             ))}
@@ -57,7 +80,13 @@ export function DataTable<Row>({ label, columns, rows, keyOf }: { label: string;
           {rows.map((row, at) => (
             <tr key={keyOf(row, at)} className="border-t border-line">
               {columns.map(({ head, cell, number }) => (
-                <td key={head} className={clsx("max-w-72 px-3 py-2 align-top break-words", number && "text-right whitespace-nowrap tabular-nums")}>
+                <td
+                  key={head}
+                  className={clsx(
+                    "max-w-72 px-3 py-2 align-top break-words",
+                    number && "text-right whitespace-nowrap tabular-nums",
+                  )}
+                >
                   {cell(row)}
                 </td>
               ))}

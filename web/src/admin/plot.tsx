@@ -37,7 +37,12 @@ export function Plot({ label, times, span, timeLabel, lines, format, language }:
     if (!element) return;
     const style = getComputedStyle(document.documentElement);
     const color = (name: string): string => style.getPropertyValue(`--${name}`).trim();
-    const axis = { stroke: color("ink-soft"), grid: { stroke: color("line"), width: 1 }, ticks: { stroke: color("line"), width: 1 }, font: "12px system-ui, sans-serif" };
+    const axis = {
+      stroke: color("ink-soft"),
+      grid: { stroke: color("line"), width: 1 },
+      ticks: { stroke: color("line"), width: 1 },
+      font: "12px system-ui, sans-serif",
+    };
     const plot = new uPlot(
       {
         width: Math.max(200, element.clientWidth),
@@ -45,20 +50,44 @@ export function Plot({ label, times, span, timeLabel, lines, format, language }:
         padding: [8, 8, 0, 0],
         cursor: { y: false },
         legend: { show: true, live: true },
-        scales: { x: { range: [span[0] / 1000, span[1] / 1000] }, y: { range: (_, low, high) => [Math.min(0, low ?? 0), high > 0 ? high * 1.1 : 1] } },
+        scales: {
+          x: { range: [span[0] / 1000, span[1] / 1000] },
+          y: { range: (_, low, high) => [Math.min(0, low ?? 0), high > 0 ? high * 1.1 : 1] },
+        },
         axes: [
-          { ...axis, values: (_, splits, __, ___, step) => splits.map((at) => new Date(at * 1000).toLocaleString(language, step < 86_400 ? { hour: "2-digit", minute: "2-digit" } : { day: "numeric", month: "short" })) },
+          {
+            ...axis,
+            values: (_, splits, __, ___, step) =>
+              splits.map((at) =>
+                new Date(at * 1000).toLocaleString(
+                  language,
+                  step < 86_400 ? { hour: "2-digit", minute: "2-digit" } : { day: "numeric", month: "short" },
+                ),
+              ),
+          },
           { ...axis, size: 64, values: (_, splits) => splits.map((value) => format(value)) },
         ],
         series: [
-          { label: timeLabel, value: (_, at) => (at === null ? "" : new Date(at * 1000).toLocaleString(language, { dateStyle: "medium", timeStyle: "short" })) },
+          {
+            label: timeLabel,
+            value: (_, at) =>
+              at === null
+                ? ""
+                : new Date(at * 1000).toLocaleString(language, { dateStyle: "medium", timeStyle: "short" }),
+          },
           ...lines.map((line) => ({
             label: line.label,
             stroke: color(line.color),
             width: 2,
             spanGaps: true,
             points: { show: times.length < 40, size: 6 },
-            ...(line.bars && uPlot.paths.bars ? { fill: `color-mix(in srgb, ${color(line.color)} 40%, transparent)`, paths: uPlot.paths.bars({ size: [0.7, 48] }), points: { show: false } } : {}),
+            ...(line.bars && uPlot.paths.bars
+              ? {
+                  fill: `color-mix(in srgb, ${color(line.color)} 40%, transparent)`,
+                  paths: uPlot.paths.bars({ size: [0.7, 48] }),
+                  points: { show: false },
+                }
+              : {}),
             value: (_: uPlot, value: number | null) => (value === null ? "–" : format(value)),
           })),
         ],
@@ -66,7 +95,9 @@ export function Plot({ label, times, span, timeLabel, lines, format, language }:
       [times.map((at) => at / 1000), ...lines.map(({ values }) => [...values])] as uPlot.AlignedData,
       element,
     );
-    const observer = new ResizeObserver(() => plot.setSize({ width: Math.max(200, element.clientWidth), height: HEIGHT }));
+    const observer = new ResizeObserver(() =>
+      plot.setSize({ width: Math.max(200, element.clientWidth), height: HEIGHT }),
+    );
     observer.observe(element);
     return () => {
       observer.disconnect();

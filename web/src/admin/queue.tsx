@@ -25,7 +25,10 @@ export function Queue() {
   const language = useLanguage();
   const queue = useAsked(askQueue, 3_000);
   const [offset, setOffset] = useState(0);
-  const ask = useCallback(async () => (await api.admin.deadLetters({ limit: PAGE, offset })) as unknown as Letters, [offset]);
+  const ask = useCallback(
+    async () => (await api.admin.deadLetters({ limit: PAGE, offset })) as unknown as Letters,
+    [offset],
+  );
   const letters = useAsked(ask, 10_000);
   return (
     <div className="flex flex-col gap-5">
@@ -123,7 +126,11 @@ function LetterRow({ letter, letters, onChanged }: { letter: Letter; letters: As
         <Dialog title={t.admin.discardSure} onClose={() => setOpen(null)}>
           <div className="flex justify-end gap-2">
             <Button onClick={() => setOpen(null)}>{t.app.cancel}</Button>
-            <Button look="danger" disabled={busy} onClick={() => void change(api.admin.discard(letter.id), t.admin.discarded)}>
+            <Button
+              look="danger"
+              disabled={busy}
+              onClick={() => void change(api.admin.discard(letter.id), t.admin.discarded)}
+            >
               {t.admin.discard}
             </Button>
           </div>
@@ -144,7 +151,13 @@ function ReadLetter({ id, onClose }: { id: string; onClose: () => void }) {
           <>
             <p className="text-sm break-words text-danger">{letter.error}</p>
             {letter.events.map((event) => (
-              <pre key={event.id} tabIndex={0} role="region" aria-label={event.topic} className="overflow-auto rounded-lg bg-panel p-3 font-mono text-xs leading-relaxed break-words whitespace-pre-wrap">
+              <pre
+                key={event.id}
+                tabIndex={0}
+                role="region"
+                aria-label={event.topic}
+                className="overflow-auto rounded-lg bg-panel p-3 font-mono text-xs leading-relaxed break-words whitespace-pre-wrap"
+              >
                 {pretty(JSON.stringify(event.payload))}
               </pre>
             ))}

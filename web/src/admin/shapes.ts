@@ -38,7 +38,12 @@ export interface Queue {
   readonly waiting: number;
   readonly taken: number;
   readonly dead: number;
-  readonly steps: readonly { readonly step: string; readonly waiting: number; readonly taken: number; readonly dead: number }[];
+  readonly steps: readonly {
+    readonly step: string;
+    readonly waiting: number;
+    readonly taken: number;
+    readonly dead: number;
+  }[];
 }
 
 export interface Letter {
@@ -58,7 +63,12 @@ export interface Letters {
 }
 
 export interface LetterWithEvents extends Letter {
-  readonly events: readonly { readonly id: string; readonly topic: string; readonly payload: unknown; readonly at: number }[];
+  readonly events: readonly {
+    readonly id: string;
+    readonly topic: string;
+    readonly payload: unknown;
+    readonly at: number;
+  }[];
 }
 
 export interface GraphNode {

@@ -35,7 +35,11 @@ export function Steps() {
                 cell: (step) => (
                   <>
                     <span className="font-mono text-[13px] font-medium">{step.name}</span>
-                    {step.builtIn && <span className="ml-2 rounded-full bg-hover px-2 py-0.5 text-xs text-ink-soft">{t.admin.builtIn}</span>}
+                    {step.builtIn && (
+                      <span className="ml-2 rounded-full bg-hover px-2 py-0.5 text-xs text-ink-soft">
+                        {t.admin.builtIn}
+                      </span>
+                    )}
                     <span className="mt-0.5 block text-xs text-ink-soft">{step.description}</span>
                   </>
                 ),
@@ -78,13 +82,31 @@ function Drawn({ graph }: { graph: Graph }) {
           </marker>
         </defs>
         {edges.map(({ key, path }) => (
-          <path key={key} d={path} fill="none" className="stroke-line-strong" strokeWidth={1.25} markerEnd="url(#arrow)" />
+          <path
+            key={key}
+            d={path}
+            fill="none"
+            className="stroke-line-strong"
+            strokeWidth={1.25}
+            markerEnd="url(#arrow)"
+          />
         ))}
         {nodes.map(({ node, x, y }) => (
           <g key={node.id} transform={`translate(${x} ${y})`}>
             <title>{node.label}</title>
-            <rect width={NODE_WIDTH} height={NODE_HEIGHT} rx={node.kind === "step" ? 12 : 22} className={clsx(SHAPES[node.kind])} />
-            <text x={NODE_WIDTH / 2} y={NODE_HEIGHT / 2} textAnchor="middle" dominantBaseline="central" className="fill-ink font-mono text-xs">
+            <rect
+              width={NODE_WIDTH}
+              height={NODE_HEIGHT}
+              rx={node.kind === "step" ? 12 : 22}
+              className={clsx(SHAPES[node.kind])}
+            />
+            <text
+              x={NODE_WIDTH / 2}
+              y={NODE_HEIGHT / 2}
+              textAnchor="middle"
+              dominantBaseline="central"
+              className="fill-ink font-mono text-xs"
+            >
               {node.label.length > 23 ? `${node.label.slice(0, 22)}…` : node.label}
             </text>
           </g>

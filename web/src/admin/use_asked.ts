@@ -8,7 +8,11 @@ export interface Asked<T> {
 
 /** Asks at once, whenever `ask` is another function, and every `everyMs` while the page is in sight. */
 export function useAsked<T>(ask: () => Promise<T>, everyMs?: number): Asked<T> {
-  const [state, setState] = useState<{ ask: unknown; value: T | null; failed: unknown }>({ ask, value: null, failed: null });
+  const [state, setState] = useState<{ ask: unknown; value: T | null; failed: unknown }>({
+    ask,
+    value: null,
+    failed: null,
+  });
   const [round, setRound] = useState(0);
   const again = useCallback(() => setRound((now) => now + 1), []);
   useEffect(() => {

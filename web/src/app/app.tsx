@@ -18,8 +18,9 @@ const WidgetPage = lazy(() => import("../widget/widget_page.tsx"));
 export function App() {
   const { language } = usePreferences();
   const route = useRoute();
+  const asked = route.page === "widget" ? route.language : null;
   return (
-    <WordsContext value={wordsOf(chooseLanguage(language, navigator.languages))}>
+    <WordsContext value={wordsOf(chooseLanguage(asked ?? language, navigator.languages))}>
       <FaultBoundary>
         {route.page === "widget" ? (
           <Suspense fallback={<Waiting />}>
@@ -49,7 +50,11 @@ function Gate({ route }: { route: Exclude<Route, { page: "widget" }> }) {
       return (
         <main className="flex h-full items-center justify-center p-6">
           <div className="w-full max-w-md">
-            <Trouble title={t.errors.unreachable} hint={t.errors.unreachableDo} actions={<Button onClick={() => void checkSession()}>{t.app.retry}</Button>} />
+            <Trouble
+              title={t.errors.unreachable}
+              hint={t.errors.unreachableDo}
+              actions={<Button onClick={() => void checkSession()}>{t.app.retry}</Button>}
+            />
           </div>
         </main>
       );

@@ -20,7 +20,11 @@ export class FaultBoundary extends Component<{ children: ReactNode }, { failed: 
     return (
       <main className="flex h-full items-center justify-center p-6">
         <div className="w-full max-w-md">
-          <Trouble title={t.errors.crash} hint={t.errors.otherDo} actions={<Button onClick={() => location.reload()}>{t.errors.reload}</Button>} />
+          <Trouble
+            title={t.errors.crash}
+            hint={t.errors.otherDo}
+            actions={<Button onClick={() => location.reload()}>{t.errors.reload}</Button>}
+          />
         </div>
       </main>
     );

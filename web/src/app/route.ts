@@ -1,10 +1,12 @@
 /** Which page an address shows. */
 import { useSyncExternalStore } from "react";
 
+import type { Language } from "./preferences.ts";
+
 export type Route =
   | { readonly page: "chat"; readonly conversationId: string | null; readonly messageId: string | null }
   | { readonly page: "admin"; readonly section: string }
-  | { readonly page: "widget"; readonly key: string }
+  | { readonly page: "widget"; readonly key: string; readonly language: Language | null }
   | { readonly page: "missing" };
 
 /** Reads an address. A conversation's id may hold any printable character, so it is percent-encoded there. */
@@ -14,13 +16,25 @@ export function parseRoute(path: string, query = "", hash = ""): Route {
   if (first === undefined) return { page: "chat", conversationId: null, messageId: null };
   if (first === "c" && second !== undefined && parts.length === 2) {
     try {
-      return { page: "chat", conversationId: decodeURIComponent(second), messageId: hash.startsWith("#m=") ? decodeURIComponent(hash.slice(3)) : null };
+      return {
+        page: "chat",
+        conversationId: decodeURIComponent(second),
+        messageId: hash.startsWith("#m=") ? decodeURIComponent(hash.slice(3)) : null,
+      };
     } catch {
       return { page: "missing" };
     }
   }
   if (first === "admin" && parts.length === 1) return { page: "admin", section: hash.slice(1) || "figures" };
-  if (first === "widget" && parts.length === 1) return { page: "widget", key: new URLSearchParams(query).get("key") ?? "" };
+  if (first === "widget" && parts.length === 1) {
+    const asked = new URLSearchParams(query);
+    const language = asked.get("lang");
+    return {
+      page: "widget",
+      key: asked.get("key") ?? "",
+      language: language === "en" || language === "de" ? language : null,
+    };
+  }
   return { page: "missing" };
 }
 

@@ -24,7 +24,9 @@ export async function checkSession(): Promise<void> {
     const [me, models] = await Promise.all([api.me(), api.models().catch(() => null)]);
     become({ state: "in", me, models });
   } catch (error) {
-    become({ state: error instanceof LegatoError && (error.status === 401 || error.status === 403) ? "out" : "unreachable" });
+    become({
+      state: error instanceof LegatoError && (error.status === 401 || error.status === 403) ? "out" : "unreachable",
+    });
   }
 }
 

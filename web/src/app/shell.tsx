@@ -1,6 +1,7 @@
 /** The chat page: the list beside the conversation, or over it where there is no room. */
 import { clsx } from "clsx";
 import { useCallback, useEffect, useRef, useState } from "react";
+import { flushSync } from "react-dom";
 
 import { type ConversationHandle, ConversationView } from "../conversation/conversation_view.tsx";
 import { active } from "../sidebar/list_store.ts";
@@ -58,8 +59,9 @@ export function Shell({ route }: { route: Route & { page: "chat" } }) {
         onNew();
         return true;
       case "search":
-        setOpen(true);
-        requestAnimationFrame(() => requestAnimationFrame(() => searchField.current?.focus()));
+        // At once, so that the next key is written there.
+        flushSync(() => setOpen(true));
+        searchField.current?.focus();
         return true;
       case "sidebar":
         setOpen(!open);
@@ -107,9 +109,18 @@ export function Shell({ route }: { route: Route & { page: "chat" } }) {
       >
         {t.app.skip}
       </a>
-      {narrow && drawer && <div className="fixed inset-0 z-20 bg-(--shade)" onClick={() => setDrawer(false)} aria-hidden />}
+      {narrow && drawer && (
+        <div className="fixed inset-0 z-20 bg-(--shade)" onClick={() => setDrawer(false)} aria-hidden />
+      )}
       {open && (
-        <div className={clsx(narrow ? "fixed inset-y-0 left-0 z-30 w-[min(20rem,calc(100vw-3rem))] shadow-float" : "w-72 shrink-0 border-r border-line")} data-testid="sidebar">
+        <div
+          className={clsx(
+            narrow
+              ? "fixed inset-y-0 left-0 z-30 w-[min(20rem,calc(100vw-3rem))] shadow-float"
+              : "w-72 shrink-0 border-r border-line",
+          )}
+          data-testid="sidebar"
+        >
           <Sidebar
             currentId={conversationId}
             searchField={searchField}

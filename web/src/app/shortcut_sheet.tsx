@@ -29,7 +29,10 @@ export function ShortcutSheet({ onClose }: { onClose: () => void }) {
             <dt className="text-sm">{words}</dt>
             <dd className="flex shrink-0 gap-1">
               {keysOf(name, apple).map((key) => (
-                <kbd key={key} className="min-w-7 rounded-md border border-line bg-panel px-1.5 py-0.5 text-center font-sans text-xs text-ink-soft">
+                <kbd
+                  key={key}
+                  className="min-w-7 rounded-md border border-line bg-panel px-1.5 py-0.5 text-center font-sans text-xs text-ink-soft"
+                >
                   {key}
                 </kbd>
               ))}

@@ -1,7 +1,8 @@
 /** The page's keys. Pure: which key means what; `useShortcuts` does it. */
 import { useEffect, useRef } from "react";
 
-export type Shortcut = "stop" | "new" | "search" | "sidebar" | "find" | "focus" | "copyLast" | "settings" | "help" | "next" | "previous";
+export type Shortcut =
+  "stop" | "new" | "search" | "sidebar" | "find" | "focus" | "copyLast" | "settings" | "help" | "next" | "previous";
 
 export interface Key {
   readonly key: string;
@@ -17,15 +18,25 @@ export function shortcutOf({ key, code, mod, shift, alt }: Key, writing: boolean
   if (mod && alt) return null;
   if (mod) {
     if (shift) return code === "KeyO" ? "new" : null;
-    return ({ KeyK: "search", KeyB: "sidebar", KeyF: "find", Comma: "settings" } as Partial<Record<string, Shortcut>>)[code] ?? (key === "/" ? "help" : null);
+    return (
+      ({ KeyK: "search", KeyB: "sidebar", KeyF: "find", Comma: "settings" } as Partial<Record<string, Shortcut>>)[
+        code
+      ] ?? (key === "/" ? "help" : null)
+    );
   }
-  if (alt) return ({ KeyC: "copyLast", ArrowDown: "next", ArrowUp: "previous" } as Partial<Record<string, Shortcut>>)[code] ?? null;
+  if (alt)
+    return (
+      ({ KeyC: "copyLast", ArrowDown: "next", ArrowUp: "previous" } as Partial<Record<string, Shortcut>>)[code] ?? null
+    );
   if (writing) return null;
   return key === "?" ? "help" : key === "/" ? "focus" : null;
 }
 
 /** The keys as they are written on a keyboard. */
-export function keysOf(shortcut: Exclude<Shortcut, "next" | "previous"> | "move" | "send" | "newLine" | "editLast", apple: boolean): string[] {
+export function keysOf(
+  shortcut: Exclude<Shortcut, "next" | "previous"> | "move" | "send" | "newLine" | "editLast",
+  apple: boolean,
+): string[] {
   const mod = apple ? "⌘" : "Ctrl";
   const alt = apple ? "⌥" : "Alt";
   const keys: Record<typeof shortcut, string[]> = {
@@ -57,7 +68,16 @@ export function useShortcuts(run: (shortcut: Shortcut) => boolean): void {
       if (event.defaultPrevented || event.isComposing) return;
       const target = event.target as HTMLElement | null;
       const writing = target?.matches("input, textarea, select, [contenteditable]") ?? false;
-      const shortcut = shortcutOf({ key: event.key, code: event.code, mod: event.ctrlKey || event.metaKey, shift: event.shiftKey, alt: event.altKey }, writing);
+      const shortcut = shortcutOf(
+        {
+          key: event.key,
+          code: event.code,
+          mod: event.ctrlKey || event.metaKey,
+          shift: event.shiftKey,
+          alt: event.altKey,
+        },
+        writing,
+      );
       // A box or a menu that is open has the keys to itself.
       if (!shortcut || document.querySelector("dialog[open], [popover]:popover-open")) return;
       if (latest.current(shortcut)) event.preventDefault();

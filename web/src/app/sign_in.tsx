@@ -26,7 +26,13 @@ export function SignIn() {
       await signIn(given);
     } catch (error) {
       const known = error instanceof LegatoError && (error.status === 401 || error.status === 403);
-      setWrong(known ? t.signIn.wrong : error instanceof LegatoError && error.status === 429 ? t.errors.rateLimited : t.errors.unreachable);
+      setWrong(
+        known
+          ? t.signIn.wrong
+          : error instanceof LegatoError && error.status === 429
+            ? t.errors.rateLimited
+            : t.errors.unreachable,
+      );
     } finally {
       setBusy(false);
     }
@@ -54,7 +60,12 @@ export function SignIn() {
               onChange={(event) => setKey(event.target.value)}
             />
           </div>
-          <IconButton label={shown ? t.signIn.hide : t.signIn.show} icon={shown ? <EyeOff size={18} /> : <Eye size={18} />} className="mt-[1.75rem]" onClick={() => setShown(!shown)} />
+          <IconButton
+            label={shown ? t.signIn.hide : t.signIn.show}
+            icon={shown ? <EyeOff size={18} /> : <Eye size={18} />}
+            className="mt-[1.75rem]"
+            onClick={() => setShown(!shown)}
+          />
         </div>
         <Button look="accent" type="submit" disabled={busy || !key.trim()} className="min-h-11">
           {t.signIn.button}

@@ -19,7 +19,17 @@ interface ComposerProps {
   readonly onEditLast: () => void;
 }
 
-export function Composer({ field, draftKey, streaming, stopping, busy, temporary, onSend, onStop, onEditLast }: ComposerProps) {
+export function Composer({
+  field,
+  draftKey,
+  streaming,
+  stopping,
+  busy,
+  temporary,
+  onSend,
+  onStop,
+  onEditLast,
+}: ComposerProps) {
   const t = useWords();
   const language = useLanguage();
   const [text, setText] = useState(() => loadDraft(draftKey));

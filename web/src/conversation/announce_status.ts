@@ -18,7 +18,9 @@ export function useAnnouncedStatus({ status, lastTurn }: ChatSnapshot): void {
     else if (status === "streaming") announce(was === "reconnecting" ? t.status.back : t.status.begun);
     else if (status === "reconnecting") announce(t.status.reconnecting);
     else if (active && reply?.role === "assistant") {
-      announce(reply.status === "failed" ? t.status.failed : reply.status === "stopped" ? t.status.stopped : t.status.done);
+      announce(
+        reply.status === "failed" ? t.status.failed : reply.status === "stopped" ? t.status.stopped : t.status.done,
+      );
     }
   }, [status, reply, t]);
 }

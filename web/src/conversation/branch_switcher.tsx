@@ -23,12 +23,28 @@ export function BranchSwitcher({ message, disabled, onSelect }: BranchSwitcherPr
     announce(t.conversation.branch(to + 1, siblings.length));
   };
   return (
-    <div className="flex items-center text-xs text-ink-soft tabular-nums" role="group" aria-label={t.conversation.branch(at + 1, siblings.length)}>
-      <IconButton label={t.conversation.previous} icon={<ChevronLeft size={16} />} size="small" disabled={disabled || at === 0} onClick={() => go(at - 1)} />
+    <div
+      className="flex items-center text-xs text-ink-soft tabular-nums"
+      role="group"
+      aria-label={t.conversation.branch(at + 1, siblings.length)}
+    >
+      <IconButton
+        label={t.conversation.previous}
+        icon={<ChevronLeft size={16} />}
+        size="small"
+        disabled={disabled || at === 0}
+        onClick={() => go(at - 1)}
+      />
       <span aria-hidden>
         {at + 1}/{siblings.length}
       </span>
-      <IconButton label={t.conversation.next} icon={<ChevronRight size={16} />} size="small" disabled={disabled || at === siblings.length - 1} onClick={() => go(at + 1)} />
+      <IconButton
+        label={t.conversation.next}
+        icon={<ChevronRight size={16} />}
+        size="small"
+        disabled={disabled || at === siblings.length - 1}
+        onClick={() => go(at + 1)}
+      />
     </div>
   );
 }

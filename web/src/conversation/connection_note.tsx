@@ -20,7 +20,10 @@ export function ConnectionNote({ status, online }: { status: ChatStatus; online:
   if (!cut || !shown) return null;
   return (
     <div className="pointer-events-none mx-auto mb-2 w-full max-w-3xl px-4">
-      <p className="rise mx-auto flex w-fit items-center gap-2 rounded-full border border-line bg-raise px-3.5 py-1.5 text-xs text-ink-soft shadow-float" data-testid="connection">
+      <p
+        className="rise mx-auto flex w-fit items-center gap-2 rounded-full border border-line bg-raise px-3.5 py-1.5 text-xs text-ink-soft shadow-float"
+        data-testid="connection"
+      >
         {online ? <RefreshCw size={14} className="animate-spin" aria-hidden /> : <CloudOff size={14} aria-hidden />}
         {online ? t.status.reconnecting : t.status.offline}
       </p>

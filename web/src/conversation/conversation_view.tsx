@@ -51,7 +51,10 @@ export function ConversationView(props: ConversationViewProps) {
   const chat = useChat({
     client: clientOptions,
     conversationId,
-    newConversation: () => (props.temporary || settings !== NO_SETTINGS ? { ...given(settings), ...(props.temporary ? { temporary: true } : {}) } : null),
+    newConversation: () =>
+      props.temporary || settings !== NO_SETTINGS
+        ? { ...given(settings), ...(props.temporary ? { temporary: true } : {}) }
+        : null,
   });
   const field = useRef<HTMLTextAreaElement>(null);
   const list = useRef<MessageListHandle>(null);
@@ -61,7 +64,12 @@ export function ConversationView(props: ConversationViewProps) {
   useAnnouncedStatus(chat);
 
   useEffect(() => {
-    if (conversationId === null && chat.conversationId !== null && chat.messages.some(({ status: at }) => at !== "sending" && at !== "unsent")) onNamed(chat.conversationId);
+    if (
+      conversationId === null &&
+      chat.conversationId !== null &&
+      chat.messages.some(({ status: at }) => at !== "sending" && at !== "unsent")
+    )
+      onNamed(chat.conversationId);
   }, [conversationId, chat.conversationId, chat.messages, onNamed]);
   // The list shows a new title, a running reply and the new order.
   useEffect(() => {
@@ -137,7 +145,9 @@ export function ConversationView(props: ConversationViewProps) {
             <Trouble title={t.errors.noModel} hint={t.errors.noModelDo} tone="warn" />
           </div>
         )}
-        {chat.error && !(chat.error.during === "load" && empty) && <ProblemNotice problem={chat.error} actions={chat.store} />}
+        {chat.error && !(chat.error.during === "load" && empty) && (
+          <ProblemNotice problem={chat.error} actions={chat.store} />
+        )}
         <Composer
           field={field}
           draftKey={conversationId ?? (props.temporary ? "temporary" : "new")}
@@ -163,7 +173,10 @@ export function ConversationView(props: ConversationViewProps) {
 
 /** Settings that say something. */
 function given(settings: ReplySettings): Record<string, string | number> {
-  return Object.fromEntries(Object.entries(settings).filter(([, value]) => value !== null)) as Record<string, string | number>;
+  return Object.fromEntries(Object.entries(settings).filter(([, value]) => value !== null)) as Record<
+    string,
+    string | number
+  >;
 }
 
 function Welcome({ temporary }: { temporary: boolean }) {
@@ -171,8 +184,12 @@ function Welcome({ temporary }: { temporary: boolean }) {
   return (
     <div className="flex min-h-0 flex-1 flex-col items-center justify-center gap-3 overflow-y-auto px-6 pb-8 text-center">
       {temporary && <Ghost size={32} className="text-ink-faint" aria-hidden />}
-      <h2 className="text-2xl font-semibold tracking-tight text-balance sm:text-3xl">{temporary ? t.conversation.welcomeTemporary : t.conversation.welcome}</h2>
-      <p className="max-w-md leading-relaxed text-pretty text-ink-soft">{temporary ? t.app.temporaryHint : t.conversation.welcomeHint}</p>
+      <h2 className="text-2xl font-semibold tracking-tight text-balance sm:text-3xl">
+        {temporary ? t.conversation.welcomeTemporary : t.conversation.welcome}
+      </h2>
+      <p className="max-w-md leading-relaxed text-pretty text-ink-soft">
+        {temporary ? t.app.temporaryHint : t.conversation.welcomeHint}
+      </p>
     </div>
   );
 }
@@ -200,7 +217,11 @@ function useShownMessage(chat: ChatOf, messageId: string | null, list: ListRef):
   }, [messageId, messages, hasOlder, loadingOlder, loadOlder, load, list, chat]);
 }
 
-function useFinding(chat: ChatOf, open: boolean, list: ListRef): { show: (words: string, match: Match | null) => void; repaint: () => void } {
+function useFinding(
+  chat: ChatOf,
+  open: boolean,
+  list: ListRef,
+): { show: (words: string, match: Match | null) => void; repaint: () => void } {
   const now = useRef<{ words: string; match: Match | null }>({ words: "", match: null });
   const frame = useRef(0);
   const { hasOlder, loadingOlder, loadOlder } = chat;
@@ -216,7 +237,9 @@ function useFinding(chat: ChatOf, open: boolean, list: ListRef): { show: (words:
   const repaint = useCallback(() => {
     if (!now.current.words) return;
     cancelAnimationFrame(frame.current);
-    frame.current = requestAnimationFrame(() => paintMatches(list.current?.element ?? null, now.current.words, now.current.match));
+    frame.current = requestAnimationFrame(() =>
+      paintMatches(list.current?.element ?? null, now.current.words, now.current.match),
+    );
   }, [list]);
   const show = useCallback(
     (words: string, match: Match | null) => {
@@ -229,7 +252,8 @@ function useFinding(chat: ChatOf, open: boolean, list: ListRef): { show: (words:
           const scroller = list.current?.element;
           if (!range || !scroller) return;
           const [at, box] = [range.getBoundingClientRect(), scroller.getBoundingClientRect()];
-          if (at.top < box.top + 80 || at.bottom > box.bottom - 40) scroller.scrollBy({ top: at.top - box.top - box.height / 3 });
+          if (at.top < box.top + 80 || at.bottom > box.bottom - 40)
+            scroller.scrollBy({ top: at.top - box.top - box.height / 3 });
         }),
       );
     },

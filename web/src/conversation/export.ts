@@ -3,8 +3,12 @@ import { api } from "../app/server.ts";
 
 /** A title as a file's name: without what some systems refuse, and not too long. Pure. */
 export function fileName(title: string, extension: string): string {
-  // eslint-disable-next-line no-control-regex
-  const name = title.replace(/[\\/:*?"<>|\u0000-\u001f]+/g, " ").replace(/\s+/g, " ").trim().slice(0, 80).replace(/^\.+|[. ]+$/g, "");
+  const name = title
+    .replace(/[\\/:*?"<>|\u0000-\u001f]+/g, " ")
+    .replace(/\s+/g, " ")
+    .trim()
+    .slice(0, 80)
+    .replace(/^\.+|[. ]+$/g, "");
   return `${name || "conversation"}.${extension}`;
 }
 

@@ -54,7 +54,14 @@ export function Feedback({ message, onFeedback }: FeedbackProps) {
       {asking && (
         <Dialog title={asking === "up" ? t.feedback.titleGood : t.feedback.titleBad} onClose={() => setAsking(null)}>
           <form onSubmit={send} className="flex flex-col gap-4">
-            <TextArea label={t.feedback.label} hint={t.feedback.hint} autoFocus maxLength={2000} value={reason} onChange={(event) => setReason(event.target.value)} />
+            <TextArea
+              label={t.feedback.label}
+              hint={t.feedback.hint}
+              autoFocus
+              maxLength={2000}
+              value={reason}
+              onChange={(event) => setReason(event.target.value)}
+            />
             <div className="flex justify-end gap-2">
               <Button onClick={() => setAsking(null)}>{t.app.cancel}</Button>
               <Button look="accent" type="submit">

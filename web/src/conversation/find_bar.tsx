@@ -39,7 +39,11 @@ export function FindBar({ messages, onClose, onShow }: FindBarProps) {
     }
   };
   return (
-    <div role="search" className="rise absolute top-2 right-4 left-4 z-20 flex items-center gap-1 rounded-xl border border-line bg-raise p-1.5 shadow-float sm:left-auto sm:w-96" onKeyDown={keys}>
+    <div
+      role="search"
+      className="rise absolute top-2 right-4 left-4 z-20 flex items-center gap-1 rounded-xl border border-line bg-raise p-1.5 shadow-float sm:left-auto sm:w-96"
+      onKeyDown={keys}
+    >
       <input
         autoFocus
         aria-label={t.find.label}
@@ -54,8 +58,20 @@ export function FindBar({ messages, onClose, onShow }: FindBarProps) {
       <span className="shrink-0 px-1 text-xs text-ink-soft tabular-nums" role="status">
         {wanted && (matches.length ? t.find.at(at + 1, matches.length) : t.find.none)}
       </span>
-      <IconButton label={t.find.previous} icon={<ChevronUp size={16} />} size="small" disabled={!matches.length} onClick={() => step(-1)} />
-      <IconButton label={t.find.next} icon={<ChevronDown size={16} />} size="small" disabled={!matches.length} onClick={() => step(1)} />
+      <IconButton
+        label={t.find.previous}
+        icon={<ChevronUp size={16} />}
+        size="small"
+        disabled={!matches.length}
+        onClick={() => step(-1)}
+      />
+      <IconButton
+        label={t.find.next}
+        icon={<ChevronDown size={16} />}
+        size="small"
+        disabled={!matches.length}
+        onClick={() => step(1)}
+      />
       <IconButton label={t.find.close} icon={<X size={16} />} size="small" onClick={onClose} />
     </div>
   );

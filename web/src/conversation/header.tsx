@@ -20,17 +20,37 @@ interface HeaderProps {
   readonly onSettings: () => void;
 }
 
-export function Header({ conversation, model, temporary, sidebarOpen, onSidebar, onNew, onFind, onSettings }: HeaderProps) {
+export function Header({
+  conversation,
+  model,
+  temporary,
+  sidebarOpen,
+  onSidebar,
+  onNew,
+  onFind,
+  onSettings,
+}: HeaderProps) {
   const t = useWords();
   const models = useModels();
   const title = conversation?.title || (temporary ? t.app.temporaryChat : t.app.newChat);
   const answers = model ?? models?.default ?? null;
   const saving = (save: (id: string, title: string) => Promise<void>) => () => {
-    if (conversation) save(conversation.id, conversation.title).catch((error: unknown) => toast({ text: errorText(error, t), tone: "danger" }));
+    if (conversation)
+      save(conversation.id, conversation.title).catch((error: unknown) =>
+        toast({ text: errorText(error, t), tone: "danger" }),
+      );
   };
   const items: MenuItem[] = [
-    { label: `${t.settings.exportTitle} ${t.settings.exportMarkdown}`, icon: <Download size={16} />, onSelect: saving(saveMarkdown) },
-    { label: `${t.settings.exportTitle} ${t.settings.exportJson}`, icon: <FileJson size={16} />, onSelect: saving(saveJson) },
+    {
+      label: `${t.settings.exportTitle} ${t.settings.exportMarkdown}`,
+      icon: <Download size={16} />,
+      onSelect: saving(saveMarkdown),
+    },
+    {
+      label: `${t.settings.exportTitle} ${t.settings.exportJson}`,
+      icon: <FileJson size={16} />,
+      onSelect: saving(saveJson),
+    },
   ];
   return (
     <header className="flex h-14 shrink-0 items-center gap-1 border-b border-line px-3">

@@ -7,14 +7,18 @@ export interface Match {
 }
 
 /** All matches, oldest first; upper and lower case are the same. */
-export function findMatches(messages: readonly { readonly key: string; readonly content: string }[], words: string): Match[] {
+export function findMatches(
+  messages: readonly { readonly key: string; readonly content: string }[],
+  words: string,
+): Match[] {
   const wanted = words.toLocaleLowerCase();
   if (!wanted) return [];
   const found: Match[] = [];
   for (const { key, content } of messages) {
     const text = content.toLocaleLowerCase();
     let at = 0;
-    for (let from = text.indexOf(wanted); from >= 0; from = text.indexOf(wanted, from + wanted.length)) found.push({ key, at: at++ });
+    for (let from = text.indexOf(wanted); from >= 0; from = text.indexOf(wanted, from + wanted.length))
+      found.push({ key, at: at++ });
   }
   return found;
 }

@@ -136,7 +136,11 @@ function Row({ message, busy, actions, small }: RowProps) {
   const t = useWords();
   return (
     <div data-key={message.key}>
-      {message.role === "user" ? <UserMessage message={message} busy={busy} actions={actions} /> : <Reply message={message} busy={busy} actions={actions} small={small} />}
+      {message.role === "user" ? (
+        <UserMessage message={message} busy={busy} actions={actions} />
+      ) : (
+        <Reply message={message} busy={busy} actions={actions} small={small} />
+      )}
       {message.status === "unsent" && (
         <div className="flex justify-end gap-2 pb-2">
           <Button disabled={busy} onClick={() => actions.retry(message.id)}>
@@ -156,7 +160,11 @@ function usePrepended(history: readonly ChatMessage[]): boolean {
   const before = useRef<{ history: readonly ChatMessage[]; shift: boolean }>({ history, shift: false });
   const last = before.current;
   const shift =
-    last.history === history ? last.shift : last.history.length > 0 && history.length > last.history.length && history.at(-1)?.key === last.history.at(-1)?.key;
+    last.history === history
+      ? last.shift
+      : last.history.length > 0 &&
+        history.length > last.history.length &&
+        history.at(-1)?.key === last.history.at(-1)?.key;
   useLayoutEffect(() => {
     before.current = { history, shift };
   }, [history, shift]);

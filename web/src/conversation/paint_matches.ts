@@ -30,7 +30,8 @@ export function paintMatches(root: Element | null, words: string, now: Match | n
       const text = row.querySelector("[data-text]");
       if (!text) continue;
       const ranges = rangesIn(text, wanted);
-      if (now && row.getAttribute("data-key") === now.key) current = ranges[Math.min(now.at, ranges.length - 1)] ?? null;
+      if (now && row.getAttribute("data-key") === now.key)
+        current = ranges[Math.min(now.at, ranges.length - 1)] ?? null;
       all.push(...ranges);
     }
   }

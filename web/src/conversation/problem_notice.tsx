@@ -36,7 +36,13 @@ export function ProblemNotice({ problem, actions }: { problem: ChatProblem; acti
             </>
           }
         />
-        <IconButton label={t.app.close} icon={<X size={16} />} size="small" className="!absolute top-1.5 right-1.5" onClick={actions.dismissError} />
+        <IconButton
+          label={t.app.close}
+          icon={<X size={16} />}
+          size="small"
+          className="!absolute top-1.5 right-1.5"
+          onClick={actions.dismissError}
+        />
       </div>
     </div>
   );

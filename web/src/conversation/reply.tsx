@@ -27,7 +27,11 @@ interface ReplyProps {
 export const Reply = memo(function Reply({ message, busy, actions, small = false }: ReplyProps) {
   const t = useWords();
   const live = message.status === "running" || message.status === "queued" || message.status === "sending";
-  const sources = useMemo(() => (live ? [] : sourcesOf([...message.parts, ...message.citations.map((each) => ({ type: "citation", ...each }))])), [live, message.parts, message.citations]);
+  const sources = useMemo(
+    () =>
+      live ? [] : sourcesOf([...message.parts, ...message.citations.map((each) => ({ type: "citation", ...each }))]),
+    [live, message.parts, message.citations],
+  );
   return (
     <article
       aria-label={t.conversation.assistant}
@@ -48,7 +52,13 @@ export const Reply = memo(function Reply({ message, busy, actions, small = false
           <BranchSwitcher message={message} disabled={busy} onSelect={(id) => void actions.selectBranch(id)} />
           {message.content && <CopyButton text={() => message.content} />}
           {!small && message.status !== "failed" && <Feedback message={message} onFeedback={actions.feedback} />}
-          <IconButton label={t.conversation.regenerate} icon={<RotateCw size={16} />} size="small" disabled={busy} onClick={() => actions.regenerate(message.id)} />
+          <IconButton
+            label={t.conversation.regenerate}
+            icon={<RotateCw size={16} />}
+            size="small"
+            disabled={busy}
+            onClick={() => actions.regenerate(message.id)}
+          />
           {!small && <ReplyDetails message={message} />}
         </div>
       )}
@@ -85,7 +95,13 @@ function OnePart({ part, message, live, last, actions }: OnePartProps) {
       return <Reasoning text={part.text} growing={live && last} />;
     case "tool-call": {
       const call = message.tools.find(({ callId }) => callId === part.callId);
-      return call ? <ToolCall call={call} live={live} onDecide={(granted, reason) => actions.decide(part.callId, granted, reason)} /> : null;
+      return call ? (
+        <ToolCall
+          call={call}
+          live={live}
+          onDecide={(granted, reason) => actions.decide(part.callId, granted, reason)}
+        />
+      ) : null;
     }
     default:
       return null;
@@ -101,7 +117,9 @@ function Reasoning({ text, growing }: { text: string; growing: boolean }) {
         {growing ? t.conversation.thinking : t.conversation.reasoning}
         <ChevronRight size={14} className="transition-transform group-open/think:rotate-90" aria-hidden />
       </summary>
-      <div className="mt-1 border-l-2 border-line pl-4 leading-relaxed [overflow-wrap:anywhere] whitespace-pre-wrap text-ink-soft">{text}</div>
+      <div className="mt-1 border-l-2 border-line pl-4 leading-relaxed [overflow-wrap:anywhere] whitespace-pre-wrap text-ink-soft">
+        {text}
+      </div>
     </details>
   );
 }
@@ -113,7 +131,11 @@ function Waiting({ message }: { message: ChatMessage }) {
   return (
     <div className="flex min-h-7 items-center gap-2 text-sm text-ink-soft" data-cursor>
       <span className="cursor-blink !ml-0" aria-hidden />
-      {queued ? <span>{t.conversation.queued(message.ahead)}</span> : <span className="sr-only">{t.conversation.writing}</span>}
+      {queued ? (
+        <span>{t.conversation.queued(message.ahead)}</span>
+      ) : (
+        <span className="sr-only">{t.conversation.writing}</span>
+      )}
     </div>
   );
 }
@@ -140,6 +162,9 @@ function Ending({ message, busy, actions }: { message: ChatMessage; busy: boolea
       </div>
     );
   }
-  const words = message.status === "stopped" ? t.conversation.stopped : (t.conversation.ends as Record<string, string>)[message.finishReason ?? ""];
+  const words =
+    message.status === "stopped"
+      ? t.conversation.stopped
+      : (t.conversation.ends as Record<string, string>)[message.finishReason ?? ""];
   return words ? <p className="mt-2 text-sm text-ink-soft italic">{words}</p> : null;
 }

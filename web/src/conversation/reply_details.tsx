@@ -15,7 +15,12 @@ export function ReplyDetails({ message }: { message: ChatMessage }) {
   if (failover) more.push(t.conversation.failover(failover.to));
   if (usage && usage.outputTokens !== null) {
     words.push(t.conversation.tokensOf(whole(usage.outputTokens, language)));
-    more.push(t.conversation.tokens(usage.inputTokens === null ? "?" : whole(usage.inputTokens, language), whole(usage.outputTokens, language)));
+    more.push(
+      t.conversation.tokens(
+        usage.inputTokens === null ? "?" : whole(usage.inputTokens, language),
+        whole(usage.outputTokens, language),
+      ),
+    );
   }
   if (cost) words.push(dollars(cost.usd, language));
   else if (usage) more.push(t.conversation.unknownCost);
@@ -23,7 +28,11 @@ export function ReplyDetails({ message }: { message: ChatMessage }) {
   if (firstTokenMs !== null) more.push(t.conversation.firstToken(duration(firstTokenMs, language)));
   if (!words.length) return null;
   return (
-    <p className="min-w-0 flex-1 truncate px-1 text-xs text-ink-faint tabular-nums" title={more.join(" · ")} data-testid="details">
+    <p
+      className="min-w-0 flex-1 truncate px-1 text-xs text-ink-faint tabular-nums"
+      title={more.join(" · ")}
+      data-testid="details"
+    >
       <span className="sr-only">{t.conversation.details}: </span>
       {words.join(" · ")}
       <span className="sr-only">. {more.join(", ")}</span>

@@ -17,7 +17,12 @@ export interface ReplySettings {
 
 export const NO_SETTINGS: ReplySettings = { model: null, systemPrompt: null, temperature: null, maxTokens: null };
 
-export const settingsOf = ({ model, systemPrompt, temperature, maxTokens }: ConversationOut): ReplySettings => ({ model, systemPrompt, temperature, maxTokens });
+export const settingsOf = ({ model, systemPrompt, temperature, maxTokens }: ConversationOut): ReplySettings => ({
+  model,
+  systemPrompt,
+  temperature,
+  maxTokens,
+});
 
 interface SettingsProps {
   readonly settings: ReplySettings;
@@ -55,7 +60,13 @@ export function Settings({ settings, onSave, onClose }: SettingsProps) {
           ))}
           {model && !known.some(({ id }) => id === model) && <option value={model}>{model}</option>}
         </Select>
-        <TextArea label={t.settings.systemPrompt} hint={t.settings.systemPromptHint} value={prompt} onChange={(event) => setPrompt(event.target.value)} className="min-h-40" />
+        <TextArea
+          label={t.settings.systemPrompt}
+          hint={t.settings.systemPromptHint}
+          value={prompt}
+          onChange={(event) => setPrompt(event.target.value)}
+          className="min-h-40"
+        />
         <TextField
           label={t.settings.temperature}
           hint={t.settings.temperatureHint}
@@ -66,7 +77,15 @@ export function Settings({ settings, onSave, onClose }: SettingsProps) {
           value={temperature}
           onChange={(event) => setTemperature(event.target.value)}
         />
-        <TextField label={t.settings.maxTokens} type="number" min={1} max={1_000_000} step={1} value={maxTokens} onChange={(event) => setMaxTokens(event.target.value)} />
+        <TextField
+          label={t.settings.maxTokens}
+          type="number"
+          min={1}
+          max={1_000_000}
+          step={1}
+          value={maxTokens}
+          onChange={(event) => setMaxTokens(event.target.value)}
+        />
         <div className="mt-auto flex justify-end gap-2 pt-2">
           <Button onClick={onClose}>{t.app.cancel}</Button>
           <Button look="accent" type="submit">

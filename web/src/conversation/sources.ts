@@ -14,8 +14,10 @@ const LISTS = ["sources", "citations", "results", "documents", "passages", "item
 /** More than these are no list of sources that a person reads. */
 const MOST = 30;
 
-const isObject = (value: unknown): value is Json => typeof value === "object" && value !== null && !Array.isArray(value);
-const words = (value: unknown): string | null => (typeof value === "string" && value.trim() ? value.trim() : typeof value === "number" ? String(value) : null);
+const isObject = (value: unknown): value is Json =>
+  typeof value === "object" && value !== null && !Array.isArray(value);
+const words = (value: unknown): string | null =>
+  typeof value === "string" && value.trim() ? value.trim() : typeof value === "number" ? String(value) : null;
 
 function sourceOf(value: unknown): Source | null {
   if (!isObject(value)) return null;
@@ -36,7 +38,11 @@ function fromOutput(output: string): Source[] {
   }
   const own = sourceOf(value);
   if (own) return [own];
-  const list = Array.isArray(value) ? value : isObject(value) ? LISTS.map((name) => (value as Json)[name]).find(Array.isArray) : undefined;
+  const list = Array.isArray(value)
+    ? value
+    : isObject(value)
+      ? LISTS.map((name) => (value as Json)[name]).find(Array.isArray)
+      : undefined;
   return (list ?? []).map(sourceOf).filter((each) => each !== null);
 }
 
@@ -48,7 +54,14 @@ export function sourcesOf(parts: readonly { readonly type: string }[]): Source[]
       part["type"] === "tool-result" && part["isError"] !== true && typeof part["output"] === "string"
         ? fromOutput(part["output"])
         : part["type"] === "citation" && words(part["title"])
-          ? [{ title: words(part["title"]) ?? "", url: words(part["url"]), locator: words(part["locator"]), quote: words(part["quote"]) }]
+          ? [
+              {
+                title: words(part["title"]) ?? "",
+                url: words(part["url"]),
+                locator: words(part["locator"]),
+                quote: words(part["quote"]),
+              },
+            ]
           : [];
     for (const source of sources) {
       const key = `${source.title}\n${source.url}\n${source.locator}`;

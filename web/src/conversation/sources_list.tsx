@@ -19,7 +19,9 @@ export function SourcesList({ sources }: { sources: readonly Source[] }) {
             <span className="min-w-0">
               <Title source={source} />
               {source.locator && <span className="block text-xs break-words text-ink-soft">{source.locator}</span>}
-              {source.quote && <span className="mt-1 line-clamp-3 text-xs break-words text-ink-soft">“{source.quote}”</span>}
+              {source.quote && (
+                <span className="mt-1 line-clamp-3 text-xs break-words text-ink-soft">“{source.quote}”</span>
+              )}
             </span>
           </li>
         ))}
@@ -33,7 +35,12 @@ function Title({ source }: { source: Source }) {
   if (!link) return <span className="block font-medium break-words">{source.title}</span>;
   return (
     <>
-      <a href={link.href} target="_blank" rel="noopener noreferrer nofollow" className="font-medium break-words text-accent underline underline-offset-2">
+      <a
+        href={link.href}
+        target="_blank"
+        rel="noopener noreferrer nofollow"
+        className="font-medium break-words text-accent underline underline-offset-2"
+      >
         {source.title}
       </a>
       <span className="block truncate text-xs text-ink-soft">{new URL(link.href).host}</span>

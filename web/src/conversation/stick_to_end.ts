@@ -13,7 +13,10 @@ export interface StickToEnd {
   readonly letGo: () => void;
 }
 
-export function useStickToEnd(scroller: RefObject<HTMLElement | null>, content: RefObject<HTMLElement | null>): StickToEnd {
+export function useStickToEnd(
+  scroller: RefObject<HTMLElement | null>,
+  content: RefObject<HTMLElement | null>,
+): StickToEnd {
   const stuck = useRef(true);
   const [away, setAway] = useState(false);
 
@@ -53,8 +56,16 @@ export function useStickToEnd(scroller: RefObject<HTMLElement | null>, content: 
     const distance = (): number => element.scrollHeight - element.scrollTop - element.clientHeight;
     element.addEventListener("wheel", (event) => event.deltaY < 0 && letGo(), options);
     element.addEventListener("touchstart", (event) => (touchedAt = event.touches[0]?.clientY ?? 0), options);
-    element.addEventListener("touchmove", (event) => (event.touches[0]?.clientY ?? 0) > touchedAt + 4 && letGo(), options);
-    element.addEventListener("keydown", (event) => UP_KEYS.has(event.key) && event.target === element && letGo(), options);
+    element.addEventListener(
+      "touchmove",
+      (event) => (event.touches[0]?.clientY ?? 0) > touchedAt + 4 && letGo(),
+      options,
+    );
+    element.addEventListener(
+      "keydown",
+      (event) => UP_KEYS.has(event.key) && event.target === element && letGo(),
+      options,
+    );
     // A drag of the scroll bar makes no wheel and no key.
     element.addEventListener("pointerdown", (event) => event.target === element && letGo(), options);
     element.addEventListener(

@@ -32,7 +32,11 @@ export function ToolCall({ call, live, onDecide }: ToolCallProps) {
   const asks = stage === "asked" && live && onDecide;
   const decided = call.approval && call.approval.status !== "asked" && call.approval.by;
   return (
-    <div className={clsx("my-3 rounded-xl border bg-panel", asks ? "border-warn" : "border-line")} data-tool={call.name} data-stage={stage}>
+    <div
+      className={clsx("my-3 rounded-xl border bg-panel", asks ? "border-warn" : "border-line")}
+      data-tool={call.name}
+      data-stage={stage}
+    >
       <details className="group/tool" open={asks ? true : undefined}>
         <summary className="flex min-h-11 list-none items-center gap-2.5 rounded-xl px-3.5 py-2 text-sm [&::-webkit-details-marker]:hidden">
           <StageIcon stage={stage} live={live} />
@@ -42,7 +46,11 @@ export function ToolCall({ call, live, onDecide }: ToolCallProps) {
             {call.elapsedMs ? ` · ${duration(call.elapsedMs, language)}` : ""}
             {decided && ` · ${t.tools.by(decided)}`}
           </span>
-          <ChevronRight size={16} className="shrink-0 text-ink-faint transition-transform group-open/tool:rotate-90" aria-hidden />
+          <ChevronRight
+            size={16}
+            className="shrink-0 text-ink-faint transition-transform group-open/tool:rotate-90"
+            aria-hidden
+          />
         </summary>
         <div className="flex flex-col gap-3 border-t border-line px-3.5 py-3">
           <Box label={t.tools.input} text={pretty(call.arguments)} />
@@ -60,7 +68,8 @@ export function ToolCall({ call, live, onDecide }: ToolCallProps) {
 
 function StageIcon({ stage, live }: { stage: Stage; live: boolean }) {
   if (stage === "done") return <CircleCheck size={16} className="shrink-0 text-good" aria-hidden />;
-  if (stage === "failed" || stage === "denied") return <CircleX size={16} className="shrink-0 text-danger" aria-hidden />;
+  if (stage === "failed" || stage === "denied")
+    return <CircleX size={16} className="shrink-0 text-danger" aria-hidden />;
   if (stage === "asked") return <Hand size={16} className="shrink-0 text-warn" aria-hidden />;
   return <LoaderCircle size={16} className={clsx("shrink-0 text-ink-faint", live && "animate-spin")} aria-hidden />;
 }
@@ -76,7 +85,10 @@ function Box({ label, text, bad = false }: { label: string; text: string; bad?: 
         tabIndex={0}
         role="region"
         aria-label={label}
-        className={clsx("max-h-72 overflow-auto rounded-lg bg-page p-3 font-mono text-xs leading-relaxed break-words whitespace-pre-wrap", bad && "text-danger")}
+        className={clsx(
+          "max-h-72 overflow-auto rounded-lg bg-page p-3 font-mono text-xs leading-relaxed break-words whitespace-pre-wrap",
+          bad && "text-danger",
+        )}
       >
         {text}
       </pre>
@@ -84,7 +96,15 @@ function Box({ label, text, bad = false }: { label: string; text: string; bad?: 
   );
 }
 
-function Approval({ name, until, onDecide }: { name: string; until: number | null; onDecide: (granted: boolean, reason?: string) => Promise<void> | void }) {
+function Approval({
+  name,
+  until,
+  onDecide,
+}: {
+  name: string;
+  until: number | null;
+  onDecide: (granted: boolean, reason?: string) => Promise<void> | void;
+}) {
   const t = useWords();
   const language = useLanguage();
   const [refusing, setRefusing] = useState(false);
@@ -99,10 +119,18 @@ function Approval({ name, until, onDecide }: { name: string; until: number | nul
     }
   };
   return (
-    <div className="flex flex-col gap-3 border-t border-line px-3.5 py-3" role="group" aria-label={t.tools.question(name)}>
+    <div
+      className="flex flex-col gap-3 border-t border-line px-3.5 py-3"
+      role="group"
+      aria-label={t.tools.question(name)}
+    >
       <p className="text-sm font-medium break-words">
         {t.tools.question(name)}
-        {until !== null && <span className="block text-xs font-normal text-ink-soft">{t.tools.until(relative(until, Date.now(), language))}</span>}
+        {until !== null && (
+          <span className="block text-xs font-normal text-ink-soft">
+            {t.tools.until(relative(until, Date.now(), language))}
+          </span>
+        )}
       </p>
       {refusing && (
         <input

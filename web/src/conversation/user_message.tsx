@@ -51,7 +51,14 @@ export const UserMessage = memo(function UserMessage({ message, busy, actions }:
           <BranchSwitcher message={message} disabled={busy} onSelect={(id) => void actions.selectBranch(id)} />
           <div className="flex opacity-0 transition-opacity group-focus-within/message:opacity-100 group-hover/message:opacity-100 pointer-coarse:opacity-100">
             <CopyButton text={() => message.content} />
-            <IconButton label={t.conversation.edit} icon={<PenLine size={16} />} size="small" disabled={busy || waiting} onClick={() => setEditing(true)} data-edit />
+            <IconButton
+              label={t.conversation.edit}
+              icon={<PenLine size={16} />}
+              size="small"
+              disabled={busy || waiting}
+              onClick={() => setEditing(true)}
+              data-edit
+            />
           </div>
         </div>
       )}

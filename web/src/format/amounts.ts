@@ -19,11 +19,20 @@ export function dollars(usd: string, language: Language): string {
   const value = Number(usd);
   if (!Number.isFinite(value)) return usd;
   const digits = value === 0 || Math.abs(value) >= 1 ? 2 : Math.min(8, 1 - Math.floor(Math.log10(Math.abs(value))));
-  return value.toLocaleString(language, { style: "currency", currency: "USD", minimumFractionDigits: 2, maximumFractionDigits: Math.max(2, digits) });
+  return value.toLocaleString(language, {
+    style: "currency",
+    currency: "USD",
+    minimumFractionDigits: 2,
+    maximumFractionDigits: Math.max(2, digits),
+  });
 }
 
 export const percent = (share: number, language: Language): string =>
   share.toLocaleString(language, { style: "percent", maximumFractionDigits: share > 0 && share < 0.1 ? 1 : 0 });
 
 export const bytes = (size: number, language: Language): string =>
-  size < 1000 ? `${size} B` : size < 1e6 ? `${(size / 1e3).toLocaleString(language, { maximumFractionDigits: 0 })} kB` : `${(size / 1e6).toLocaleString(language, { maximumFractionDigits: 1 })} MB`;
+  size < 1000
+    ? `${size} B`
+    : size < 1e6
+      ? `${(size / 1e3).toLocaleString(language, { maximumFractionDigits: 0 })} kB`
+      : `${(size / 1e6).toLocaleString(language, { maximumFractionDigits: 1 })} MB`;

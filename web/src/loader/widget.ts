@@ -15,7 +15,8 @@
     const button = document.createElement("button");
     let frame: HTMLIFrameElement | undefined;
 
-    const style = (element: HTMLElement, rules: Partial<CSSStyleDeclaration>): void => void Object.assign(element.style, rules);
+    const style = (element: HTMLElement, rules: Partial<CSSStyleDeclaration>): void =>
+      void Object.assign(element.style, rules);
     const show = (open: boolean): void => {
       if (open && !frame) {
         frame = document.createElement("iframe");
@@ -61,7 +62,14 @@
       zIndex: "2147483647",
     });
     button.onclick = () => show(button.getAttribute("aria-expanded") !== "true");
-    addEventListener("message", (event) => event.origin === origin && event.source === frame?.contentWindow && event.data === "legato:close" && show(false));
+    addEventListener(
+      "message",
+      (event) =>
+        event.origin === origin &&
+        event.source === frame?.contentWindow &&
+        event.data === "legato:close" &&
+        show(false),
+    );
     root.append(button);
     document.body.append(host);
   }

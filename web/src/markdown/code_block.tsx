@@ -24,7 +24,15 @@ export function FencedBlock({ language, code }: { language: string; code: string
   return <CodeBlock language={language} code={code} />;
 }
 
-export function CodeBlock({ language, code, children }: { language: string; code: string; children?: React.ReactNode }) {
+export function CodeBlock({
+  language,
+  code,
+  children,
+}: {
+  language: string;
+  code: string;
+  children?: React.ReactNode;
+}) {
   const t = useWords();
   const [wrap, setWrap] = useState(false);
   const lines = useColours(language, code);
@@ -35,7 +43,13 @@ export function CodeBlock({ language, code, children }: { language: string; code
         <span className="min-w-0 truncate font-mono text-xs text-ink-soft">{name}</span>
         <span className="flex">
           {children}
-          <IconButton label={t.markdown.wrap} icon={<WrapText size={16} />} size="small" on={wrap} onClick={() => setWrap(!wrap)} />
+          <IconButton
+            label={t.markdown.wrap}
+            icon={<WrapText size={16} />}
+            size="small"
+            on={wrap}
+            onClick={() => setWrap(!wrap)}
+          />
           <CopyButton text={() => code} />
         </span>
       </div>
@@ -52,7 +66,11 @@ const Line = memo(function Line({ line }: { line: TokenLine }) {
       {line.map((token, at) => (
         <span
           key={at}
-          style={{ color: token.color, ...(token.style & 1 ? { fontStyle: "italic" } : {}), ...(token.style & 2 ? { fontWeight: 600 } : {}) }}
+          style={{
+            color: token.color,
+            ...(token.style & 1 ? { fontStyle: "italic" } : {}),
+            ...(token.style & 2 ? { fontWeight: 600 } : {}),
+          }}
         >
           {token.text}
         </span>

@@ -30,7 +30,14 @@ export default function Diagram({ source }: { source: string }) {
     return (
       <>
         <CodeBlock language="mermaid" code={source}>
-          {drawing !== "failed" && <IconButton label={t.markdown.showDiagram} icon={<Network size={16} />} size="small" onClick={() => setAsSource(false)} />}
+          {drawing !== "failed" && (
+            <IconButton
+              label={t.markdown.showDiagram}
+              icon={<Network size={16} />}
+              size="small"
+              onClick={() => setAsSource(false)}
+            />
+          )}
         </CodeBlock>
         {drawing === "failed" && <p className="text-sm text-ink-soft">{t.markdown.diagramFailed}</p>}
       </>
@@ -41,12 +48,25 @@ export default function Diagram({ source }: { source: string }) {
       <div className="code-head">
         <span className="font-mono text-xs text-ink-soft">{t.markdown.diagram}</span>
         <span className="flex">
-          <IconButton label={t.markdown.showSource} icon={<Code size={16} />} size="small" onClick={() => setAsSource(true)} />
+          <IconButton
+            label={t.markdown.showSource}
+            icon={<Code size={16} />}
+            size="small"
+            onClick={() => setAsSource(true)}
+          />
           <CopyButton text={() => source} />
         </span>
       </div>
       <div className="overflow-x-auto p-4" tabIndex={0} role="region" aria-label={t.markdown.diagram}>
-        {drawing && <img src={drawing.address} alt={source} width={drawing.width} height={drawing.height} className="mx-auto h-auto max-w-full" />}
+        {drawing && (
+          <img
+            src={drawing.address}
+            alt={source}
+            width={drawing.width}
+            height={drawing.height}
+            className="mx-auto h-auto max-w-full"
+          />
+        )}
         {!drawing && <div className="h-40" aria-busy="true" />}
       </div>
     </div>

@@ -5,6 +5,8 @@
  */
 import mermaid from "mermaid";
 
+import { withoutTags } from "./diagram_source.ts";
+
 interface Question {
   readonly id: number;
   readonly source: string;
@@ -20,11 +22,21 @@ async function draw({ id, source, dark }: Question): Promise<object> {
       // Words as words: no HTML inside a diagram.
       htmlLabels: false,
       flowchart: { htmlLabels: false },
-      secure: ["secure", "securityLevel", "startOnLoad", "maxTextSize", "maxEdges", "htmlLabels", "flowchart", "fontFamily", "themeCSS"],
+      secure: [
+        "secure",
+        "securityLevel",
+        "startOnLoad",
+        "maxTextSize",
+        "maxEdges",
+        "htmlLabels",
+        "flowchart",
+        "fontFamily",
+        "themeCSS",
+      ],
       theme: dark ? "dark" : "neutral",
       fontFamily: "system-ui, sans-serif",
     });
-    const { svg } = await mermaid.render(`diagram${id}`, source);
+    const { svg } = await mermaid.render(`diagram${id}`, withoutTags(source));
     const root = new DOMParser().parseFromString(svg, "text/html").querySelector("svg");
     if (!root) return { id, failed: true };
     const [, , width = 600, height = 300] = (root.getAttribute("viewBox") ?? "").split(/[\s,]+/).map(Number);

@@ -52,5 +52,9 @@ export async function draw(source: string, dark: boolean): Promise<Drawing> {
   const { svg, width = 600, height = 300 } = await answer;
   waiting.delete(id);
   if (!svg) throw new Error("this is no diagram");
-  return { address: `data:image/svg+xml;charset=utf-8,${encodeURIComponent(svg)}`, width: Math.round(width), height: Math.round(height) };
+  return {
+    address: `data:image/svg+xml;charset=utf-8,${encodeURIComponent(svg)}`,
+    width: Math.round(width),
+    height: Math.round(height),
+  };
 }

@@ -20,7 +20,11 @@ const LONGEST_LINE = 2_000;
 
 let made: Promise<HighlighterCore> | null = null;
 const highlighter = (): Promise<HighlighterCore> =>
-  (made ??= createHighlighterCore({ themes: [theme], langs: [], engine: createJavaScriptRegexEngine({ forgiving: true }) }));
+  (made ??= createHighlighterCore({
+    themes: [theme],
+    langs: [],
+    engine: createJavaScriptRegexEngine({ forgiving: true }),
+  }));
 
 /** Resolves when code of this language can be coloured. */
 export async function prepare(language: LanguageName): Promise<Painter> {
@@ -69,7 +73,13 @@ export class Painter {
       tokenizeMaxLineLength: LONGEST_LINE,
       ...(this.#state ? { grammarState: this.#state } : {}),
     });
-    const lines = found.map((line) => line.map(({ content, color, fontStyle }) => ({ text: content, color, style: fontStyle && fontStyle > 0 ? fontStyle : 0 })));
+    const lines = found.map((line) =>
+      line.map(({ content, color, fontStyle }) => ({
+        text: content,
+        color,
+        style: fontStyle && fontStyle > 0 ? fontStyle : 0,
+      })),
+    );
     return { lines, state: this.#core.getLastGrammarState(found) };
   }
 }

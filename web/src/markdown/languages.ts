@@ -79,4 +79,5 @@ export function findLanguage(name: string): LanguageName | null {
   return Object.hasOwn(ALIASES, lower) ? (ALIASES[lower] as LanguageName) : null;
 }
 
-export const loadLanguage = async (name: LanguageName): Promise<LanguageRegistration[]> => (await (LANGUAGES[name] as Load)()).default;
+export const loadLanguage = async (name: LanguageName): Promise<LanguageRegistration[]> =>
+  (await (LANGUAGES[name] as Load)()).default;

@@ -12,7 +12,6 @@ export interface SafeLink {
 export function safeLink(href: string | undefined, origin: string): SafeLink | null {
   if (!href) return null;
   // Browsers drop these inside a scheme, so that "java\nscript:" would run.
-  // eslint-disable-next-line no-control-regex
   const clean = href.replace(/[\u0000-\u0020\u007f-\u009f\u200b-\u200f\u2028-\u202e]/g, "");
   let url: URL;
   try {

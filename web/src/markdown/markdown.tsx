@@ -77,7 +77,28 @@ function textOf(children: ReactNode): string {
   return "";
 }
 
-const plain = (Tag: "h1" | "h2" | "h3" | "h4" | "h5" | "h6" | "p" | "ul" | "ol" | "li" | "blockquote" | "hr" | "strong" | "thead" | "tbody" | "tr" | "sup" | "sub" | "section") =>
+const plain = (
+  Tag:
+    | "h1"
+    | "h2"
+    | "h3"
+    | "h4"
+    | "h5"
+    | "h6"
+    | "p"
+    | "ul"
+    | "ol"
+    | "li"
+    | "blockquote"
+    | "hr"
+    | "strong"
+    | "thead"
+    | "tbody"
+    | "tr"
+    | "sup"
+    | "sub"
+    | "section",
+) =>
   function Plain({ node: _, className: __, ...rest }: Record<string, unknown>) {
     return <Tag {...rest} />;
   };
@@ -91,9 +112,33 @@ const COMPONENTS = {
   th: ({ children, style }: ComponentProps<"th">) => <th style={style}>{children}</th>,
   td: ({ children, style }: ComponentProps<"td">) => <td style={style}>{children}</td>,
   input: ({ checked, type }: ComponentProps<"input">) =>
-    type === "checkbox" ? <input type="checkbox" checked={checked ?? false} disabled aria-label={checked ? "✓" : "–"} readOnly /> : null,
+    type === "checkbox" ? (
+      <input type="checkbox" checked={checked ?? false} disabled aria-label={checked ? "✓" : "–"} readOnly />
+    ) : null,
   ...Object.fromEntries(
-    (["h1", "h2", "h3", "h4", "h5", "h6", "p", "ul", "ol", "li", "blockquote", "hr", "strong", "thead", "tbody", "tr", "sup", "sub", "section"] as const).map((tag) => [tag, plain(tag)]),
+    (
+      [
+        "h1",
+        "h2",
+        "h3",
+        "h4",
+        "h5",
+        "h6",
+        "p",
+        "ul",
+        "ol",
+        "li",
+        "blockquote",
+        "hr",
+        "strong",
+        "thead",
+        "tbody",
+        "tr",
+        "sup",
+        "sub",
+        "section",
+      ] as const
+    ).map((tag) => [tag, plain(tag)]),
   ),
 } as Components;
 
@@ -106,7 +151,16 @@ export const Markdown = memo(function Markdown({ text, growing = false }: { text
   // The mode stays: a change at the end would render the whole reply anew.
   const [mode] = useState<"streaming">("streaming");
   return (
-    <Streamdown mode={mode} isAnimating={growing} components={COMPONENTS} controls={false} linkSafety={NO_LINK_BOX} plugins={plugins} className="prose" lineNumbers={false}>
+    <Streamdown
+      mode={mode}
+      isAnimating={growing}
+      components={COMPONENTS}
+      controls={false}
+      linkSafety={NO_LINK_BOX}
+      plugins={plugins}
+      className="prose"
+      lineNumbers={false}
+    >
       {loaded ? normaliseMath(text) : text}
     </Streamdown>
   );

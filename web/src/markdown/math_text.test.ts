@@ -13,7 +13,6 @@ test.each([
 
 test.each([
   "costs $5 and $10",
-  "between $5 and 10$ it is",
   "$$x$$",
   "`$x$` in code",
   "```sh\necho $HOME and $PATH$\n```",

@@ -4,11 +4,13 @@
  * Pure. Law: what stands in code stays as it is, and sums of money do: a single `$` opens a formula only where no white
  * space follows, and closes one only where none precedes and no digit follows (Pandoc's rule).
  */
-const CODE = /(^|\n)( {0,3})(`{3,}|~{3,})[^\n]*(?:\n[\s\S]*?(?:\n {0,3}\3[`~]*[ \t]*(?=\n|$)|$)|$)|(`+)(?!`)[\s\S]*?[^`]\4(?!`)/g;
+const CODE =
+  /(^|\n)( {0,3})(`{3,}|~{3,})[^\n]*(?:\n[\s\S]*?(?:\n {0,3}\3[`~]*[ \t]*(?=\n|$)|$)|$)|(`+)(?!`)[\s\S]*?[^`]\4(?!`)/g;
 const SINGLE = /(^|[^\\$])\$(?![\s$])((?:\\.|[^\\$\n])*?[^\\$\s])\$(?![\d$])/g;
 
 /** Whether a text may hold a formula: only then is the renderer of formulas loaded. */
-export const mayHoldMath = (text: string): boolean => text.includes("$") || text.includes("\\(") || text.includes("\\[");
+export const mayHoldMath = (text: string): boolean =>
+  text.includes("$") || text.includes("\\(") || text.includes("\\[");
 
 export function normaliseMath(text: string): string {
   if (!mayHoldMath(text)) return text;
@@ -23,7 +25,7 @@ export function normaliseMath(text: string): string {
 
 function plain(text: string): string {
   return text
-    .replace(/\\\[([\s\S]+?)\\\]/g, (_, formula: string) => `\n$$$$\n${formula.trim()}\n$$$$\n`)
-    .replace(/\\\(([\s\S]+?)\\\)/g, (_, formula: string) => `$$$$${formula.trim()}$$$$`)
-    .replace(SINGLE, (_, before: string, formula: string) => `${before}$$$$${formula}$$$$`);
+    .replace(/\\\[([\s\S]+?)\\\]/g, (_, formula: string) => `\n$$\n${formula.trim()}\n$$\n`)
+    .replace(/\\\(([\s\S]+?)\\\)/g, (_, formula: string) => `$$${formula.trim()}$$`)
+    .replace(SINGLE, (_, before: string, formula: string) => `${before}$$${formula}$$`);
 }

@@ -13,7 +13,11 @@ const place = (conversation: ConversationOut): void => {
   archive.put(conversation);
 };
 
-async function change(conversation: ConversationOut, changes: Partial<Pick<ConversationOut, "pinned" | "archived" | "title">>, t: Strings): Promise<boolean> {
+async function change(
+  conversation: ConversationOut,
+  changes: Partial<Pick<ConversationOut, "pinned" | "archived" | "title">>,
+  t: Strings,
+): Promise<boolean> {
   place({ ...conversation, ...changes });
   try {
     place(await api.conversations.update(conversation.id, changes));
@@ -25,9 +29,11 @@ async function change(conversation: ConversationOut, changes: Partial<Pick<Conve
   }
 }
 
-export const rename = (conversation: ConversationOut, title: string, t: Strings): Promise<boolean> => change(conversation, { title }, t);
+export const rename = (conversation: ConversationOut, title: string, t: Strings): Promise<boolean> =>
+  change(conversation, { title }, t);
 
-export const pin = (conversation: ConversationOut, pinned: boolean, t: Strings): Promise<boolean> => change(conversation, { pinned }, t);
+export const pin = (conversation: ConversationOut, pinned: boolean, t: Strings): Promise<boolean> =>
+  change(conversation, { pinned }, t);
 
 export async function setArchived(conversation: ConversationOut, archived: boolean, t: Strings): Promise<void> {
   if (!(await change(conversation, { archived }, t)) || !archived) return;

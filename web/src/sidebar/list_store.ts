@@ -15,7 +15,9 @@ const PAGE = 60;
 
 /** Pinned ones first, then the latest. Pure. */
 export function inOrder(conversations: Iterable<ConversationOut>): ConversationOut[] {
-  return [...conversations].sort((a, b) => Number(b.pinned) - Number(a.pinned) || b.lastMessageAt - a.lastMessageAt || (a.id < b.id ? 1 : -1));
+  return [...conversations].sort(
+    (a, b) => Number(b.pinned) - Number(a.pinned) || b.lastMessageAt - a.lastMessageAt || (a.id < b.id ? 1 : -1),
+  );
 }
 
 export class ConversationList {
@@ -85,7 +87,8 @@ export class ConversationList {
         // What is newer than the page's end and is not in it is gone.
         const ids = new Set(found.map(({ id }) => id));
         const end = page.nextCursor === null ? -Infinity : (page.conversations.at(-1)?.lastMessageAt ?? -Infinity);
-        for (const [id, known] of this.#known) if (!ids.has(id) && (known.pinned || known.lastMessageAt > end)) this.#known.delete(id);
+        for (const [id, known] of this.#known)
+          if (!ids.has(id) && (known.pinned || known.lastMessageAt > end)) this.#known.delete(id);
       }
       const first = this.#known.size === 0;
       for (const each of found) this.#known.set(each.id, each);

@@ -23,8 +23,12 @@ export function Foot({ onArchive, onKeyboard, onImport }: FootProps) {
     { label: t.app.keyboard, icon: <Keyboard size={16} />, onSelect: onKeyboard },
     { label: t.sidebar.import, icon: <Upload size={16} />, onSelect: onImport },
     { label: t.sidebar.archive, icon: <Archive size={16} />, onSelect: onArchive },
-    ...(me?.role === "admin" ? [{ label: t.app.admin, icon: <ChartColumn size={16} />, onSelect: () => location.assign("/admin") }] : []),
-    ...(me?.via === "session" ? [{ label: t.app.signOut, icon: <LogOut size={16} />, onSelect: () => void signOut() }] : []),
+    ...(me?.role === "admin"
+      ? [{ label: t.app.admin, icon: <ChartColumn size={16} />, onSelect: () => location.assign("/admin") }]
+      : []),
+    ...(me?.via === "session"
+      ? [{ label: t.app.signOut, icon: <LogOut size={16} />, onSelect: () => void signOut() }]
+      : []),
   ];
   return (
     <div className="flex items-center justify-between border-t border-line px-3 py-2">
@@ -40,7 +44,11 @@ export function Choices({ onClose }: { onClose: () => void }) {
   const { theme, language } = usePreferences();
   return (
     <Dialog title={t.app.preferences} onClose={onClose}>
-      <Select label={t.app.theme} value={theme} onChange={(event) => changePreferences({ theme: event.target.value as Theme })}>
+      <Select
+        label={t.app.theme}
+        value={theme}
+        onChange={(event) => changePreferences({ theme: event.target.value as Theme })}
+      >
         <option value="system">{t.app.themes.system}</option>
         <option value="light">{t.app.themes.light}</option>
         <option value="dark">{t.app.themes.dark}</option>

@@ -23,7 +23,13 @@ export const Row = memo(function Row({ conversation, current, onOpen }: RowProps
     { label: t.sidebar.rename, icon: <PenLine size={16} />, onSelect: () => setRenaming(true) },
     ...(archived
       ? []
-      : [{ label: pinned ? t.sidebar.unpin : t.sidebar.pin, icon: pinned ? <PinOff size={16} /> : <Pin size={16} />, onSelect: () => void pin(conversation, !pinned, t) }]),
+      : [
+          {
+            label: pinned ? t.sidebar.unpin : t.sidebar.pin,
+            icon: pinned ? <PinOff size={16} /> : <Pin size={16} />,
+            onSelect: () => void pin(conversation, !pinned, t),
+          },
+        ]),
     {
       label: archived ? t.sidebar.unarchive : t.sidebar.archiveOne,
       icon: archived ? <ArchiveRestore size={16} /> : <Archive size={16} />,
@@ -49,7 +55,11 @@ export const Row = memo(function Row({ conversation, current, onOpen }: RowProps
           {title}
         </span>
         {conversation.activeRunId && (
-          <span className="size-2 shrink-0 animate-pulse rounded-full bg-accent group-hover:opacity-0" role="img" aria-label={t.sidebar.answering} />
+          <span
+            className="size-2 shrink-0 animate-pulse rounded-full bg-accent group-hover:opacity-0"
+            role="img"
+            aria-label={t.sidebar.answering}
+          />
         )}
       </a>
       <Menu

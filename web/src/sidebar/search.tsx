@@ -81,7 +81,9 @@ function useSearch(query: string): Found | null {
     const timer = setTimeout(() => {
       api.search(query, { limit: 50 }).then(
         ({ results }) => current && setFound({ query, results, error: null }),
-        (error: unknown) => current && setFound({ query, results: [], error: error instanceof LegatoError ? errorText(error, t) : t.errors.other }),
+        (error: unknown) =>
+          current &&
+          setFound({ query, results: [], error: error instanceof LegatoError ? errorText(error, t) : t.errors.other }),
       );
     }, PAUSE_MS);
     return () => {

@@ -68,10 +68,27 @@ export function Sidebar({ currentId, searchField, onNew, onClose, onOpen, onKeyb
           }}
           className="h-9 w-full rounded-lg border border-transparent bg-hover pr-9 pl-9 text-sm [&::-webkit-search-cancel-button]:hidden"
         />
-        {query && <IconButton label={t.sidebar.clear} icon={<X size={14} />} size="small" className="!absolute top-0.5 right-3.5" onClick={() => setQuery("")} />}
+        {query && (
+          <IconButton
+            label={t.sidebar.clear}
+            icon={<X size={14} />}
+            size="small"
+            className="!absolute top-0.5 right-3.5"
+            onClick={() => setQuery("")}
+          />
+        )}
       </div>
       <div className="min-h-0 flex-1 overflow-y-auto" tabIndex={-1}>
-        {asked ? <SearchResults query={asked} onOpen={onOpen} /> : <Conversations inArchive={inArchive} currentId={currentId} onOpen={onOpen} onBack={() => setInArchive(false)} />}
+        {asked ? (
+          <SearchResults query={asked} onOpen={onOpen} />
+        ) : (
+          <Conversations
+            inArchive={inArchive}
+            currentId={currentId}
+            onOpen={onOpen}
+            onBack={() => setInArchive(false)}
+          />
+        )}
       </div>
       <Foot onArchive={() => setInArchive(true)} onKeyboard={onKeyboard} onImport={() => file.current?.click()} />
       <input
@@ -90,7 +107,17 @@ export function Sidebar({ currentId, searchField, onNew, onClose, onOpen, onKeyb
   );
 }
 
-function Conversations({ inArchive, currentId, onOpen, onBack }: { inArchive: boolean; currentId: string | null; onOpen: () => void; onBack: () => void }) {
+function Conversations({
+  inArchive,
+  currentId,
+  onOpen,
+  onBack,
+}: {
+  inArchive: boolean;
+  currentId: string | null;
+  onOpen: () => void;
+  onBack: () => void;
+}) {
   const t = useWords();
   const list = inArchive ? archive : active;
   const { conversations, state, more } = useList(list);
@@ -111,7 +138,10 @@ function Conversations({ inArchive, currentId, onOpen, onBack }: { inArchive: bo
 
   useEffect(() => {
     if (!more || !end.current) return;
-    const observer = new IntersectionObserver((entries) => entries.some((entry) => entry.isIntersecting) && void list.loadMore(), { rootMargin: "400px" });
+    const observer = new IntersectionObserver(
+      (entries) => entries.some((entry) => entry.isIntersecting) && void list.loadMore(),
+      { rootMargin: "400px" },
+    );
     observer.observe(end.current);
     return () => observer.disconnect();
   }, [list, more, conversations.length]);
@@ -129,7 +159,10 @@ function Conversations({ inArchive, currentId, onOpen, onBack }: { inArchive: bo
       {state === "loading" && !conversations.length && <Loading label={t.app.loading} />}
       {state === "failed" && (
         <div className="p-3">
-          <Trouble title={t.sidebar.loadFailed} actions={<Button onClick={() => void list.refresh()}>{t.app.retry}</Button>} />
+          <Trouble
+            title={t.sidebar.loadFailed}
+            actions={<Button onClick={() => void list.refresh()}>{t.app.retry}</Button>}
+          />
         </div>
       )}
       {state === "ready" && !conversations.length && (

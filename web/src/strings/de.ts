@@ -1,7 +1,8 @@
 /** Every word of the page in German. */
 import type { Strings } from "./en.ts";
 
-const count = (many: number, one: string, more: string): string => `${many.toLocaleString("de")} ${many === 1 ? one : more}`;
+const count = (many: number, one: string, more: string): string =>
+  `${many.toLocaleString("de")} ${many === 1 ? one : more}`;
 
 export const de: Strings = {
   language: "Deutsch",
@@ -194,17 +195,21 @@ export const de: Strings = {
   },
   errors: {
     noModel: "Kein Modell ist eingerichtet.",
-    noModelDo: "Setzen Sie LEGATO_MODEL oder OPENAI_API_KEY auf dem Server, oder rufen Sie „legato models fetch“ auf, und starten Sie ihn neu.",
+    noModelDo:
+      "Setzen Sie LEGATO_MODEL oder OPENAI_API_KEY auf dem Server, oder rufen Sie „legato models fetch“ auf, und starten Sie ihn neu.",
     wrongKey: "Der Anbieter des Modells nimmt den Schlüssel dieses Servers nicht an.",
-    wrongKeyDo: "Wer den Server betreibt, muss einen gültigen OPENAI_API_KEY (oder den Schlüssel dieses Modells) setzen.",
+    wrongKeyDo:
+      "Wer den Server betreibt, muss einen gültigen OPENAI_API_KEY (oder den Schlüssel dieses Modells) setzen.",
     signedOut: "Sie sind abgemeldet.",
     signedOutDo: "Melden Sie sich wieder an; Ihr Text bleibt erhalten.",
     rateLimited: "Zu viele Nachrichten in kurzer Zeit.",
-    rateLimitedDo: (seconds) => (seconds > 0 ? `In ${seconds} s können Sie wieder senden.` : "Sie können jetzt wieder senden."),
+    rateLimitedDo: (seconds) =>
+      seconds > 0 ? `In ${seconds} s können Sie wieder senden.` : "Sie können jetzt wieder senden.",
     upstreamLimited: "Der Anbieter des Modells ist ausgelastet.",
     upstreamLimitedDo: "Warten Sie einen Moment und versuchen Sie es erneut.",
     upstreamDown: "Das Modell ist nicht erreichbar.",
-    upstreamDownDo: "Es ist vielleicht ausgefallen oder zu langsam. Versuchen Sie es gleich wieder, oder wählen Sie ein anderes Modell in den Einstellungen.",
+    upstreamDownDo:
+      "Es ist vielleicht ausgefallen oder zu langsam. Versuchen Sie es gleich wieder, oder wählen Sie ein anderes Modell in den Einstellungen.",
     tooLong: "Die Nachricht ist zu lang für dieses Modell.",
     tooLongDo: "Kürzen oder teilen Sie sie, oder wählen Sie in den Einstellungen ein Modell mit größerem Kontext.",
     contextFull: "Das Gespräch ist zu lang für dieses Modell.",
@@ -263,7 +268,13 @@ export const de: Strings = {
   admin: {
     title: "Verwaltung",
     only: "Diese Seite ist für Verwalter.",
-    sections: { figures: "Zahlen", queue: "Warteschlange", steps: "Schritte", runs: "Laufende Antworten", sessions: "Sitzungen" },
+    sections: {
+      figures: "Zahlen",
+      queue: "Warteschlange",
+      steps: "Schritte",
+      runs: "Laufende Antworten",
+      sessions: "Sitzungen",
+    },
     span: "Zeitraum",
     spans: { day: "24 Stunden", week: "7 Tage", month: "30 Tage", quarter: "90 Tage" },
     by: { time: "Im Lauf der Zeit", model: "Nach Modell" },

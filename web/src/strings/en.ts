@@ -1,5 +1,6 @@
 /** Every word of the page in English. Another language is a file of the same shape: a missing one does not compile. */
-const count = (many: number, one: string, more: string): string => `${many.toLocaleString("en")} ${many === 1 ? one : more}`;
+const count = (many: number, one: string, more: string): string =>
+  `${many.toLocaleString("en")} ${many === 1 ? one : more}`;
 
 export const en = {
   language: "English",
@@ -78,7 +79,8 @@ export const en = {
     assistant: "Assistant",
     writing: "The reply is being written",
     thinking: "Thinking …",
-    queued: (ahead: number) => (ahead === 1 ? "Waiting for 1 reply before this one" : `Waiting for ${ahead} replies before this one`),
+    queued: (ahead: number) =>
+      ahead === 1 ? "Waiting for 1 reply before this one" : `Waiting for ${ahead} replies before this one`,
     toEnd: "To the newest message",
     reasoning: "Reasoning",
     edit: "Edit",
@@ -198,7 +200,8 @@ export const en = {
     signedOut: "You are signed out.",
     signedOutDo: "Sign in again; your text is kept.",
     rateLimited: "Too many messages in a short time.",
-    rateLimitedDo: (seconds: number) => (seconds > 0 ? `You can send again in ${seconds} s.` : "You can send again now."),
+    rateLimitedDo: (seconds: number) =>
+      seconds > 0 ? `You can send again in ${seconds} s.` : "You can send again now.",
     upstreamLimited: "The model's provider is busy.",
     upstreamLimitedDo: "Wait a moment, then try again.",
     upstreamDown: "The model cannot be reached.",
@@ -327,4 +330,10 @@ type Tree = { [key: string]: string | Tree | ((...values: never[]) => string) };
 /** The shape of `en`, with any words. */
 export type Strings = Widened<typeof en>;
 
-type Widened<T> = { readonly [K in keyof T]: T[K] extends string ? string : T[K] extends (...values: infer A) => string ? (...values: A) => string : Widened<T[K]> };
+type Widened<T> = {
+  readonly [K in keyof T]: T[K] extends string
+    ? string
+    : T[K] extends (...values: infer A) => string
+      ? (...values: A) => string
+      : Widened<T[K]>;
+};

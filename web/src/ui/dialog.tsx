@@ -19,7 +19,11 @@ export function Dialog({ title, onClose, children, side = false }: DialogProps) 
   const heading = useId();
   useEffect(() => {
     const dialog = ref.current;
-    if (dialog && !dialog.open) dialog.showModal();
+    if (dialog && !dialog.open) {
+      dialog.showModal();
+      // Where something is to be filled in, that is what one came for.
+      dialog.querySelector<HTMLElement>("input, select, textarea")?.focus();
+    }
     return () => dialog?.close();
   }, []);
   return (

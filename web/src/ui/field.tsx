@@ -40,7 +40,13 @@ export function TextField({ label, hint, error, className, ...rest }: ComponentP
   const words = { label, hint, error: error ?? null };
   return (
     <Frame {...words} id={id}>
-      <input id={id} className={clsx(BOX, "h-10", className)} aria-invalid={error ? true : undefined} {...described(id, words)} {...rest} />
+      <input
+        id={id}
+        className={clsx(BOX, "h-10", className)}
+        aria-invalid={error ? true : undefined}
+        {...described(id, words)}
+        {...rest}
+      />
     </Frame>
   );
 }
@@ -50,7 +56,12 @@ export function TextArea({ label, hint, error, className, ...rest }: ComponentPr
   const words = { label, hint, error: error ?? null };
   return (
     <Frame {...words} id={id}>
-      <textarea id={id} className={clsx(BOX, "min-h-24 resize-y py-2 leading-relaxed", className)} {...described(id, words)} {...rest} />
+      <textarea
+        id={id}
+        className={clsx(BOX, "min-h-24 resize-y py-2 leading-relaxed", className)}
+        {...described(id, words)}
+        {...rest}
+      />
     </Frame>
   );
 }

@@ -23,14 +23,30 @@ export function Loading({ label, className }: { label: string; className?: strin
 }
 
 /** Something went wrong: what happened, then what to do. */
-export function Trouble({ title, hint, code, actions, tone = "danger" }: { title: string; hint?: ReactNode; code?: string | null; actions?: ReactNode; tone?: "danger" | "warn" }) {
+export function Trouble({
+  title,
+  hint,
+  code,
+  actions,
+  tone = "danger",
+}: {
+  title: string;
+  hint?: ReactNode;
+  code?: string | null;
+  actions?: ReactNode;
+  tone?: "danger" | "warn";
+}) {
   return (
     <div
       role="alert"
       className={clsx("flex gap-3 rounded-xl px-4 py-3 text-sm", tone === "danger" ? "bg-danger-soft" : "bg-warn-soft")}
       data-testid="trouble"
     >
-      <CircleAlert size={18} className={clsx("mt-0.5 shrink-0", tone === "danger" ? "text-danger" : "text-warn")} aria-hidden />
+      <CircleAlert
+        size={18}
+        className={clsx("mt-0.5 shrink-0", tone === "danger" ? "text-danger" : "text-warn")}
+        aria-hidden
+      />
       <div className="min-w-0 flex-1">
         <p className="font-medium break-words">{title}</p>
         {hint && <div className="mt-0.5 break-words text-ink-soft">{hint}</div>}

@@ -67,7 +67,9 @@ export function Toaster() {
       onFocus={() => setHeld(true)}
       onBlur={() => setHeld(false)}
     >
-      <span className={note.tone === "danger" ? "min-w-0 break-words text-danger" : "line-clamp-3 min-w-0 break-words"}>{note.text}</span>
+      <span className={note.tone === "danger" ? "min-w-0 break-words text-danger" : "line-clamp-3 min-w-0 break-words"}>
+        {note.text}
+      </span>
       {note.action && (
         <Button
           look="quiet"

@@ -36,7 +36,9 @@ export class Visitor {
   }
 
   /** For requests of the chat. */
-  readonly options: ClientOptions = { headers: async () => ({ Authorization: `Bearer ${(await this.arrive()).token}` }) };
+  readonly options: ClientOptions = {
+    headers: async () => ({ Authorization: `Bearer ${(await this.arrive()).token}` }),
+  };
 
   /** @throws LegatoError where the key is not taken. */
   async arrive(): Promise<Visit> {

@@ -75,7 +75,9 @@ function Chat({ visitor }: { visitor: Visitor }) {
     <>
       {chat.messages.length === 0 ? (
         <div className="flex-1 overflow-y-auto p-5">
-          <p className="w-fit max-w-[85%] rounded-2xl rounded-bl-md bg-panel px-4 py-2.5 leading-relaxed">{t.widget.greeting}</p>
+          <p className="w-fit max-w-[85%] rounded-2xl rounded-bl-md bg-panel px-4 py-2.5 leading-relaxed">
+            {t.widget.greeting}
+          </p>
         </div>
       ) : (
         <MessageList chat={chat} small />
