@@ -6,7 +6,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help serve page test quick check format faults mutants bench lock docs clean
+.PHONY: help serve page test quick check format faults mutants screenshots bench lock docs clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -63,6 +63,9 @@ faults: $(VENV)/dev.stamp ## Kill, cut and starve real servers; count what was l
 
 mutants: $(VENV)/dev.stamp ## Plant known bugs and see the tests catch each
 	$(BIN)/python -m tests.mutants $(ARGS)
+
+screenshots: page ## Take the README's pictures anew
+	$(BIN)/python -m tests.e2e.take_screenshots
 
 bench: $(VENV)/dev.stamp ## Measure CPU, latency and memory beside nginx and others
 	$(BIN)/python -m bench $(ARGS)

@@ -11,7 +11,7 @@ import ipaddress
 import os
 import socket
 import sys
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -24,13 +24,13 @@ from legato.core.clock import Clock, SystemClock
 from legato.core.errors import ConfigurationError
 from legato.http.api import create_api
 from legato.http.server import LegatoServer, listen, raise_file_limit
-from legato.memory import give_back
 from legato.policies.rate_limit import create_limits, create_visitor_limits
+from legato.runs.care import look_after
+from legato.runs.drain import drain
 from legato.runs.live import LiveRun
 from legato.runs.node import Node
-from legato.runs.recover import leave, prune, recover
+from legato.runs.recover import leave, recover
 from legato.runs.search import keep_searchable
-from legato.runs.tool_round import open_calls
 from legato.settings import Settings, load_settings, nearest
 from legato.steps.builtin import built_in_steps
 from legato.steps.registry import Registry
@@ -46,18 +46,11 @@ log = structlog.get_logger(__name__)
 
 MODEL_LOAD_S = 10.0
 """How long a start with unfinished replies waits for an embedded model before it listens."""
-PRUNE_S = 1.0
-DRAIN_LOOK_S = 0.02
-"""Between two looks at whether there is still something to wait for."""
 DEAF_S = 2.0
 """How long tasks that are left at the very end may take to end."""
-QUIET_S = (5.0, 20.0)
-"""Seconds after the last reply at which freed memory is given back: at once, and when idle connections have gone."""
 SWITCH_S = 0.0003
 """How long a busy thread keeps the interpreter from the event loop: Python's own 5 ms, at every hand-over of events to
 the queue and every commit, made the slowest hundredth of chunks several times as late."""
-RUSH_RUNS = 200
-"""So many replies at once leave enough freed memory behind to be worth a look."""
 
 
 class Legato(StepSet):
@@ -160,7 +153,7 @@ async def open_node(
             # Replies that were cut go on at once when the socket listens: wait for a model that is being loaded.
             waits = [asyncio.ensure_future(provider.ready()) for provider in models.providers]
             await asyncio.wait(waits, timeout=MODEL_LOAD_S)
-        care = asyncio.gather(_care(node), keep_searchable(node))
+        care = asyncio.gather(look_after(node), keep_searchable(node))
         try:
             yield node
         finally:
@@ -174,64 +167,6 @@ async def open_node(
             await committer.close()
     finally:
         database.close()
-
-
-async def _care(node: Node) -> None:
-    """Look after runs and readers, delete old segments, and give memory back after a rush."""
-    pruned_s = quiet_s = 0.0
-    most_live = 0
-    while True:
-        await asyncio.sleep(node.tick_s)
-        node.tick()
-        pruned_s += node.tick_s
-        if pruned_s >= PRUNE_S:
-            pruned_s = 0.0
-            try:
-                await prune(node)
-            except Exception:
-                log.exception("old segments could not be deleted")
-        most_live = max(most_live, len(node.live))
-        before_s, quiet_s = quiet_s, 0.0 if node.live else quiet_s + node.tick_s
-        if most_live >= RUSH_RUNS and any(before_s < at_s <= quiet_s for at_s in QUIET_S):
-            await give_back()
-            if quiet_s >= QUIET_S[-1]:
-                most_live = 0
-
-
-async def drain(node: Node, requests: Iterable[asyncio.Task[None]] = ()) -> None:
-    """Begin no new run, and give those that run `drain_s` to end; the rest is left for the next start.
-
-    A run that only waits for a person is left at once: nobody may answer in time, and the next start goes on waiting.
-
-    Args:
-        requests: Those that are being answered; they have as long, those of http steps too.
-    """
-    node.draining = True
-    asked = [task for task in requests if not task.done()]
-    if node.live or asked:
-        log.info("draining", replies=len(node.live), requests=len(asked), most_s=node.settings.drain_s)
-    until = node.clock.monotonic_s() + node.settings.drain_s
-    while (left_s := until - node.clock.monotonic_s()) > 0:
-        asked = [task for task in asked if not task.done()]
-        if not (node.starting or asked or any(_is_at_work(run) for run in node.live.values())):
-            break
-        await asyncio.sleep(min(DRAIN_LOOK_S, left_s))
-    node.stopping.set()
-    # A last event may still be on its way to a socket.
-    await asyncio.sleep(0.05)
-    if node.live:
-        log.info("handing over", replies=len(node.live))
-    await leave(node)
-    node.readers.cut_all()
-
-
-def _is_at_work(run: LiveRun) -> bool:
-    """Whether a run gets on by itself: it waits neither for the turn before it nor for persons alone."""
-    if run.queued or not run.approvals:
-        return not run.queued
-    waits = run.approvals
-    calls = open_calls(run)
-    return not calls or any(call.asked is None or call.id not in waits or waits[call.id].done() for call in calls)
 
 
 async def serve(settings: Settings, on_ready: Callable[[int], None], bot: Legato | None = None) -> None:

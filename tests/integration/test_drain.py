@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from legato.app import drain, open_node
+from legato.app import open_node
 from legato.http.api import create_api
+from legato.runs.drain import drain
 from tests.asgi import call
 from tests.conftest import node_settings
 from tests.server import ServerProcess

@@ -128,13 +128,23 @@ def test_an_http_1_0_client_gets_a_live_reply(client: Client) -> None:
     assert text_of(Stream(connection, head).rest()) == reply(3, 5)
 
 
-@pytest.mark.parametrize("path", ["/chat/stream", "/chat/stream/r-none", "/conversations", "/"])
+@pytest.mark.parametrize("path", ["/chat/stream", "/chat/stream/r-none", "/conversations"])
 def test_head_opens_no_stream(client: Client, path: str) -> None:
     """405 without a body; the connection goes on."""
     connection = client.connect()
     connection.send(request_bytes("HEAD", path) + request_bytes("GET", "/conversations?limit=1"))
     head = connection.read_head()
     assert (head.status, "allow" in head) == (405, True)
+    following = connection.read_head()
+    assert following.status == 200
+
+
+def test_a_head_of_the_page_has_no_body(client: Client) -> None:
+    """The page says how long it is, and the connection goes on."""
+    connection = client.connect()
+    connection.send(request_bytes("HEAD", "/") + request_bytes("GET", "/conversations?limit=1"))
+    head = connection.read_head()
+    assert (head.status, int(head["content-length"]) > 0) == (200, True)
     following = connection.read_head()
     assert following.status == 200
 

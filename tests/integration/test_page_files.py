@@ -22,6 +22,7 @@ POLICY = {
     "img-src": "'self' data: blob:",
     "font-src": "'self'",
     "connect-src": "'self'",
+    "frame-src": "'self'",
     "base-uri": "'none'",
     "form-action": "'none'",
     "frame-ancestors": "'none'",
@@ -173,6 +174,17 @@ async def test_a_range_is_not_packed(site: Site) -> None:
     """Bytes of a file are those of the file."""
     answer = await call(site.api, "GET", SCRIPT, headers={"accept-encoding": "gzip", "range": "bytes=0-6"})
     assert (answer.status, answer.body) == (206, b"console")
+
+
+@pytest.mark.parametrize(
+    "asked",
+    ["items=0-1", "bytes=", "bytes=x", "bytes=0-1,3-4", "bytes=\xb2-\xb3", "bytes=-", "bytes=" + "9" * 5000 + "-"],
+)
+async def test_what_is_no_range_is_passed_over(site: Site, asked: str) -> None:
+    """The whole file is sent, with the headers that keep it strict."""
+    answer = await call(site.api, "GET", SCRIPT, headers={"range": asked})
+    assert (answer.status, len(answer.body)) == (200, len("console.log(1)\n" * 500))
+    assert answer.headers["x-content-type-options"] == "nosniff"
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD"])

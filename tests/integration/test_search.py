@@ -11,11 +11,12 @@ import pytest
 from starlette.types import ASGIApp
 
 from legato.core.principal import Principal
+from legato.core.search_text import Phrase, snippet_of
 from legato.http.api import create_api
 from legato.runs.conversations import Conversations
 from legato.runs.imports import ImportedConversation, ImportedMessage, Imports
 from legato.runs.node import Node
-from legato.runs.search import Search, write_next
+from legato.runs.search import LOOKED_CHARS, Search, write_next
 from legato.storage.search_index import PAGE_CHARS, IndexPage, read_page, write_page
 from legato.storage.statement import Transaction
 from tests.asgi import call
@@ -266,6 +267,24 @@ async def test_results_come_in_pages_the_latest_first(node: Node) -> None:
             break
     assert [at for at, _ in seen] == [3, 2, 2, 1]
     assert {name for _, name in seen} == set(names)
+
+
+async def test_a_page_of_long_texts_takes_no_seconds(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many are long and have what is found at their end; the words around it are shown all the same."""
+    looked: list[int] = []
+
+    def counting(text: str, phrases: list[Phrase]) -> str:
+        looked.append(len(text))
+        return snippet_of(text, phrases)
+
+    monkeypatch.setattr("legato.runs.search.snippet_of", counting)
+    texts = ["Das ist kurz, Elefant", *["wort " * 20_000 + "vor dem Elefant ist es leer"] * 9, "ist " * 50_000]
+    await say(node, *texts, "Noch ein Elefant", title="-")
+    snippets = await found(node, "elefant")
+    assert len(snippets) == 11
+    assert all("[Elefant]" in snippet for snippet in snippets)
+    assert sum(snippet.endswith("vor dem [Elefant] ist es leer") for snippet in snippets) == 9
+    assert sum(looked) <= LOOKED_CHARS
 
 
 async def test_many_texts_of_one_millisecond_all_have_a_place(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
@@ -26,9 +27,10 @@ FOREVER: Final = "public, max-age=31536000, immutable"
 PACKED: Final = frozenset((".js", ".css", ".svg", ".json", ".map", ".txt", ".html", ".wasm"))
 """What gzip makes smaller: fonts and pictures are packed as they are."""
 LEAST_PACKED_BYTES: Final = 1024
+_ONE_RANGE: Final = re.compile(r"bytes=(\d{1,15}-\d{0,15}|-\d{1,15})", re.ASCII)
 _POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; font-src 'self'; "
-    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors {ancestors}"
+    "connect-src 'self'; frame-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors {ancestors}"
 )
 
 
@@ -58,6 +60,9 @@ class PageFiles(StaticFiles):
         if ".." in path.split("/"):
             # Inside the folder it would lead no further than to the page itself, kept for ever.
             raise HTTPException(404)
+        if not _ONE_RANGE.fullmatch(Headers(scope=scope).get("range", "bytes=0-")):
+            # Ranges may be passed over; those of an unknown unit have to be (RFC 9110, 14.2).
+            scope["headers"] = [field for field in scope["headers"] if field[0] != b"range"]
         response = await self.get_response(f"assets/{path}", scope)
         response.headers.update({"Cache-Control": FOREVER} | COMMON | {"Cross-Origin-Resource-Policy": "same-origin"})
         if not isinstance(response, FileResponse) or Path(response.path).suffix not in PACKED:

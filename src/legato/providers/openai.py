@@ -132,7 +132,7 @@ class OpenAIProvider:
         newer = self._target.host == "api.openai.com"
         self._max_tokens_field = max_tokens_field or ("max_completion_tokens" if newer else "max_tokens")
         self._counter = TokenCounter(model)
-        self._unwanted: set[str] = set()
+        self._unwanted: frozenset[str] = frozenset()
         self._transport: Transport | None = None
         self._host, self._url = self._target.authority, self._target.url
 
@@ -158,7 +158,7 @@ class OpenAIProvider:
         while True:
             rest = _Rest()
             answer = Answer(sink, host=self._host, url=self._url, secret=self._secret, nearly=rest.begin)
-            left_out = frozenset(self._unwanted)
+            left_out = self._unwanted
             try:
                 await self._transport.post(self._body(request), request.run_id, answer)
             except asyncio.CancelledError:
@@ -219,7 +219,7 @@ class OpenAIProvider:
         if field == "tools" and self.takes_tools:
             self.takes_tools = False
             log.warning("the model takes no tools: it answers without them", model=self.name, server=self._host)
-        self._unwanted.add(field)
+        self._unwanted |= {field}
         return True
 
 

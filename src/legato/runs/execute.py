@@ -14,7 +14,7 @@ import structlog
 from legato.core.errors import Interrupted, InvalidRequest, RunError, UpstreamRefused
 from legato.core.event import ApprovalAsked, CallReason, CallStarted, UsageReported
 from legato.core.reply import fold_reply
-from legato.providers.base import CallEnd, Provider
+from legato.providers.base import CallEnd, ChatMessage, Provider
 from legato.runs.call import ReplyTooLong, call_model
 from legato.runs.context import messages_so_far
 from legato.runs.end import End, Failed, Finished, Stopped, end, failure
@@ -150,13 +150,10 @@ async def _ask(node: Node, run: LiveRun, asked: _Asked, tools: Sequence[Mapping[
             if not asked.logged:
                 await _log_call(node, run, provider, _reason(run, asked, fault, attempt))
             asked.logged = asked.after_tools = False
-            stretches = fold_reply(run.tail.log).stretches
-            shown = stretches[-1].text
+            shown, so_far = _said(run)
             said_bytes = len(run.tail.log.text_bytes)
             try:
-                return await call_model(
-                    node, run, provider, shown=shown, so_far=messages_so_far(stretches), tools=tools
-                )
+                return await call_model(node, run, provider, shown=shown, so_far=so_far, tools=tools)
             except RunError as error:
                 await node.committer.flush()
                 fault = error
@@ -175,6 +172,13 @@ async def _ask(node: Node, run: LiveRun, asked: _Asked, tools: Sequence[Mapping[
         asked.place += 1
     assert fault is not None
     raise fault
+
+
+def _said(run: LiveRun) -> tuple[str, Sequence[ChatMessage]]:
+    """Return the text since the last tools, and what was said and told before."""
+    # A function of its own: its caller's frame stays for as long as the call.
+    stretches = fold_reply(run.tail.log).stretches
+    return stretches[-1].text, messages_so_far(stretches) or ()
 
 
 async def _log_call(node: Node, run: LiveRun, provider: Provider, reason: CallReason) -> None:

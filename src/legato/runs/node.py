@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
 from legato.core.clock import Clock
@@ -66,6 +66,8 @@ class Node:
         """Seconds between two looks at runs and readers: a limit is kept to within a quarter of it."""
         self.left = False
         """What still runs is handed to the next start: nothing of it is shown here any more."""
+        self.on_quiet: Callable[[], Awaitable[None]] | None = None
+        """Called some seconds after a rush, before freed memory is given back."""
         self.stopping = asyncio.Event()
         """Set when what still streams must end: the server is about to close its connections."""
         self.tasks: set[asyncio.Task[None]] = set()

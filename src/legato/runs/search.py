@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import Final
 
 import structlog
@@ -10,7 +11,7 @@ import structlog
 from legato.core.errors import InvalidRequest, StorageUnavailable
 from legato.core.principal import Principal
 from legato.core.resources import Found, FoundPage
-from legato.core.search_text import phrases_of, snippet_of
+from legato.core.search_text import LEAD_CHARS, MAX_TEXT_CHARS, Phrase, phrases_of, snippet_of
 from legato.runs.inputs import check_limit
 from legato.runs.node import Node
 from legato.runs.rows import conversation_of
@@ -29,6 +30,9 @@ PAUSE_S: Final = 0.02
 PAGES_FIRST: Final = 3
 """Pages that a search writes before it looks: what was said just now is found too."""
 MAX_QUERY_CHARS: Final = 200
+LOOKED_CHARS: Final = 400_000
+"""Of all texts of a page, as much is looked at for their snippets: about a tenth of a second."""
+LEAST_LOOKED_CHARS: Final = 1_000
 
 
 async def keep_searchable(node: Node) -> None:
@@ -96,14 +100,15 @@ class Search:
 
         def read(tx: Transaction) -> FoundPage:
             rows = find_texts(tx, self._owner, phrases, before_key, limit + 1)
+            texts = [text_of(row.message_parts) if row.message_parts else row.title for row in rows[:limit]]
             results = tuple(
                 Found(
                     conversation=conversation_of(row),
                     message_id=row.message_id,
-                    snippet=snippet_of(text_of(row.message_parts) if row.message_parts else row.title, phrases),
+                    snippet=snippet,
                     at_ms=time_of(row.entry_key),
                 )
-                for row in rows[:limit]
+                for row, snippet in zip(rows, _snippets(texts, phrases), strict=False)
             )
             following = str(rows[limit - 1].entry_key) if len(rows) > limit else None
             return FoundPage(results=results, next_cursor=following)
@@ -118,6 +123,29 @@ class Search:
         except StorageUnavailable:
             # What is there already can be found all the same.
             log.info("the search index is behind")
+
+
+def _snippets(texts: Sequence[str], phrases: Sequence[Phrase]) -> list[str]:
+    """Return the snippet of each text; of long ones only a piece is looked at, so that a page takes no seconds."""
+    words = tuple({phrase.words[0] for phrase in phrases})
+    shown: list[str] = []
+    left = LOOKED_CHARS
+    for number, text in enumerate(texts):
+        most = max(LEAST_LOOKED_CHARS, left // (len(texts) - number))
+        if len(text) > most:
+            begin = max(0, _likely_place(text[:MAX_TEXT_CHARS].lower(), words) - 2 * LEAD_CHARS)
+            text = text[begin : begin + most]
+        left = max(0, left - len(text))
+        shown.append(snippet_of(text, phrases))
+    return shown
+
+
+def _likely_place(text: str, words: Sequence[str]) -> int:
+    """Return where the first of these words seems to begin in a text; 0 where it is written in another way there."""
+    for spelled in ([f" {word}" for word in words], words):
+        if places := [place for word in spelled if (place := text.find(word)) >= 0]:
+            return min(places)
+    return 0
 
 
 def _place_of(cursor: str | None) -> int:

@@ -208,6 +208,11 @@ class Engine:
             runtime.ring(queue)
         return len(jobs)
 
+    async def give_back(self) -> None:
+        """Let go of what a rush has left in memory; called when there is little to do."""
+        if self._opened is not None and not self._closing:
+            await self._do(lambda runtime: runtime.give_back())
+
     async def close(self, within_s: float = 1.0) -> None:
         """Cancel what runs, wait for it at most `within_s` seconds, and leave what is unfinished to the next start."""
         runtime = self._opened

@@ -45,6 +45,7 @@ class StepService:
         runner = StepRunner(self._node, self._registry)
         await self._engine.start(self._registry.jobs, runner.handle, runner.tick)
         self._relay = Relay(self._node, self._engine)
+        self._node.on_quiet = self._engine.give_back
         for step, topic in self._registry.unheard():
             log.warning("nobody listens to what a step enqueues", step=step, topic=topic)
 

@@ -1,0 +1,47 @@
+"""What is done once a second: time limits, heartbeats, old segments, and memory after a rush."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+
+import structlog
+
+from legato.memory import give_back
+from legato.runs.node import Node
+from legato.runs.recover import prune
+
+log = structlog.get_logger(__name__)
+
+PRUNE_S: Final = 1.0
+QUIET_S: Final = (5.0, 20.0)
+"""Seconds after the last reply at which freed memory is given back: at once, and when idle connections have gone."""
+RUSH_RUNS: Final = 200
+"""So many replies at once leave enough freed memory behind to be worth a look."""
+
+
+async def look_after(node: Node) -> None:
+    """Look after runs and readers, delete old segments, and give memory back after a rush."""
+    pruned_s = quiet_s = 0.0
+    most_live = 0
+    while True:
+        await asyncio.sleep(node.tick_s)
+        node.tick()
+        pruned_s += node.tick_s
+        if pruned_s >= PRUNE_S:
+            pruned_s = 0.0
+            try:
+                await prune(node)
+            except Exception:
+                log.exception("old segments could not be deleted")
+        most_live = max(most_live, len(node.live))
+        before_s, quiet_s = quiet_s, 0.0 if node.live else quiet_s + node.tick_s
+        if most_live >= RUSH_RUNS and any(before_s < at_s <= quiet_s for at_s in QUIET_S):
+            try:
+                if node.on_quiet is not None:
+                    await node.on_quiet()
+            except Exception:
+                log.exception("the queue could not give memory back")
+            await give_back()
+            if quiet_s >= QUIET_S[-1]:
+                most_live = 0
