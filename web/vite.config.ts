@@ -5,7 +5,7 @@ import { fileURLToPath } from "node:url";
 
 import tailwindcss from "@tailwindcss/vite";
 import react from "@vitejs/plugin-react";
-import { defaultClientConditions, defineConfig } from "vite";
+import { defaultClientConditions, defineConfig, type Plugin } from "vite";
 
 const at = (path: string): string => fileURLToPath(new URL(path, import.meta.url));
 // Its name has no hash: its address changes with what is in it.
@@ -22,8 +22,18 @@ const server = process.env["LEGATO_SERVER"] ?? "http://127.0.0.1:3111";
 const routes =
   "^/(chat|conversations|messages|runs|search|models|me|sign-in|sign-out|admin/.+|widget/visitors)($|[/?])";
 
+/** KaTeX names its fonts in three formats; every browser that this page runs in takes the first. */
+const oneFontFormat: Plugin = {
+  name: "one-font-format",
+  enforce: "pre",
+  transform(code, id) {
+    if (!id.includes("katex.min.css")) return null;
+    return code.replace(/,url\([^)]*\.(?:woff|ttf)\) ?format\("[^"]*"\)/g, "");
+  },
+};
+
 export default defineConfig({
-  plugins: [react(), tailwindcss()],
+  plugins: [react(), tailwindcss(), oneFontFormat],
   // The workspaces' own sources: a build needs no build of the clients before it.
   resolve: {
     // Its browser build parses with the document, whose policy then complains about every style attribute.

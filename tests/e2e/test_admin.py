@@ -1,0 +1,102 @@
+"""The administrators' page: figures, queue with dead letters, steps, live replies, sessions."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.client import Client
+from tests.e2e.browser import Visits
+from tests.server import ServerProcess
+
+BOT = """\
+from pathlib import Path
+
+from legato import Legato
+
+app = Legato()
+
+
+@app.queue("chat.message.completed", attempts=1)
+async def post_to_crm(event) -> None:
+    if not Path("mended").exists():
+        raise ValueError("the CRM is away")
+    Path("posted").write_text("yes")
+"""
+
+
+@pytest.fixture(scope="module")
+def bot(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    """A server with replies of all kinds, and a step that fails."""
+    folder = tmp_path_factory.mktemp("admin")
+    (folder / "bot.py").write_text(BOT)
+    settings = {"rate_limit": "off", "call_attempts": 1}
+    server = ServerProcess(folder, settings, command=("-m", "legato", "serve", "bot.py")).start()
+    with Client(server.port) as client:
+        for number in range(3):
+            client.say(f"script: tokens={10 + number}", sessionId=f"session-{number}")
+        client.say("script: fail=500@1", sessionId="session-0")
+        until = time.monotonic() + 60
+        while (total := client.get("/admin/figures")["total"])["messages"] + total["errors"] < 4:
+            assert time.monotonic() < until, f"the replies were not counted: {total}"
+            time.sleep(0.1)
+    yield server
+    server.kill()
+
+
+def test_figures_are_plotted_from_real_replies(bot: ServerProcess, visits: Visits) -> None:
+    """Tiles, a plot for each figure, the same as a table, and by model."""
+    page = visits.open(bot.address, path="/admin")
+    tile = page.locator("dl > div").filter(has_text="Replies").first
+    expect(tile.locator("dd").first).to_have_text("3")
+    for plot in ("Replies", "Tokens", "Response time", "First word", "Satisfaction", "Cost"):
+        expect(page.get_by_role("img", name=plot, exact=True)).to_be_visible()
+    page.get_by_text("As a table").click()
+    expect(page.get_by_role("region", name="As a table").get_by_role("row")).to_have_count(2)
+    page.get_by_role("button", name="By model").click()
+    expect(page.get_by_role("cell", name="scripted")).to_be_visible()
+
+
+def test_a_dead_letter_is_read_and_tried_again(bot: ServerProcess, visits: Visits) -> None:
+    """What it was about can be read; mended, the job runs; another is discarded."""
+    page = visits.open(bot.address, path="/admin#queue")
+    letters = page.locator("[data-letter]")
+    expect(letters).to_have_count(3, timeout=30_000)
+    expect(letters.first).to_contain_text("the CRM is away")
+    letters.first.get_by_role("button", name="Read").click()
+    expect(page.get_by_role("dialog")).to_contain_text("conversationId")
+    page.keyboard.press("Escape")
+    letters.last.get_by_role("button", name="Discard").click()
+    page.get_by_role("dialog").get_by_role("button", name="Discard").click()
+    expect(letters).to_have_count(2)
+    (bot.folder / "mended").write_text("")
+    letters.first.get_by_role("button", name="Try again").click()
+    expect(letters).to_have_count(1)
+    for _ in range(100):
+        if (bot.folder / "posted").exists():
+            return
+        page.wait_for_timeout(100)
+    raise AssertionError("the job did not run again")
+
+
+def test_steps_are_a_graph(bot: ServerProcess, visits: Visits) -> None:
+    """The bot's own step stands in the graph and in the table."""
+    page = visits.open(bot.address, path="/admin#steps")
+    graph = page.get_by_role("img", name="Steps and topics as a graph")
+    expect(graph.locator("text", has_text="post_to_crm")).to_be_visible()
+    expect(page.get_by_role("region", name="Steps", exact=True)).to_contain_text("chat.message.completed")
+
+
+def test_live_replies_and_sessions_are_listed(bot: ServerProcess, visits: Visits) -> None:
+    """A reply that is being written is there while it is; sessions have their figures."""
+    with Client(bot.port) as client:
+        stream = client.post("script: tokens=400 delay_ms=20", conversationId="c-live")
+        page = visits.open(bot.address, path="/admin#runs")
+        expect(page.get_by_role("cell", name="c-live")).to_be_visible()
+        client.ask("POST", f"/chat/stream/{stream.run_id}/stop")
+        expect(page.get_by_text("No reply is being written")).to_be_visible()
+    page.get_by_role("link", name="Sessions").click()
+    expect(page.get_by_role("cell", name="session-0", exact=True)).to_be_visible()

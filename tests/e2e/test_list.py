@@ -1,0 +1,156 @@
+"""The list of conversations: find, rename, pin, archive, delete, import and export, temporary chats."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.client import Client
+from tests.e2e.chat import Chat, import_conversation
+
+
+@pytest.fixture
+def titled(chat: Chat) -> str:
+    """A conversation in the list, opened; its title is unlike any other."""
+    title = f"Harbour {chat.page.evaluate('Math.random()')}"
+    identifier = import_conversation(chat.server, title, ("How deep is the quay?", "Eleven fathoms."))
+    chat.page.goto(f"{chat.server.address}/c/{identifier}")
+    expect(chat.row(title)).to_be_visible()
+    return title
+
+
+def test_search_finds_titles_and_texts(chat: Chat, titled: str) -> None:
+    """A word of a message or of the title leads to it; a word of neither says so."""
+    field = chat.page.get_by_role("searchbox", name="Search titles and messages")
+    chat.page.keyboard.press("Control+k")
+    expect(field).to_be_focused()
+    field.fill("fathoms")
+    result = chat.page.get_by_test_id("results").get_by_role("link").filter(has_text=titled)
+    expect(result).to_contain_text("Eleven fathoms")
+    expect(result.locator("mark")).to_have_text("fathoms")
+    field.fill(titled)
+    expect(chat.page.get_by_test_id("results").get_by_role("link").first).to_contain_text(titled)
+    field.fill("nowhere-to-be-found")
+    expect(chat.sidebar.get_by_text("Nothing found")).to_be_visible()
+    field.press("Escape")
+    expect(chat.row(titled)).to_be_visible()
+
+
+def test_a_result_opens_its_message(chat: Chat) -> None:
+    """A result in the middle of a long conversation brings that message into sight."""
+    turns = [(f"Question {number}", f"Answer {number}. " * 20) for number in range(60)]
+    turns[5] = ("Question 5", "Here stands the kingfisher. " * 3)
+    import_conversation(chat.server, "Birds", *turns)
+    chat.page.get_by_role("searchbox").fill("kingfisher")
+    chat.page.get_by_test_id("results").get_by_role("link").first.click()
+    expect(chat.page.get_by_test_id("messages").get_by_text("Here stands the kingfisher.").first).to_be_in_viewport()
+
+
+def test_a_conversation_is_renamed(chat: Chat, titled: str) -> None:
+    """The title is another at once, and after a reload."""
+    chat.choose(titled, "Rename")
+    name = chat.sidebar.get_by_role("textbox", name="Title of the conversation")
+    name.fill(f"{titled} renamed")
+    name.press("Enter")
+    expect(chat.row(f"{titled} renamed")).to_be_visible()
+    chat.page.reload()
+    expect(chat.page.get_by_role("heading", level=1)).to_have_text(f"{titled} renamed")
+
+
+def test_a_pinned_conversation_stands_first(chat: Chat, titled: str) -> None:
+    """Pinned ones have a group of their own on top; unpinned they go back."""
+    chat.choose(titled, "Pin")
+    pinned = chat.sidebar.get_by_role("region", name="Pinned")
+    expect(pinned.get_by_role("link", name=titled)).to_be_visible()
+    chat.page.reload()
+    expect(chat.sidebar.get_by_role("link", name=titled)).to_be_visible()
+    expect(pinned.get_by_role("link", name=titled)).to_be_visible()
+    chat.choose(titled, "Unpin")
+    expect(pinned.get_by_role("link", name=titled)).to_have_count(0)
+
+
+def test_an_archived_conversation_is_in_the_archive(chat: Chat, titled: str) -> None:
+    """It leaves the list, stands in the archive, and comes back."""
+    chat.choose(titled, "Archive")
+    expect(chat.row(titled)).to_have_count(0)
+    chat.menu(chat.button("More"), "Archive")
+    expect(chat.row(titled)).to_be_visible()
+    chat.choose(titled, "Move out of the archive")
+    expect(chat.row(titled)).to_have_count(0)
+    chat.button("Back to conversations").click()
+    expect(chat.row(titled)).to_be_visible()
+
+
+def test_a_deletion_can_be_undone(chat: Chat, titled: str) -> None:
+    """It is gone at once, and back with one press; nothing was deleted."""
+    identifier = chat.conversation_id
+    chat.choose(titled, "Delete")
+    expect(chat.row(titled)).to_have_count(0)
+    chat.page.get_by_test_id("toast").get_by_role("button", name="Undo").click()
+    expect(chat.row(titled)).to_be_visible()
+    with Client(chat.server.port) as client:
+        assert client.get(f"/conversations/{identifier}")["title"] == titled
+
+
+def test_a_deletion_is_carried_out(chat: Chat, titled: str) -> None:
+    """When the note with the way back has gone, so has the conversation on the server."""
+    identifier = chat.conversation_id
+    chat.choose(titled, "Delete")
+    with chat.page.expect_response(lambda response: response.request.method == "DELETE") as deleted:
+        chat.page.get_by_test_id("toast").get_by_role("button", name="Close").click()
+    assert deleted.value.status == 204
+    with Client(chat.server.port) as client:
+        assert client.ask("GET", f"/conversations/{identifier}").status == 404
+
+
+def test_a_deletion_outlives_its_page(chat: Chat, titled: str) -> None:
+    """Leaving the page does not bring a deleted conversation back."""
+    identifier = chat.conversation_id
+    chat.choose(titled, "Delete")
+    expect(chat.page.get_by_test_id("toast")).to_be_visible()
+    chat.page.goto("about:blank")
+    with Client(chat.server.port) as client:
+        for _ in range(50):
+            if client.ask("GET", f"/conversations/{identifier}").status == 404:
+                return
+            chat.page.wait_for_timeout(100)
+    raise AssertionError("the conversation is still there")
+
+
+def test_an_export_can_be_imported(chat: Chat, titled: str, tmp_path: Path) -> None:
+    """JSON keeps the conversation; imported it is another one with the same words. Markdown is for reading."""
+    with chat.page.expect_download() as saved:
+        chat.menu(chat.button("Export"), "Export As JSON")
+    path = tmp_path / "saved.json"
+    saved.value.save_as(path)
+    assert json.loads(path.read_text())["format"] == "legato.conversation"
+    with chat.page.expect_download() as saved:
+        chat.menu(chat.button("Export"), "Export As Markdown")
+    assert saved.value.suggested_filename == f"{titled}.md"
+    before = chat.conversation_id
+    chat.page.get_by_label("Import a conversation").set_input_files(path)
+    chat.page.wait_for_url(lambda url: "/c/" in url and before not in url)
+    expect(chat.reply).to_contain_text("Eleven fathoms.")
+
+
+def test_what_is_no_export_is_refused_in_words(chat: Chat, tmp_path: Path) -> None:
+    """A file that is no conversation says why."""
+    path = tmp_path / "wrong.json"
+    path.write_text("not json")
+    chat.page.get_by_label("Import a conversation").set_input_files(path)
+    expect(chat.page.get_by_test_id("toast")).to_contain_text("not JSON")
+
+
+def test_a_temporary_chat_is_not_listed(chat: Chat) -> None:
+    """It answers like any other, and the list does not know it."""
+    chat.button("Temporary chat").click()
+    expect(chat.page.get_by_text("This chat is temporary")).to_be_visible()
+    chat.say("script: seed=31 tokens=4 hush")
+    chat.expect_tokens(31, 4)
+    with Client(chat.server.port) as client:
+        listed = client.get("/conversations?limit=200")["conversations"]
+        assert chat.conversation_id not in [each["id"] for each in listed]
+        assert client.get(f"/conversations/{chat.conversation_id}")["temporary"] is True

@@ -1,0 +1,129 @@
+"""How every screen looks: no violation of WCAG A and AA, nothing wider than the page; each is kept as a picture."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe  # type: ignore[import-untyped]
+from playwright.sync_api import Page, expect
+
+from tests.e2e.browser import Visits
+from tests.e2e.chat import Chat, import_conversation
+from tests.e2e.conftest import SHOTS
+from tests.e2e.shop import Shop, put_widget
+from tests.e2e.test_markdown import DIAGRAM, RICH
+from tests.guarded import Guarded
+from tests.server import ServerProcess
+
+SIZES: dict[str, dict[str, Any]] = {
+    "light": {"color_scheme": "light"},
+    "dark": {"color_scheme": "dark"},
+    "narrow": {"color_scheme": "light", "width": 390, "height": 844},
+}
+RULES = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]}
+
+
+@pytest.fixture(params=SIZES)
+def look(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def viewed(look: str, visits: Visits, served: ServerProcess) -> Chat:
+    chat = Chat(visits.open(served.address, **SIZES[look]), served)
+    expect(chat.field).to_be_visible()
+    return chat
+
+
+def inspect(page: Page, name: str) -> None:
+    """Keep a picture, and hold the page to the rules."""
+    SHOTS.mkdir(exist_ok=True)
+    # What rises or fades in has arrived.
+    page.evaluate(
+        "Promise.all(document.getAnimations().filter(each => each.effect.getTiming().iterations !== Infinity)"
+        ".map(each => each.finished))"
+    )
+    page.screenshot(path=SHOTS / f"{name}.png")
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), f"{name} is wider than its page"
+    found = Axe().run(page, options=RULES).response["violations"]
+    assert [(each["id"], each["nodes"][0]["html"][:200]) for each in found] == []
+
+
+def test_a_conversation(viewed: Chat, look: str) -> None:
+    """Empty, being written, with everything that a reply can hold, and its boxes."""
+    page = viewed.page
+    inspect(page, f"welcome-{look}")
+    identifier = import_conversation(
+        viewed.server, "A tour of Markdown", ("Show me what you can write.", RICH + "\n" + "Word" * 80)
+    )
+    page.goto(f"{viewed.server.address}/c/{identifier}")
+    expect(viewed.reply.locator(".katex").first).to_be_visible()
+    expect(viewed.reply.locator("pre code span[style*=color]").first).to_be_visible()
+    inspect(page, f"markdown-{look}")
+    page.keyboard.press("Control+Comma")
+    inspect(page, f"settings-{look}")
+    page.keyboard.press("Escape")
+    page.keyboard.press("Control+/")
+    inspect(page, f"keys-{look}")
+    page.keyboard.press("Escape")
+    page.keyboard.press("Control+f")
+    page.keyboard.type("text")
+    inspect(page, f"find-{look}")
+    page.keyboard.press("Escape")
+    viewed.send("script: tokens=400 delay_ms=15")
+    expect(viewed.replies).to_have_count(2)
+    viewed.wait_begun()
+    inspect(page, f"writing-{look}")
+    page.keyboard.press("Escape")
+    viewed.wait_done("stopped")
+    inspect(page, f"stopped-{look}")
+    if look == "narrow":
+        viewed.button("Open the list of conversations").click()
+        inspect(page, "list-narrow")
+
+
+@pytest.mark.parametrize("section", ["figures", "queue", "steps", "runs", "sessions"])
+def test_the_administration(viewed: Chat, look: str, section: str) -> None:
+    """Each section, with what the other tests have left."""
+    viewed.page.goto(f"{viewed.server.address}/admin#{section}")
+    expect(viewed.page.get_by_role("heading", level=1)).to_be_visible()
+    expect(viewed.page.get_by_text("Loading")).to_have_count(0)
+    inspect(viewed.page, f"admin-{section}-{look}")
+
+
+def test_a_diagram(viewed: Chat, look: str) -> None:
+    """Mermaid takes the page's theme."""
+    identifier = import_conversation(viewed.server, "A diagram", ("Draw.", DIAGRAM))
+    viewed.page.goto(f"{viewed.server.address}/c/{identifier}")
+    expect(viewed.reply.locator("[data-diagram] img")).to_be_visible()
+    inspect(viewed.page, f"diagram-{look}")
+
+
+def test_the_sign_in_and_the_widget(look: str, visits: Visits, locked: Guarded, shop: Shop, publishable: str) -> None:
+    """The form for a key, the host page with its button, and the chat in its frame."""
+    page = visits.open(locked.process.address, **SIZES[look])
+    visits.allow(page, "status of 401")
+    expect(page.get_by_label("Key", exact=True)).to_be_visible()
+    inspect(page, f"sign-in-{look}")
+    host = visits.open(put_widget(shop, locked.process, publishable), locked.process.address, **SIZES[look])
+    # The last is axe itself, which looks into frames of other origins.
+    visits.allow(host, "favicon.ico", "status of 404", "execute 'postMessage'")
+    host.get_by_role("button", name="Ask us").click()
+    frame = host.frame_locator("iframe")
+    field = frame.get_by_role("textbox", name="Message", exact=True)
+    field.fill("script: tokens=12")
+    field.press("Enter")
+    expect(frame.locator("[data-role=assistant]")).to_have_attribute("data-status", "complete")
+    inspect(host, f"widget-{look}")
+
+
+def test_errors_and_tools(viewed: Chat, look: str) -> None:
+    """A reply that failed, and one with versions."""
+    viewed.send("script: fail=400@1")
+    expect(viewed.page.get_by_test_id("trouble")).to_be_visible()
+    viewed.say("script: tokens=30")
+    viewed.button("Answer again").last.click()
+    expect(viewed.page.get_by_role("group", name="Version 2 of 2")).to_be_visible()
+    viewed.wait_done()
+    inspect(viewed.page, f"versions-{look}")

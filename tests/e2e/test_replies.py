@@ -1,0 +1,134 @@
+"""A reply on the page: it grows, it can be stopped, and nothing that cuts it loses or repeats a word."""
+
+from __future__ import annotations
+
+import time
+
+from playwright.sync_api import Route, expect
+
+from tests.conftest import StartServer
+from tests.e2e.browser import Visits
+from tests.e2e.chat import Chat
+
+
+def test_a_message_is_echoed_at_once_and_its_reply_grows(chat: Chat) -> None:
+    """What was sent is there before the server has answered; a cursor stands behind the words until the end."""
+
+    def late(route: Route) -> None:
+        time.sleep(0.3)
+        route.continue_()
+
+    chat.page.route("**/chat/stream", late)
+    chat.send("script: seed=11 tokens=40 delay_ms=15")
+    expect(chat.page.locator("[data-role=user]")).to_have_text("script: seed=11 tokens=40 delay_ms=15", timeout=250)
+    chat.wait_begun(11)
+    expect(chat.reply.locator("[data-cursor]")).to_be_visible()
+    first = len(chat.shown(11))
+    chat.wait_done()
+    assert 0 < first < 40
+    chat.expect_tokens(11, 40)
+    expect(chat.reply.locator("[data-cursor]")).to_have_count(0)
+    expect(chat.field).to_have_value("")
+
+
+def test_a_reply_says_what_it_took(chat: Chat) -> None:
+    """Model, tokens and time stand below the reply."""
+    reply = chat.say("script: tokens=12")
+    expect(reply.get_by_test_id("details")).to_contain_text("scripted · 12 tokens")
+
+
+def test_the_button_stops_a_reply(chat: Chat) -> None:
+    """The reply ends with what it has said, on the server too."""
+    chat.send("script: seed=12 tokens=400 delay_ms=20")
+    chat.wait_begun(12)
+    chat.button("Stop").click()
+    chat.wait_done("stopped")
+    said = len(chat.shown(12))
+    assert 0 < said < 400
+    chat.page.reload()
+    expect(chat.reply).to_have_attribute("data-status", "stopped")
+    assert chat.shown(12) == list(range(said))
+
+
+def test_escape_stops_a_reply(chat: Chat) -> None:
+    """Esc does what the button does."""
+    chat.send("script: seed=13 tokens=400 delay_ms=20")
+    chat.wait_begun(13)
+    chat.page.keyboard.press("Escape")
+    chat.wait_done("stopped")
+
+
+def test_a_reload_in_mid_reply_shows_the_same_reply_growing(chat: Chat) -> None:
+    """The page comes back with what was said, and goes on to the end."""
+    chat.send("script: seed=14 tokens=80 delay_ms=20")
+    expect(chat.reply).to_contain_text("14.10")
+    chat.page.reload()
+    expect(chat.reply).to_have_attribute("data-status", "running")
+    chat.wait_done()
+    chat.expect_tokens(14, 80)
+
+
+def test_another_tab_shows_the_same_reply_growing(chat: Chat) -> None:
+    """Two tabs of one conversation end with the same words; a further message shows in both."""
+    chat.send("script: seed=15 tokens=80 delay_ms=20")
+    chat.wait_begun(15)
+    other = Chat(chat.page.context.new_page(), chat.server)
+    other.page.goto(chat.page.url)
+    expect(other.reply).to_have_attribute("data-status", "running")
+    for each in (chat, other):
+        each.wait_done()
+        each.expect_tokens(15, 80)
+    chat.say("script: seed=16 tokens=5")
+    expect(other.replies).to_have_count(2)
+    other.expect_tokens(16, 5)
+
+
+def test_a_server_killed_in_mid_reply_loses_nothing(visits: Visits, start_server: StartServer) -> None:
+    """`kill -9`, a restart, and the same reply goes on in the open page by itself."""
+    server = start_server(rate_limit="off")
+    chat = Chat(visits.open(server.address), server)
+    visits.allow(
+        chat.page,
+        "ERR_CONNECTION_REFUSED",
+        "ERR_INCOMPLETE_CHUNKED_ENCODING",
+        "ERR_CONNECTION_RESET",
+        "ERR_EMPTY_RESPONSE",
+    )
+    chat.send("script: seed=17 tokens=120 delay_ms=25")
+    expect(chat.reply).to_contain_text("17.10")
+    server.kill()
+    expect(chat.page.get_by_test_id("connection")).to_contain_text("Reconnecting")
+    server.start()
+    chat.wait_done()
+    chat.expect_tokens(17, 120)
+    expect(chat.page.get_by_test_id("connection")).to_have_count(0)
+    expect(chat.page.get_by_test_id("trouble")).to_have_count(0)
+
+
+def test_a_network_cut_is_shown_quietly_and_heals(chat: Chat, visits: Visits) -> None:
+    """Offline in mid-reply: the words stay, a note says so; back online nothing is missing or twice."""
+    visits.allow(chat.page, "ERR_INTERNET_DISCONNECTED", "ERR_NETWORK_CHANGED")
+    chat.send("script: seed=18 tokens=150 delay_ms=20")
+    expect(chat.reply).to_contain_text("18.10")
+    chat.page.context.set_offline(True)
+    expect(chat.page.get_by_test_id("connection")).to_contain_text("offline")
+    chat.page.context.set_offline(False)
+    chat.wait_done()
+    chat.expect_tokens(18, 150)
+
+
+def test_a_message_sent_offline_is_kept(chat: Chat, visits: Visits) -> None:
+    """It stays on the page, says that it was not sent, and can be sent again."""
+    visits.allow(chat.page, "ERR_INTERNET_DISCONNECTED", "ERR_NETWORK_CHANGED")
+    chat.say("script: seed=19 tokens=3")
+    chat.page.context.set_offline(True)
+    chat.send("script: seed=20 tokens=4")
+    expect(chat.page.get_by_text("script: seed=20 tokens=4")).to_be_visible()
+    chat.page.context.set_offline(False)
+    again = chat.button("Try again").first
+    expect(again.or_(chat.replies.nth(1)).first).to_be_visible()
+    if again.is_visible():
+        again.click()
+    expect(chat.replies).to_have_count(2)
+    chat.wait_done()
+    chat.expect_tokens(20, 4)

@@ -1,0 +1,70 @@
+"""A model's server that answers as a test wants: refuses, or says a given text."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+TOML = """\
+[models.scripted]
+base_url = "http://127.0.0.1:{port}/v1"
+model = "stub"
+context_window = 100000
+"""
+
+
+class Upstream:
+    """Attributes: status: of the next answers. text: what they say, in pieces."""
+
+    def __init__(self) -> None:
+        self.status = 200
+        self.text = "Hello."
+        self.port = 0
+
+    @property
+    def toml(self) -> str:
+        """What stands in legato.toml of a server that asks this one."""
+        return TOML.replace("{port}", str(self.port))
+
+
+@contextmanager
+def open_upstream() -> Iterator[Upstream]:
+    """Answer on a free port until the context ends."""
+    upstream = Upstream()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers.get("content-length", 0)))
+            self.send_response(upstream.status)
+            if upstream.status != 200:
+                body = json.dumps({"error": {"message": "refused by the stub", "type": "stub"}}).encode()
+                self.send_header("content-type", "application/json")
+                self.send_header("content-length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+                return
+            self.send_header("content-type", "text/event-stream")
+            self.send_header("connection", "close")
+            self.end_headers()
+            for start in range(0, len(upstream.text), 24):
+                delta = {"choices": [{"index": 0, "delta": {"content": upstream.text[start : start + 24]}}]}
+                self.wfile.write(f"data: {json.dumps(delta)}\n\n".encode())
+            end = {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}
+            self.wfile.write(f"data: {json.dumps(end)}\n\ndata: [DONE]\n\n".encode())
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    upstream.port = server.server_address[1]
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield upstream
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()

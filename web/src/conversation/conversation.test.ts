@@ -1,0 +1,83 @@
+import { expect, test } from "vitest";
+
+import { en } from "../strings/en.ts";
+import { errorWords, sentence } from "./error_words.ts";
+import { fileName } from "./export.ts";
+import { findMatches } from "./matches.ts";
+import { sourcesOf } from "./sources.ts";
+
+const result = (output: unknown, isError = false) => ({
+  type: "tool-result",
+  callId: "c",
+  name: "n",
+  output: typeof output === "string" ? output : JSON.stringify(output),
+  isError,
+  elapsedMs: 1,
+});
+
+test.each([
+  ["a list", [result([{ title: "A", url: "https://a.example" }])], ["A"]],
+  ["a list in an object", [result({ results: [{ title: "A", locator: "page 2" }] })], ["A"]],
+  ["one", [result({ title: "A", url: "https://a.example" })], ["A"]],
+  ["a citation", [{ type: "citation", title: "A", locator: 3 }], ["A"]],
+  ["the same twice", [result([{ title: "A", url: "u" }]), result([{ title: "A", url: "u" }])], ["A"]],
+  ["a title alone", [result([{ title: "A" }])], []],
+  ["an error", [result([{ title: "A", url: "u" }], true)], []],
+  ["no JSON", [result('{"title": ')], []],
+  ["text", [{ type: "text", text: '{"title":"A","url":"u"}' }], []],
+])("sources of %s", (_, parts, titles) => {
+  expect(sourcesOf(parts).map(({ title }) => title)).toEqual(titles);
+});
+
+test.each([
+  ["upstream_auth", en.errors.wrongKey],
+  ["rate_limited", en.errors.rateLimited],
+  ["upstream_timeout", en.errors.upstreamDown],
+  ["message_too_long", en.errors.tooLong],
+  ["unreachable", en.errors.unreachable],
+  ["no_model", en.errors.noModel],
+])("%s is said as %j", (code, title) => {
+  expect(errorWords({ code, message: "m" }, en, 0).title).toBe(title);
+});
+
+test("a limit counts down", () => {
+  const words = (now: number) => errorWords({ code: "rate_limited", message: "", retryAt: 10_000 }, en, now).hint;
+  expect([words(0), words(8_500), words(11_000)]).toEqual([
+    "You can send again in 10 s.",
+    "You can send again in 2 s.",
+    "You can send again now.",
+  ]);
+});
+
+test("weights that were never fetched are no model", () => {
+  expect(errorWords({ code: "upstream_unavailable", message: "… run `legato models fetch`, or …" }, en, 0).title).toBe(
+    en.errors.noModel,
+  );
+});
+
+test("an unknown error says what the server said", () => {
+  expect(errorWords({ code: "new_code", message: "the moon is full" }, en, 0).hint).toBe("The moon is full.");
+  expect(sentence("already.")).toBe("Already.");
+});
+
+test("matches are found in all messages, in any case", () => {
+  const messages = [
+    { key: "a", content: "One fish, ONE net" },
+    { key: "b", content: "none" },
+  ];
+  expect(findMatches(messages, "one")).toEqual([
+    { key: "a", at: 0 },
+    { key: "a", at: 1 },
+    { key: "b", at: 0 },
+  ]);
+  expect(findMatches(messages, "")).toEqual([]);
+});
+
+test.each([
+  ["A / B: c?", "A B c.md"],
+  ["..", "conversation.md"],
+  ["", "conversation.md"],
+  ["x".repeat(200), `${"x".repeat(80)}.md`],
+])("%j is saved as %j", (title, name) => {
+  expect(fileName(title, "md")).toBe(name);
+});
