@@ -6,6 +6,7 @@ import asyncio
 import copy
 import json
 import sqlite3
+import time
 from contextlib import closing
 from typing import Any
 
@@ -16,6 +17,7 @@ from legato.core.principal import Principal
 from legato.http import transfer
 from legato.http.api import create_api
 from legato.runs.conversations import Conversations
+from legato.runs.imports import ImportedConversation
 from legato.runs.node import Node
 from tests.asgi import AsgiAnswer, call
 from tests.conftest import OpenNode
@@ -333,6 +335,42 @@ async def test_a_document_has_its_bounds(node: Node, monkeypatch: pytest.MonkeyP
     assert (answer.status, answer.json["errors"][0]["field"]) == (422, "messages")
     faults = document(*(said(2, None) for _ in range(500)))
     assert len((await imported(api, faults)).json["errors"]) == 20
+
+
+async def test_a_document_is_bounded_in_all_its_parts(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before any is looked at: sixteen megabytes of tiny ones would take gigabytes."""
+    monkeypatch.setattr("legato.http.transfer_bodies.MAX_ALL_PARTS", 4)
+    api = create_api(node)
+    for count, status in ((2, 201), (3, 422)):
+        parts = [{"type": "text", "text": "x"}] * count
+        messages: list[dict[str, Any]] = [
+            {"id": "1", "role": "user", "parts": parts},
+            {"id": "2", "role": "assistant", "parentId": "1", "parts": [{"type": "text", "text": "y"}] * 2},
+        ]
+        document = {"format": "legato.conversation", "version": 1, "conversation": {}, "messages": messages}
+        answer = await call(api, "POST", "/conversations/import", document)
+        assert answer.status == status
+    assert "5 parts" in answer.json["errors"][0]["message"]
+
+
+async def test_documents_are_read_one_after_the_other(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many come at once: each takes many times its size while it is read."""
+    at_once, most = 0, 0
+
+    def counting(data: bytes, kind: str) -> ImportedConversation:
+        nonlocal at_once, most
+        at_once += 1
+        most = max(most, at_once)
+        time.sleep(0.02)
+        at_once -= 1
+        return read(data, kind)
+
+    read = transfer._read
+    monkeypatch.setattr(transfer, "_read", counting)
+    api = create_api(node)
+    document = {"format": "legato.conversation", "version": 1, "conversation": {}, "messages": []}
+    answers = await asyncio.gather(*[call(api, "POST", "/conversations/import", document) for _ in range(4)])
+    assert ([answer.status for answer in answers], most) == ([201] * 4, 1)
 
 
 async def test_what_an_export_is_asked_for_badly(node: Node) -> None:

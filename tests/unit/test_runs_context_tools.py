@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import msgspec
 import pytest
 from hypothesis import given
@@ -13,7 +15,7 @@ from legato.core.reply import fold_reply
 from legato.providers.base import ChatMessage
 from legato.providers.scripted import ScriptedProvider
 from legato.providers.tool_deltas import ToolCall
-from legato.runs.context import LEFT_OUT, NO_RESULT, fit, messages_of, messages_so_far
+from legato.runs.context import LEFT_OUT, NO_RESULT, fit, messages_of, messages_so_far, with_ids_of_their_own
 from tests.logs import epochs_of_items, log_of
 
 STARTED = RunStarted(conversation_id="c", session_id="s", user_message_id="m-1", message_id="m-2", at_ms=1)
@@ -134,6 +136,15 @@ async def test_ids_that_come_again_are_made_unlike() -> None:
     assert len(set(ids)) == 4
     assert [message.tool_call_id for message in messages if message.role == "tool"] == ids
     assert [message.content for message in messages if message.role == "tool"] == ["x", "y", "z", "w"]
+
+
+def test_many_calls_of_one_id_are_told_apart_at_once() -> None:
+    """Twenty thousand rounds under one id, as an imported conversation may hold, keep the event loop no seconds."""
+    messages = [message for _ in range(20_000) for message in (asks("0"), answers("0", "x"))]
+    begun_s = time.process_time()
+    told = with_ids_of_their_own(messages)
+    assert time.process_time() - begun_s < 2.0
+    assert len({call.id for message in told for call in message.tool_calls}) == 20_000
 
 
 async def test_the_present_reply_stays_and_its_oldest_results_go() -> None:

@@ -142,7 +142,7 @@ export interface ConversationOptions {
   /** Where the server is and how it is asked; same origin by default. */
   readonly client?: ClientOptions;
   /** null or absent begins a new conversation. */
-  readonly conversationId?: string | null;
+  readonly conversationId?: string | null | undefined;
   /** A label for statistics and limits; one is made by default. */
   readonly sessionId?: string;
   /** Messages loaded at a time, 1 to 200; 50 by default. */

@@ -34,11 +34,21 @@ def print_start(settings: Settings, port: int, models: Sequence[ModelView], give
             out.print(f"  {line}", soft_wrap=True)
         for mend in dict.fromkeys(model.mend for model in models if model.mend):
             out.print(f"or {mend}. Then start again.")
-    out.print("\nTry it:" if any(model.missing is None for model in models) else "\nThen try it:")
+    out.print("\n" + (_page(address, settings) if any(model.missing is None for model in models) else "Then try it:"))
     for line in _try(address, settings, given):
         out.print(f"  {line}", soft_wrap=True)
     out.print("\nCtrl-C stops it, after the running replies; twice: at once.")
     sys.stdout.flush()
+
+
+def _page(address: str, settings: Settings) -> str:
+    """Return what stands before the lines to try: where the page is, if it is built."""
+    from legato.http.page_files import FOLDER
+
+    if not (FOLDER / "index.html").is_file():
+        return "Try it:"
+    sign_in = "" if settings.auth == "none" else " and sign in with a key"
+    return f"Open {address} in a browser{sign_in}, or try it here:"
 
 
 def _facts(settings: Settings, models: Sequence[ModelView]) -> list[tuple[str, str]]:

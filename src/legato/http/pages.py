@@ -37,9 +37,12 @@ _READS: Final = ["GET", "HEAD"]
 @router.api_route("/", methods=_READS)
 async def welcome(request: Request) -> Response:
     """The chat for browsers; a few words for whoever does not ask for a page."""
-    response = await _page(request) if "text/html" in request.headers.get("accept", "") else None
-    host = request.headers.get("host", "localhost")
-    response = response or PlainTextResponse(WELCOME.format(host=host), headers=COMMON)
+    response: Response
+    if "text/html" in request.headers.get("accept", ""):
+        response = await _page(request) or _not_built(request)
+    else:
+        host = request.headers.get("host", "localhost")
+        response = PlainTextResponse(WELCOME.format(host=host), headers=COMMON)
     response.headers.add_vary_header("Accept")
     return response
 

@@ -78,9 +78,18 @@ async def post_import(request: Request) -> Response:
     """
     imports = Imports(*context(request))
     data = await read_bytes(request, MAX_IMPORT_BYTES)
-    # Megabytes: others go on meanwhile.
-    given = await asyncio.to_thread(_read, data, request.headers.get("content-type", ""))
+    # Megabytes: others go on meanwhile. One after the other: a document takes many times its size while it is read.
+    async with _gate(request):
+        given = await asyncio.to_thread(_read, data, request.headers.get("content-type", ""))
     return respond(ConversationOut, await imports.add(given), status=201)
+
+
+def _gate(request: Request) -> asyncio.Lock:
+    state = request.app.state
+    if not hasattr(state, "import_gate"):
+        state.import_gate = asyncio.Lock()
+    gate: asyncio.Lock = state.import_gate
+    return gate
 
 
 def _document(pieces: AsyncIterator[bytes], kind: str, export: Export, ending: str) -> Response:

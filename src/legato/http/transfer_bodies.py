@@ -17,6 +17,8 @@ from legato.runs.imports import MAX_MESSAGES
 FORMAT: Final = "legato.conversation"
 VERSION: Final = 1
 MAX_PARTS: Final = 1000
+MAX_ALL_PARTS: Final = 100_000
+"""Of all messages together: to check one takes some hundred times its bytes of memory."""
 LATEST_MS: Final = 253_402_300_799_999
 """The end of the year 9999."""
 
@@ -132,6 +134,17 @@ class ConversationDocument(Body):
     exported_at: Time | None = None
     conversation: ConversationIn
     messages: list[MessageIn] = Field(max_length=MAX_MESSAGES, description="Parents before their children.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _bounded(cls, given: Any) -> Any:
+        messages = given.get("messages") if isinstance(given, dict) else None
+        if isinstance(messages, list):
+            parts = [each.get("parts") for each in messages if isinstance(each, dict)]
+            count = sum(len(each) for each in parts if isinstance(each, list))
+            if count > MAX_ALL_PARTS:
+                raise ValueError(f"messages hold {count} parts together: at most {MAX_ALL_PARTS} are taken")
+        return given
 
 
 def document_schema() -> dict[str, Any]:

@@ -223,12 +223,12 @@ def messages_so_far(stretches: Sequence[Stretch]) -> list[ChatMessage]:
 
 def with_ids_of_their_own(messages: list[ChatMessage]) -> list[ChatMessage]:
     """Return a context in which no two tool calls share an id; servers that count from 0 use them anew in each turn."""
-    used: set[str] = set()
+    used: dict[str, int] = {}  # each with the number that the next of this name is tried with
     names: dict[str, str] = {}
     for place, message in enumerate(messages):
         if message.tool_calls:
             names = {call.id: _unlike(call.id, used) for call in message.tool_calls}
-            used.update(names.values())
+            used |= {name: used.get(name, 2) for name in names.values()}
             calls = tuple(replace(call, id=names[call.id]) for call in message.tool_calls)
             messages[place] = replace(message, tool_calls=calls)
         elif message.tool_call_id is not None:
@@ -236,10 +236,13 @@ def with_ids_of_their_own(messages: list[ChatMessage]) -> list[ChatMessage]:
     return messages
 
 
-def _unlike(call_id: str, used: set[str]) -> str:
+def _unlike(call_id: str, used: dict[str, int]) -> str:
     if call_id not in used:
         return call_id
-    return next(found for n in count(2) if (found := f"{call_id}_{n}") not in used)
+    # From where the search before ended: a thousand calls of one id are not tried with each other.
+    number = next(n for n in count(used[call_id]) if f"{call_id}_{n}" not in used)
+    used[call_id] = number + 1
+    return f"{call_id}_{number}"
 
 
 def _round(text: str, calls: Sequence[ToolCall], outputs: Mapping[str, str]) -> list[ChatMessage]:
