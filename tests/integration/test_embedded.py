@@ -141,12 +141,20 @@ async def test_the_same_question_at_temperature_0_gets_the_same_reply(provider: 
     assert len(replies) == 1
 
 
+async def test_a_plain_question_gets_a_plain_answer(provider: EmbeddedProvider) -> None:
+    """Without a system prompt of one's own the small model is asked in the way that it answers best."""
+    said, _ = await reply_to(provider, ask("What is the capital of France?"))
+    assert "Paris" in said
+
+
 async def test_deltas_are_whole_characters(provider: EmbeddedProvider) -> None:
     """A character of several tokens is held back until it is whole, whatever the limit cuts."""
+    said = ""
     for max_tokens in range(1, 5):
         text, _ = await reply_to(provider, ask("🎉🎉", max_tokens=max_tokens, so_far="🎉😀😃😄"))
         assert "�" not in text
-        text.encode()
+        said += text
+    assert said.encode()
 
 
 async def test_tokens_are_counted_by_the_models_tokenizer(provider: EmbeddedProvider) -> None:

@@ -31,7 +31,7 @@ from legato.providers.embedded_messages import (
     Setup,
 )
 from legato.providers.embedded_process import EngineProcess, StartFailed
-from legato.providers.weights import INSTEAD, OTHER_MODEL
+from legato.providers.weights import INSTEAD, OTHER_MODEL, SMOLLM2
 
 # One slot costs 22.5 kB a token with the default model: 4 × 3,072 tokens and the weights are 425 MB.
 DEFAULT_CONTEXT_TOKENS: Final = 3072
@@ -172,7 +172,7 @@ class EmbeddedProvider:
             process.send(
                 Generate(
                     id=call_id,
-                    messages=without_tools(request.messages),
+                    messages=self._told(request.messages),
                     continues=request.continues,
                     temperature=request.temperature,
                     max_tokens=request.max_tokens,
@@ -186,6 +186,14 @@ class EmbeddedProvider:
             process.detach(call_id)
         self._failures = 0
         return end
+
+    def _told(self, messages: Sequence[ChatMessage]) -> list[tuple[str, str]]:
+        told = without_tools(messages)
+        if self._weights.name == SMOLLM2.file_name and told[:1] and told[0][0] != "system":
+            # The system prompt of this model's template leads its small form astray: asked for the capital of France
+            # it answers in broken French; with an empty one it says Paris.
+            return [("system", ""), *told]
+        return told
 
     async def count_tokens(self, text: str) -> int | None:
         """Return the tokens of `text` by the model's tokenizer, or None if the engine cannot run."""
