@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 
 from legato.steps.engine import queue_path
@@ -15,6 +15,8 @@ from tests.faults.oracle import Tally
 from tests.faults.scenario import Context
 from tests.faults.server import Server
 from tests.faults.steps_oracle import (
+    ACCEPTED,
+    EFFECTS,
     JOBS,
     Posted,
     check_effects,
@@ -32,6 +34,8 @@ MODULE = "tests.faults.steps_server"
 POSTED, ANY = "posted", ""
 DECK = (*SEAMS * 2, *(POSTED,) * 4, *(ANY,) * 6)
 """Where the servers of one trial end, in any order: at seams, when the last post was answered, at any moment."""
+NEEDED = {"kills": 200, ACCEPTED: 1000}
+"""Counts that a full run must reach."""
 QUICK_DECK = ("hand-over-before", "enqueue-after", POSTED)
 HOUR_S = 3600
 REACH_S = 4.0
@@ -54,6 +58,20 @@ def kill_under_steps(context: Context, names: list[str]) -> None:
             context.attempt(name, trial, context, name)
 
     context.spread(names, work)
+    if not context.quick and set(names) == set(trials(context)):
+        tally = Tally()
+        check_counts(tally, context.tally.counts)
+        context.add(tally, 0)
+
+
+def check_counts(tally: Tally, counts: Mapping[str, int]) -> None:
+    """Look whether a full run has done what it is for: so many kills, so many jobs, and as many effects as jobs."""
+    for kind, least in NEEDED.items():
+        if counts.get(kind, 0) < least:
+            tally.violate("count", f"steps: {counts.get(kind, 0)} {kind}, fewer than {least}")
+    accepted, effects = counts.get(ACCEPTED, 0), counts.get(EFFECTS, 0)
+    if accepted != effects:
+        tally.violate("count", f"steps: {accepted} jobs accepted, and the effects of {effects}")
 
 
 def _kill_under_jobs(context: Context, name: str) -> Tally:

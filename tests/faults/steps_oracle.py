@@ -18,6 +18,8 @@ from tests.faults.oracle import Tally
 ENDS = {"finished": "completed", "failed": "failed", "stopped": "stopped"}
 JOBS = ("plain", "ordered", "batched")
 CHARS_A_TOKEN = 4
+ACCEPTED, EFFECTS = "jobs accepted", "jobs accepted: effects by event id"
+"""Names of counts that must be equal."""
 
 
 @dataclass(slots=True)
@@ -219,8 +221,8 @@ def check_effects(tally: Tally, name: str, database: Path, posted: Posted, runs:
     unanswered = len(set(ends.values()) - accepted) + len(set(numbers) - set(posted.jobs.values()))
     return Counter(
         {
-            "jobs accepted": posted.accepted,
-            "jobs accepted: effects by event id": len(accepted & set(effects)),
+            ACCEPTED: posted.accepted,
+            EFFECTS: len(accepted & set(effects)),
             "jobs whose answer was lost, done all the same": unanswered,
         }
     )

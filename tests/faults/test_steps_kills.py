@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.faults.oracle import Tally
 from tests.faults.scenario import Context
-from tests.faults.steps_kills import kill_under_steps
+from tests.faults.steps_kills import check_counts, kill_under_steps
+from tests.faults.steps_oracle import ACCEPTED, EFFECTS
 
 
 @pytest.fixture
@@ -39,3 +41,14 @@ def test_a_job_that_ends_its_server_is_given_up(context: Context) -> None:
     """After a few deaths it is a dead letter that says so; the jobs that were accepted beside it are done."""
     kill_under_steps(context, ["poison"])
     assert context.tally.counts["kills"] == 3
+
+
+@pytest.mark.parametrize(
+    ("kills", "accepted", "effects", "faults"),
+    [(207, 1003, 1003, 0), (199, 1000, 1000, 1), (207, 999, 999, 1), (207, 1003, 1002, 1)],
+)
+def test_a_full_run_must_reach_its_counts(kills: int, accepted: int, effects: int, faults: int) -> None:
+    """Fewer kills or jobs, or an effect too few, is a violation."""
+    tally = Tally()
+    check_counts(tally, {"kills": kills, ACCEPTED: accepted, EFFECTS: effects})
+    assert tally.violations["count"] == faults

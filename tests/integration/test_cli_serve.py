@@ -18,6 +18,18 @@ from tests.server import ServerProcess, free_port
 
 SECRET = "sk-very-secret-0123456789"
 LAST_LINE = b"twice: at once.\n"
+TAKEN = '''
+from legato import Context, Legato
+
+app = Legato()
+
+
+@app.http("GET", "/conversations")
+async def mine(ctx: Context) -> str:
+    """Says something."""
+    return "mine"
+'''
+"""A bot with a path that is the server's."""
 
 
 def start_text(process: subprocess.Popen[bytes]) -> str:
@@ -111,6 +123,8 @@ def test_a_port_in_use_is_named(tmp_path: Path) -> None:
         ([], {"LEGATO_MODEL": "gpt-5"}, "needs OPENAI_API_KEY"),
         (["--database-url", "postgresql://x/y"], {}, "this version stores in SQLite"),
         (["typo.py"], {}, "typo.py: unknown setting prot"),
+        ([], {"LEGATO_APPROVAL_TIMEOUT_S": "601"}, "approval_timeout_s: input should be less than or equal to 600"),
+        (["taken.py"], {}, "step mine: GET /conversations is Legato's own (GET /conversations): take another path"),
     ],
 )
 def test_what_cannot_work_is_one_sentence(
@@ -118,6 +132,7 @@ def test_what_cannot_work_is_one_sentence(
 ) -> None:
     """Exit 78, the sentence on standard error, no traceback and no secret."""
     (tmp_path / "typo.py").write_text("from legato.app import Legato\napp = Legato(prot=1)\n")
+    (tmp_path / "taken.py").write_text(TAKEN)
     assert_refused(legato(tmp_path, "serve", *arguments, **{"LEGATO_MODEL": "scripted"} | values), said)
 
 

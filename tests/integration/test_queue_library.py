@@ -187,7 +187,9 @@ async def test_a_file_that_is_no_queue_is_refused(world: QueueWorld) -> None:
 async def test_the_file_is_its_owners_alone(world: QueueWorld) -> None:
     """It holds what people wrote."""
     await work_through(world)
-    for path in world.path.parent.glob("queue.db*"):
+    files = list(world.path.parent.glob("queue.db*"))
+    assert world.path in files
+    for path in files:
         assert stat.S_IMODE(path.stat().st_mode) == 0o600, path
 
 

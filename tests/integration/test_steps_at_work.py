@@ -308,6 +308,28 @@ def test_messages_are_found_by_session_and_time(server: TestServer) -> None:
     later = server.get(f"/messages?sessionId=s-log&from={found[1]['timestamp'] + 1}")["messages"]
     assert all(each["timestamp"] > found[1]["timestamp"] for each in later)
     assert {each["conversationId"] for each in found} == {"c-log-1", "c-log-2"}
+    of_one = server.get("/messages?conversationId=c-log-2")["messages"]
+    assert of_one == [each for each in found if each["conversationId"] == "c-log-2"]
+    assert len(of_one) == 2
+    for at_ms in sorted({each["timestamp"] for each in found}):
+        before = server.get(f"/messages?sessionId=s-log&to={at_ms}")["messages"]
+        assert before == [each for each in found if each["timestamp"] < at_ms]
+
+
+def test_messages_come_page_by_page(server: TestServer) -> None:
+    """One at a time, each once, in order; behind the last there is no cursor."""
+    for number in range(2):
+        server.chat(f"Number {number}", session_id="s-pages", conversation_id=f"c-pages-{number}")
+    whole = server.get("/messages?sessionId=s-pages")
+    assert (len(whole["messages"]), whole["nextCursor"]) == (4, None)
+    seen: list[Any] = []
+    cursor = ""
+    for _ in whole["messages"]:
+        page = server.get(f"/messages?sessionId=s-pages&limit=1{cursor}")
+        seen += page["messages"]
+        cursor = f"&cursor={page['nextCursor']}"
+    assert seen == whole["messages"]
+    assert page["nextCursor"] is None
 
 
 def test_a_cron_step_runs_at_its_times(server: TestServer) -> None:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import ast
 import asyncio
+import time
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 from structlog.testing import capture_logs
 
 import legato.steps.builtin
-from legato import Context, Legato
+from legato import Context, Event, Legato
 from legato.core.principal import Principal
 from legato.steps.jobs import CronTick
 from legato.steps.runner import StepRunner
@@ -19,6 +21,7 @@ from legato.testing import serving
 from tests.conftest import OpenNode
 
 app = Legato()
+HOLD_S = 0.2
 
 
 @app.http("POST", "/keep/{key}")
@@ -41,9 +44,7 @@ async def slow_sum(numbers: list[int]) -> int:
     Args:
         numbers: What to add.
     """
-    import time
-
-    time.sleep(0.2)  # noqa: ASYNC251 - on purpose
+    time.sleep(HOLD_S)  # noqa: ASYNC251 - on purpose
     return sum(numbers)
 
 
@@ -115,6 +116,38 @@ def test_a_tool_that_holds_the_loop_up_is_named_and_one_knows_its_call() -> None
     assert [line["handler"] for line in logs if "handler" in line] == ["slow_sum"]
     (line,) = [line for line in logs if line["event"] == "noted"]
     assert (line["tool"], line["run_id"]) == ("note", run_id)
+
+
+def test_a_step_that_holds_the_loop_up_is_named() -> None:
+    """Of a request, of a stream and of a queue; by its name and for how long."""
+    probe = Legato()
+
+    @probe.http("POST", "/hold", enqueues=["probe.held"])
+    async def hold(ctx: Context) -> None:
+        """Holds the loop up, and has another step do so."""
+        time.sleep(HOLD_S)  # noqa: ASYNC251 - on purpose
+        await ctx.enqueue("probe.held", {})
+
+    @probe.http("POST", "/pieces")
+    async def pieces(ctx: Context) -> AsyncIterator[Event]:
+        """Holds the loop up between two events."""
+        yield Event("piece", {})
+        time.sleep(HOLD_S)  # noqa: ASYNC251 - on purpose
+        yield Event("piece", {})
+
+    @probe.queue("probe.held")
+    async def held(event: dict[str, object], ctx: Context) -> None:
+        """Holds the loop up."""
+        time.sleep(HOLD_S)  # noqa: ASYNC251 - on purpose
+
+    def named() -> dict[str, int]:
+        return {line["handler"]: line["held_ms"] for line in logs if "handler" in line}
+
+    with capture_logs() as logs, serving(probe) as server:
+        assert server.send("POST", "/hold")[0] == 200
+        assert [name for name, _ in server.stream("POST", "/pieces")] == ["piece", "piece", "complete"]
+        assert server.wait_for(lambda: {"hold", "pieces", "held"} <= set(named()))
+    assert min(named()[name] for name in ("hold", "pieces", "held")) >= HOLD_S * 1000
 
 
 async def test_a_steps_own_client_reaches_no_private_address() -> None:

@@ -18,7 +18,7 @@ from docs.from_code.topics import TOPICS
 from legato import Context, Event, Legato, QueueEvent, increment
 from legato.cli.target import load_target
 from legato.core.errors import ConfigurationError
-from legato.testing import serving
+from legato.testing import TestServer, serving
 
 app = Legato(rate_limit="3/minute")
 seen: dict[str, Any] = {}
@@ -208,6 +208,7 @@ def test_it_leaves_logs_alone_that_are_set_up(capsys: pytest.CaptureFixture[str]
 
 def test_the_reference_lists_what_events_carry() -> None:
     """docs/reference/topics.md is made from classes; these have the fields that real events have, no more, no fewer."""
+    seen.clear()
     with serving(app, rate_limit="off") as server:
         complete = server.chat("Hello").events[-1][1]
         server.chat("script: fail=400@1")
@@ -215,8 +216,24 @@ def test_the_reference_lists_what_events_carry() -> None:
             "PUT", f"/messages/{complete['messageId']}/feedback", {"thumb": "up", "reason": "It was short."}
         )
         assert stopped[0] == 200
-        for topic in ("chat.message.completed", "chat.message.failed", "chat.feedback.given"):
+        _stop_a_reply(server)
+        for topic in TOPICS:
             assert server.wait_for(partial(seen.__contains__, topic))
             fields = {field.alias for field in TOPICS[topic].model_fields.values()}
             assert set(seen[topic]) == fields, topic
             TOPICS[topic].model_validate(seen[topic])
+    assert len(TOPICS) == 4
+    stopped_payload = seen["chat.message.stopped"]
+    assert (stopped_payload["stoppedBy"], stopped_payload["finishReason"]) == ("user", "stopped")
+
+
+def _stop_a_reply(server: TestServer) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=20)
+    body = '{"message": "script: tokens=400 delay_ms=10"}'
+    try:
+        connection.request("POST", "/chat/stream", body, {"Content-Type": "application/json"})
+        response = connection.getresponse()
+        assert server.send("POST", f"/chat/stream/{response.headers['X-Run-Id']}/stop")[0] < 300
+        response.read()
+    finally:
+        connection.close()

@@ -12,8 +12,8 @@ import pytest
 
 from legato.providers.scripted import reply
 from tests.client import Client, text_of
-from tests.mcp_world import is_alive
-from tests.server import MODELS, ServerProcess
+from tests.mcp_world import HttpProgram, is_alive
+from tests.server import MODELS, ServerFailed, ServerProcess
 from tests.tool_world import output_of, told
 
 PROGRAM = Path(__file__).parents[1] / "mcp_server.py"
@@ -86,3 +86,40 @@ def test_a_program_ends_with_its_server(server: ServerProcess) -> None:
     assert is_alive(pid)
     assert server.terminate() == 0
     assert not is_alive(pid)
+
+
+def web_toml(program: HttpProgram, allowed: str) -> str:
+    """Return a legato.toml with a server at an address."""
+    return f'{allowed}\n{MODELS}\n[mcp.web]\nurl = "{program.url}"\nallow = ["echo"]\n'
+
+
+@pytest.mark.slow
+def test_a_server_at_a_private_address_is_reached_where_it_is_allowed(
+    tmp_path: Path, http_program: HttpProgram
+) -> None:
+    """`url` and `allowed_private_hosts` of legato.toml are enough for a call over HTTP."""
+    process = ServerProcess(tmp_path, toml=web_toml(http_program, 'allowed_private_hosts = ["127.0.0.1"]')).start()
+    try:
+        with Client(process.port) as client:
+            events = client.say('script: seed=3 tokens=4 tool=echo:{"text":"over-http"}@1')
+        assert output_of(events) == "over-http"
+        assert text_of(events) == reply(3, 4)
+        assert [call.offered for call in process.calls()[-2:]] == [1, 1]
+    finally:
+        process.kill()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("allowed", ["", 'allowed_private_hosts = ["127.0.0.2"]'])
+def test_a_server_at_a_private_address_is_refused_elsewhere(
+    tmp_path: Path, http_program: HttpProgram, allowed: str
+) -> None:
+    """The start says which server, why, and what to set."""
+    process = ServerProcess(tmp_path, toml=web_toml(http_program, allowed))
+    try:
+        with pytest.raises(ServerFailed, match="the server ended with 78"):
+            process.start()
+    finally:
+        process.kill()
+    assert "MCP server web: 127.0.0.1 is a private address" in process.log
+    assert "allow it by name in allowed_private_hosts" in process.log

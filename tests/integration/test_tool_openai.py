@@ -137,6 +137,28 @@ async def test_a_model_that_takes_no_tools_answers_all_the_same(tmp_path: Path) 
         assert (text_of(events), events[-1].data["finishReason"]) == ("ok", "stop")
 
 
+class Watched(NaiveClient):
+    """A naive client, and what it was sent."""
+
+    body = ""
+
+    def _read(self, text: str) -> None:
+        self.body = text
+        super()._read(text)
+
+
+def test_a_naive_client_ignores_a_question_for_approval(tmp_path: Path) -> None:
+    """It neither answers nor breaks: the call is refused when its time is over, and the reply comes to its end."""
+    server = ServerProcess(tmp_path, {"approval_timeout_s": 0.3}, command=(TOOL_SERVER, "serve")).start()
+    try:
+        client = Watched(server.port, session="s", conversation="c")
+        client.send('script: seed=3 tokens=6 tool=ask:{"key":"a"}@1')
+    finally:
+        server.kill()
+    assert client.body.count("event: approval\n") == 2
+    assert ("".join(client.chunks), client.completed, client.errors) == (reply(3, 6), 1, [])
+
+
 def test_a_naive_client_sees_a_reply_with_tools_as_any_other(tmp_path: Path) -> None:
     """It ignores what it does not know: chunks, and one end."""
     server = ServerProcess(tmp_path, command=(TOOL_SERVER, "serve")).start()
