@@ -68,6 +68,9 @@ TOOL_SEAMS = (
 """Of a round of tools: its calls committed, a start committed, a tool run, a result committed. `noted` lies inside the
 tool, which notes its beginning and its end."""
 APPROVAL_SEAMS = ("waited-before", "waited-after", "decided-before", "decided-after")
+SLOW_SEAMS = ("ran-before", "noted-before", "noted-after")
+"""The disk is slow here: who does not wait for what has to be written before a tool runs, is found out."""
+SLOW_S = 0.03
 BOOT_SEAMS = ("adopt-before", "adopt-after", "begin", "commit-before", "commit-after", "append", "publish-before")
 
 
@@ -76,6 +79,7 @@ class Fuse:
 
     def __init__(self, seam: str, at: int, arm: Path | None) -> None:
         self._seam = seam
+        self.disk_s = SLOW_S if seam in SLOW_SEAMS else 0.0
         self._left = at
         self._arm = arm
         self._lock = threading.Lock()
@@ -131,6 +135,8 @@ def install(fuse: Fuse) -> None:
                 fuse.passes("begin")
             if sql == "COMMIT" or alone:
                 fuse.passes("commit-before")
+                if fuse.disk_s:
+                    time.sleep(fuse.disk_s)
             cursor = super().execute(sql, *args)
             if sql == "COMMIT" or alone:
                 fuse.passes("commit-after")
