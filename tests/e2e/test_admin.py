@@ -20,7 +20,7 @@ from legato import Legato
 app = Legato()
 
 
-@app.queue("chat.message.completed", attempts=1)
+@app.queue("chat.message.completed", attempts=1, flows=["crm"])
 async def post_to_crm(event) -> None:
     if not Path("mended").exists():
         raise ValueError("the CRM is away")
@@ -52,12 +52,18 @@ def test_figures_are_plotted_from_real_replies(bot: ServerProcess, visits: Visit
     page = visits.open(bot.address, path="/admin")
     tile = page.locator("dl > div").filter(has_text="Replies").first
     expect(tile.locator("dd").first).to_have_text("3")
-    for plot in ("Replies", "Tokens", "Response time", "First word", "Satisfaction", "Cost"):
+    for plot in ("Replies", "Tokens", "Response time", "First word", "Failed · Stopped", "Satisfaction", "Cost"):
         expect(page.get_by_role("img", name=plot, exact=True)).to_be_visible()
     page.get_by_text("As a table").click()
     expect(page.get_by_role("region", name="As a table").get_by_role("row")).to_have_count(2)
     page.get_by_role("button", name="By model").click()
     expect(page.get_by_role("cell", name="scripted")).to_be_visible()
+    expect(page.get_by_role("columnheader", name="First word p95")).to_be_attached()
+    for bars, value in (("Replies", "3"), ("Tokens", "33"), ("Response time", "ms")):
+        of_model = page.get_by_role("region", name=bars, exact=True).locator("[data-model=scripted]")
+        expect(of_model).to_contain_text(value)
+        width = of_model.locator("[data-bar]").first.evaluate("each => each.getBoundingClientRect().width")
+        assert width > 20, f"{bars}: a bar of {width} px"
 
 
 def test_a_dead_letter_is_read_and_tried_again(bot: ServerProcess, visits: Visits) -> None:
@@ -83,11 +89,19 @@ def test_a_dead_letter_is_read_and_tried_again(bot: ServerProcess, visits: Visit
 
 
 def test_steps_are_a_graph(bot: ServerProcess, visits: Visits) -> None:
-    """The bot's own step stands in the graph and in the table."""
+    """The bot's own step stands in the graph and in the table, with its flow; no name is broken on a phone."""
     page = visits.open(bot.address, path="/admin#steps")
     graph = page.get_by_role("img", name="Steps and topics as a graph")
     expect(graph.locator("text", has_text="post_to_crm")).to_be_visible()
-    expect(page.get_by_role("region", name="Steps", exact=True)).to_contain_text("chat.message.completed")
+    expect(graph.locator("text", has_text="crm").first).to_be_visible()
+    row = page.get_by_role("region", name="Steps", exact=True).get_by_role("row").filter(has_text="post_to_crm")
+    expect(row.get_by_role("cell", name="crm", exact=True)).to_be_visible()
+    page.set_viewport_size({"width": 390, "height": 844})
+    topic = row.get_by_text("chat.message.completed")
+    expect(topic).to_be_visible()
+    heights = topic.evaluate("each => [...each.getClientRects()].map(({height}) => height)")
+    assert len(heights) == 1
+    assert heights[0] < 24
 
 
 def test_live_replies_and_sessions_are_listed(bot: ServerProcess, visits: Visits) -> None:

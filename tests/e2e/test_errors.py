@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import expect
 
+from tests.client import Client
 from tests.conftest import StartServer
 from tests.e2e.browser import Visits
 from tests.e2e.chat import Chat
@@ -111,3 +112,41 @@ def test_a_server_that_is_away_is_said(visits: Visits, start_server: StartServer
     expect(chat.replies).to_have_count(2)
     chat.wait_done()
     chat.expect_tokens(52, 3)
+
+
+def test_a_first_message_to_a_server_that_is_away_is_kept(visits: Visits, start_server: StartServer) -> None:
+    """Before there is a conversation, too: it goes once the server is back, and makes one conversation."""
+    server = start_server(rate_limit="off")
+    chat = Chat(visits.open(server.address), server)
+    visits.allow(chat.page, "ERR_CONNECTION_REFUSED", "ERR_CONNECTION_RESET", "ERR_EMPTY_RESPONSE")
+    expect(chat.field).to_be_visible()
+    main = chat.page.get_by_role("main")
+    chat.page.wait_for_load_state("networkidle")
+    server.kill()
+    chat.send("script: seed=53 tokens=3")
+    expect(main.get_by_test_id("trouble")).to_contain_text("The server cannot be reached.", timeout=40_000)
+    server.start()
+    main.get_by_role("button", name="Try again").first.click()
+    expect(chat.replies).to_have_count(1)
+    chat.wait_done()
+    chat.expect_tokens(53, 3)
+    with Client(server.port) as client:
+        listed = client.get("/conversations")["conversations"]
+        assert [(each["id"], each["retention"]) for each in listed] == [(chat.conversation_id, "keep")]
+
+
+def test_a_text_over_the_limit_says_what_to_do(visits: Visits, served: ServerProcess) -> None:
+    """On a phone too: an alert says how much is too much; shortened, the text can be sent."""
+    page = visits.open(served.address, width=390, height=844)
+    chat = Chat(page, served)
+    chat.field.fill("w" * (1024 * 1024))
+    alert = page.get_by_role("alert").filter(has_text="characters too long")
+    expect(alert).to_be_visible()
+    expect(alert).to_contain_text("Shorten the message")
+    expect(alert).to_be_in_viewport(ratio=1)
+    assert alert.evaluate("each => each.scrollWidth <= each.clientWidth")
+    expect(chat.button("Send")).to_be_disabled()
+    chat.field.fill("script: tokens=2")
+    expect(alert).to_have_count(0)
+    chat.field.press("Enter")
+    chat.wait_done()

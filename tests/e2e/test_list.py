@@ -9,6 +9,7 @@ import pytest
 from playwright.sync_api import expect
 
 from tests.client import Client
+from tests.e2e.browser import Visits
 from tests.e2e.chat import Chat, import_conversation
 
 
@@ -134,6 +135,53 @@ def test_an_export_can_be_imported(chat: Chat, titled: str, tmp_path: Path) -> N
     chat.page.get_by_label("Import a conversation").set_input_files(path)
     chat.page.wait_for_url(lambda url: "/c/" in url and before not in url)
     expect(chat.reply).to_contain_text("Eleven fathoms.")
+    assert retention(chat) == "keep"
+
+
+def retention(chat: Chat) -> str:
+    with Client(chat.server.port) as client:
+        return str(client.get(f"/conversations/{chat.conversation_id}")["retention"])
+
+
+def test_what_a_person_writes_is_kept(chat: Chat) -> None:
+    """A conversation that is begun on the page is never cleaned up; its title and address come with the reply."""
+    chat.send("script: seed=32 tokens=60 delay_ms=20 in the harbour")
+    chat.wait_begun(32)
+    expect(chat.page.get_by_role("heading", level=1)).to_contain_text("script: seed=32")
+    expect(chat.sidebar.get_by_role("link", name="script: seed=32")).to_be_visible()
+    chat.wait_done()
+    chat.say("script: seed=33 tokens=3")
+    expect(chat.replies).to_have_count(2)
+    assert retention(chat) == "keep"
+
+
+def test_a_refused_first_message_leaves_no_entry(chat: Chat, visits: Visits) -> None:
+    """The list shows nothing of it; sent again it is the only message of one conversation, which is kept."""
+    visits.allow(chat.page, "status of 429")
+    refusal = {"type": "about:blank", "title": "busy", "status": 429, "code": "overloaded", "detail": "busy"}
+    chat.page.route(
+        "**/chat/stream",
+        lambda route: route.fulfill(
+            status=429, content_type="application/problem+json", body=json.dumps(refusal), headers={"retry-after": "1"}
+        ),
+    )
+    with Client(chat.server.port) as client:
+        before = {each["id"] for each in client.get("/conversations?limit=200")["conversations"]}
+    links = chat.sidebar.locator("a[href^='/c/']")
+    shown = links.count()
+    chat.send("script: seed=34 tokens=4")
+    expect(chat.page.get_by_test_id("trouble")).to_be_visible()
+    chat.page.wait_for_timeout(500)
+    assert links.count() == shown
+    chat.page.unroute("**/chat/stream")
+    chat.button("Try again").first.click()
+    expect(chat.replies).to_have_count(1)
+    chat.wait_done()
+    chat.expect_tokens(34, 4)
+    with Client(chat.server.port) as client:
+        made = [each for each in client.get("/conversations?limit=200")["conversations"] if each["id"] not in before]
+        assert [(each["id"], each["messageCount"]) for each in made] == [(chat.conversation_id, 2)]
+    assert retention(chat) == "keep"
 
 
 def test_what_is_no_export_is_refused_in_words(chat: Chat, tmp_path: Path) -> None:
@@ -154,3 +202,4 @@ def test_a_temporary_chat_is_not_listed(chat: Chat) -> None:
         listed = client.get("/conversations?limit=200")["conversations"]
         assert chat.conversation_id not in [each["id"] for each in listed]
         assert client.get(f"/conversations/{chat.conversation_id}")["temporary"] is True
+    assert retention(chat) == "default"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -16,6 +17,26 @@ from tests.e2e.test_markdown import DIAGRAM, RICH
 from tests.guarded import Guarded
 from tests.server import ServerProcess
 
+BOT = '''\
+from legato import Legato
+
+app = Legato()
+
+
+@app.tool(needs_approval=True)
+async def wipe(name: str) -> str:
+    """Wipe a disk.
+
+    Args:
+        name: Its name.
+    """
+    return f"wiped {name}"
+
+
+@app.queue("chat.message.completed", attempts=1)
+async def post_to_crm(event) -> None:
+    raise ValueError("the CRM is away")
+'''
 SIZES: dict[str, dict[str, Any]] = {
     "light": {"color_scheme": "light"},
     "dark": {"color_scheme": "dark"},
@@ -34,6 +55,16 @@ def viewed(look: str, visits: Visits, served: ServerProcess) -> Chat:
     chat = Chat(visits.open(served.address, **SIZES[look]), served)
     expect(chat.field).to_be_visible()
     return chat
+
+
+@pytest.fixture(scope="module")
+def crm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    """A server with a tool that asks, and a step that fails."""
+    folder = tmp_path_factory.mktemp("crm")
+    (folder / "bot.py").write_text(BOT)
+    server = ServerProcess(folder, {"rate_limit": "off"}, command=("-m", "legato", "serve", "bot.py")).start()
+    yield server
+    server.kill()
 
 
 def inspect(page: Page, name: str) -> None:
@@ -90,6 +121,22 @@ def test_the_administration(viewed: Chat, look: str, section: str) -> None:
     expect(viewed.page.get_by_role("heading", level=1)).to_be_visible()
     expect(viewed.page.get_by_text("Loading")).to_have_count(0)
     inspect(viewed.page, f"admin-{section}-{look}")
+
+
+def test_a_call_that_waits_and_a_dead_letter(crm: ServerProcess, look: str, visits: Visits) -> None:
+    """A tool call that asks a person, and a job that failed for good, opened too."""
+    chat = Chat(visits.open(crm.address, **SIZES[look]), crm)
+    chat.send('script: tokens=4 tool=wipe:{"name":"sda"}')
+    expect(chat.page.locator("[data-tool=wipe]")).to_have_attribute("data-stage", "asked")
+    inspect(chat.page, f"approval-{look}")
+    chat.button("Allow").click()
+    chat.wait_done()
+    chat.page.goto(f"{crm.address}/admin#queue")
+    expect(chat.page.locator("[data-letter]").first).to_contain_text("the CRM is away", timeout=30_000)
+    inspect(chat.page, f"dead-letter-{look}")
+    chat.page.locator("[data-letter]").first.get_by_role("button", name="Read").click()
+    expect(chat.page.get_by_role("dialog")).to_contain_text("conversationId")
+    inspect(chat.page, f"dead-letter-read-{look}")
 
 
 def test_a_diagram(viewed: Chat, look: str) -> None:

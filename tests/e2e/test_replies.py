@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 
 from playwright.sync_api import Route, expect
@@ -32,9 +33,10 @@ def test_a_message_is_echoed_at_once_and_its_reply_grows(chat: Chat) -> None:
 
 
 def test_a_reply_says_what_it_took(chat: Chat) -> None:
-    """Model, tokens and time stand below the reply."""
-    reply = chat.say("script: tokens=12")
-    expect(reply.get_by_test_id("details")).to_contain_text("scripted · 12 tokens")
+    """Model, tokens and time stand below each reply."""
+    for tokens in (12, 14):
+        details = chat.say(f"script: tokens={tokens}").get_by_test_id("details")
+        expect(details).to_contain_text(re.compile(rf"scripted · {tokens} tokens.* · [\d.,]+ (ms|s|min)\b"))
 
 
 def test_the_button_stops_a_reply(chat: Chat) -> None:

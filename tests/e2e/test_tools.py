@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 import pytest
@@ -60,6 +61,7 @@ def test_a_call_is_folded_and_its_sources_are_shown(tooled: Chat) -> None:
     reply = tooled.say('script: tokens=4 tool=look_up:{"word":"tide"}')
     call = reply.locator("[data-tool=look_up]")
     expect(call).to_have_attribute("data-stage", "done")
+    expect(call.locator("summary")).to_contain_text(re.compile(r" · [\d.,]+ (ms|s)\b"))
     expect(call.get_by_text("Input")).to_be_hidden()
     call.locator("summary").click()
     expect(call.get_by_role("region", name="Input")).to_contain_text('"word": "tide"')

@@ -229,7 +229,8 @@ export class Sender {
       if (event.runId !== null) void this.#nameEcho(echoId, event.runId);
     }
     this.#name(turn, event.messageId);
-    if (state.conversation === null) this.#around.reread();
+    // Of one that was just made the title is not known either: it is the first message's words.
+    if (!state.conversation?.messageCount) this.#around.reread();
     if (this.#leaving) this.#release(turn);
     this.#around.changed();
     state.emit();

@@ -2,7 +2,7 @@
 
 import { afterAll, afterEach, beforeAll } from "vitest";
 
-import { type ChatSnapshot, type ConversationOptions, ConversationStore } from "../src/index.ts";
+import { type ChatMessage, type ChatSnapshot, type ConversationOptions, ConversationStore } from "../src/index.ts";
 import { LegatoServer } from "./legato_server.ts";
 
 const WAIT_MS = 30_000;
@@ -89,8 +89,9 @@ export function settled({ status, messages, conversation, load }: ChatSnapshot):
   );
 }
 
-/** Sends a message and waits for the whole reply. */
+/** Sends a message and waits for the whole reply, and for what only a read after its end tells. */
 export async function say(store: ConversationStore, text: string): Promise<ChatSnapshot> {
   if (!store.send(text)) throw new Error(`${text} was not taken`);
-  return await until(store, settled);
+  const told = ({ status, firstTokenMs }: ChatMessage) => status !== "complete" || firstTokenMs !== null;
+  return await until(store, (now) => settled(now) && now.messages.slice(-1).every(told));
 }

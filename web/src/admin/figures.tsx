@@ -8,6 +8,7 @@ import { compact, dollars, duration, percent, whole } from "../format/amounts.ts
 import { fullTime } from "../format/times.ts";
 import type { Strings } from "../strings/en.ts";
 import { Empty } from "../ui/notices.tsx";
+import { ModelBars } from "./model_bars.tsx";
 import { DataTable, Panel, Shown, Tile } from "./parts.tsx";
 import { type Line, Plot } from "./plot.tsx";
 import type { Figure, Figures as FiguresOf } from "./shapes.ts";
@@ -118,7 +119,7 @@ function Board({ figures }: { figures: FiguresOf }) {
         />
         <Tile label={t.admin.stops} value={whole(total.stops, language)} />
       </dl>
-      {figures.by !== "model" && <Plots figures={figures} />}
+      {figures.by === "model" ? <ModelBars groups={figures.groups} /> : <Plots figures={figures} />}
       <GroupTable figures={figures} open={figures.by === "model"} />
     </>
   );
@@ -248,8 +249,9 @@ function GroupTable({ figures, open }: { figures: FiguresOf; open: boolean }) {
           { head: t.admin.tokensOut, number: true, cell: (row) => number(row.outputTokens) },
           { head: t.admin.cost, number: true, cell: (row) => (row.cost ? dollars(row.cost.usd, language) : "–") },
           { head: `${t.admin.responseTime} p50`, number: true, cell: (row) => time(row.responseTimeMs.p50) },
-          { head: "p95", number: true, cell: (row) => time(row.responseTimeMs.p95) },
+          { head: `${t.admin.responseTime} p95`, number: true, cell: (row) => time(row.responseTimeMs.p95) },
           { head: `${t.admin.firstToken} p50`, number: true, cell: (row) => time(row.firstTokenMs.p50) },
+          { head: `${t.admin.firstToken} p95`, number: true, cell: (row) => time(row.firstTokenMs.p95) },
           { head: t.admin.errorRate, number: true, cell: (row) => number(row.errors) },
           { head: t.admin.stops, number: true, cell: (row) => number(row.stops) },
           {

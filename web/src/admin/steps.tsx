@@ -44,6 +44,7 @@ export function Steps() {
                   </>
                 ),
               },
+              { head: t.admin.flow, cell: ({ flows }) => <span className="whitespace-nowrap">{flows.join(", ")}</span> },
               { head: t.admin.listens, cell: ({ topics, http }) => <Words words={[...http, ...topics]} /> },
               { head: t.admin.cron, cell: ({ cron }) => <Words words={cron.map(({ expression }) => expression)} /> },
               { head: t.admin.enqueues, cell: ({ enqueues }) => <Words words={enqueues} /> },
@@ -57,7 +58,7 @@ export function Steps() {
 
 function Words({ words }: { words: readonly string[] }) {
   return words.map((word) => (
-    <span key={word} className="block font-mono text-xs break-all">
+    <span key={word} className="block font-mono text-xs whitespace-nowrap">
       {word}
     </span>
   ));
@@ -69,6 +70,10 @@ const SHAPES: Record<GraphNode["kind"], string> = {
   http: "fill-panel stroke-line-strong",
   cron: "fill-warn-soft stroke-warn",
 };
+
+function shortened(text: string, most: number): string {
+  return text.length > most ? `${text.slice(0, most - 1)}…` : text;
+}
 
 function Drawn({ graph }: { graph: Graph }) {
   const t = useWords();
@@ -93,7 +98,7 @@ function Drawn({ graph }: { graph: Graph }) {
         ))}
         {nodes.map(({ node, x, y }) => (
           <g key={node.id} transform={`translate(${x} ${y})`}>
-            <title>{node.label}</title>
+            <title>{node.flow === null ? node.label : `${node.label} (${node.flow})`}</title>
             <rect
               width={NODE_WIDTH}
               height={NODE_HEIGHT}
@@ -102,13 +107,24 @@ function Drawn({ graph }: { graph: Graph }) {
             />
             <text
               x={NODE_WIDTH / 2}
-              y={NODE_HEIGHT / 2}
+              y={node.flow === null ? NODE_HEIGHT / 2 : 16}
               textAnchor="middle"
               dominantBaseline="central"
               className="fill-ink font-mono text-xs"
             >
-              {node.label.length > 23 ? `${node.label.slice(0, 22)}…` : node.label}
+              {shortened(node.label, 23)}
             </text>
+            {node.flow !== null && (
+              <text
+                x={NODE_WIDTH / 2}
+                y={NODE_HEIGHT - 12}
+                textAnchor="middle"
+                dominantBaseline="central"
+                className="fill-ink-soft text-[11px]"
+              >
+                {shortened(node.flow, 28)}
+              </text>
+            )}
           </g>
         ))}
       </svg>

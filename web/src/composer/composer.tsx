@@ -103,15 +103,13 @@ export function Composer({
           </button>
         )}
       </div>
-      <p className="mt-2 h-4 truncate text-center text-xs text-ink-faint max-sm:hidden">
-        {over > 0 ? (
-          <span role="alert" className="text-danger">
-            {t.composer.tooLong(whole(over, language))}
-          </span>
-        ) : (
-          t.composer.hint
-        )}
-      </p>
+      {over > 0 ? (
+        <p role="alert" className="mt-2 min-h-4 text-center text-xs text-danger">
+          {t.composer.tooLong(whole(over, language))}
+        </p>
+      ) : (
+        <p className="mt-2 h-4 truncate text-center text-xs text-ink-faint max-sm:hidden">{t.composer.hint}</p>
+      )}
     </form>
   );
 }

@@ -51,10 +51,8 @@ export function ConversationView(props: ConversationViewProps) {
   const chat = useChat({
     client: clientOptions,
     conversationId,
-    newConversation: () =>
-      props.temporary || settings !== NO_SETTINGS
-        ? { ...given(settings), ...(props.temporary ? { temporary: true } : {}) }
-        : null,
+    // What a person writes here stays until they delete it; a temporary chat goes when it was idle for long.
+    newConversation: () => ({ ...given(settings), ...(props.temporary ? { temporary: true } : { retention: "keep" }) }),
   });
   const field = useRef<HTMLTextAreaElement>(null);
   const list = useRef<MessageListHandle>(null);
@@ -217,6 +215,9 @@ function useShownMessage(chat: ChatOf, messageId: string | null, list: ListRef):
   }, [messageId, messages, hasOlder, loadingOlder, loadOlder, load, list, chat]);
 }
 
+/** Frames in which a match is looked for that is not drawn yet. */
+const MOST_PAINTS = 60;
+
 function useFinding(
   chat: ChatOf,
   open: boolean,
@@ -245,17 +246,18 @@ function useFinding(
     (words: string, match: Match | null) => {
       now.current = { words, match };
       if (match) list.current?.show(match.key);
-      // Twice: rows that come into sight are drawn in the frame after.
-      requestAnimationFrame(() =>
-        requestAnimationFrame(() => {
-          const range = paintMatches(list.current?.element ?? null, words, match);
-          const scroller = list.current?.element;
-          if (!range || !scroller) return;
-          const [at, box] = [range.getBoundingClientRect(), scroller.getBoundingClientRect()];
-          if (at.top < box.top + 80 || at.bottom > box.bottom - 40)
-            scroller.scrollBy({ top: at.top - box.top - box.height / 3 });
-        }),
-      );
+      const paint = (frames: number): void => {
+        if (now.current.words !== words || now.current.match !== match) return;
+        const range = paintMatches(list.current?.element ?? null, words, match);
+        const scroller = list.current?.element;
+        if (match && !range && frames > 0) requestAnimationFrame(() => paint(frames - 1));
+        if (!range || !scroller) return;
+        const [at, box] = [range.getBoundingClientRect(), scroller.getBoundingClientRect()];
+        if (at.top < box.top + 80 || at.bottom > box.bottom - 40)
+          scroller.scrollBy({ top: at.top - box.top - box.height / 3 });
+      };
+      // Twice: rows that come into sight are drawn in the frame after; the end of a long text some frames later.
+      requestAnimationFrame(() => requestAnimationFrame(() => paint(MOST_PAINTS)));
     },
     [list],
   );

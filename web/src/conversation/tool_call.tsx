@@ -43,7 +43,7 @@ export function ToolCall({ call, live, onDecide }: ToolCallProps) {
           <span className="min-w-0 truncate font-mono text-[13px] font-medium">{call.name}</span>
           <span className="min-w-0 flex-1 truncate text-xs text-ink-soft">
             {t.tools[stage]}
-            {call.elapsedMs ? ` · ${duration(call.elapsedMs, language)}` : ""}
+            {call.elapsedMs !== null && stage !== "denied" ? ` · ${duration(call.elapsedMs, language)}` : ""}
             {decided && ` · ${t.tools.by(decided)}`}
           </span>
           <ChevronRight

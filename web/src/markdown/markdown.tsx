@@ -1,6 +1,6 @@
 /** A reply's text. Everything that could run or fetch something is shown as what it says instead. */
 import { ExternalLink, ImageOff } from "lucide-react";
-import { type ComponentProps, memo, type ReactNode, useEffect, useMemo, useState, useSyncExternalStore } from "react";
+import { type ComponentProps, memo, type ReactNode, useDeferredValue, useEffect, useMemo, useState, useSyncExternalStore } from "react";
 import { type Components, type MathPlugin, Streamdown } from "streamdown";
 
 import { useWords } from "../app/words.ts";
@@ -142,10 +142,17 @@ const COMPONENTS = {
   ),
 } as Components;
 
+/** So much of a text is drawn at once; the rest of it follows in pieces that let keys and clicks through. */
+const AT_ONCE_CHARS = 6_000;
 const NO_LINK_BOX = { enabled: false } as const;
 
 /** Renders a reply's Markdown; while `growing`, unfinished marks at its end are shown as if they were closed. */
-export const Markdown = memo(function Markdown({ text, growing = false }: { text: string; growing?: boolean }) {
+export const Markdown = memo(function Markdown({ text: whole, growing = false }: { text: string; growing?: boolean }) {
+  // A text that has grown here is drawn already: its end must not lag behind.
+  const [isStored, setStored] = useState(!growing);
+  if (growing && isStored) setStored(false);
+  const late = useDeferredValue(isStored ? whole : "", whole.slice(0, AT_ONCE_CHARS));
+  const text = isStored ? late : whole;
   const loaded = useMath(mayHoldMath(text));
   const plugins = useMemo(() => (loaded ? { math: loaded } : {}), [loaded]);
   // The mode stays: a change at the end would render the whole reply anew.

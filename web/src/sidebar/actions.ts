@@ -87,11 +87,20 @@ export async function importFile(file: File, t: Strings): Promise<void> {
     return;
   }
   try {
-    const made = await api.conversations.importOne(document as Parameters<typeof api.conversations.importOne>[0]);
+    const made = await api.conversations.importOne(kept(document));
     place(made);
     navigate(`/c/${encodeURIComponent(made.id)}`);
     toast({ text: t.sidebar.imported });
   } catch (error) {
     toast({ text: t.sidebar.importFailed(errorText(error, t)), tone: "danger", stayMs: 12_000 });
   }
+}
+
+type Imported = Parameters<typeof api.conversations.importOne>[0];
+
+/** The document, so that what it makes stays until it is deleted; what is no such document the server refuses. */
+function kept(document: unknown): Imported {
+  const { conversation, ...rest } = Object(document) as { readonly conversation?: unknown };
+  if (typeof conversation !== "object" || conversation === null) return document as Imported;
+  return { ...rest, conversation: { ...conversation, retention: "keep" } } as unknown as Imported;
 }

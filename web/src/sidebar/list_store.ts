@@ -20,6 +20,11 @@ export function inOrder(conversations: Iterable<ConversationOut>): ConversationO
   );
 }
 
+/** It was made for a message that the server has not taken yet, or has refused. Pure. */
+export function isBlank({ messageCount, title }: Pick<ConversationOut, "messageCount" | "title">): boolean {
+  return messageCount === 0 && !title;
+}
+
 export class ConversationList {
   readonly #archived: boolean;
   readonly #known = new Map<string, ConversationOut>();
@@ -100,7 +105,7 @@ export class ConversationList {
   }
 
   #tell(state = this.#snapshot.state): void {
-    const shown = [...this.#known.values()].filter(({ id }) => !this.#hidden.has(id));
+    const shown = [...this.#known.values()].filter((each) => !this.#hidden.has(each.id) && !isBlank(each));
     this.#snapshot = { conversations: inOrder(shown), state, more: this.#cursor !== null };
     for (const listener of this.#listeners) listener();
   }

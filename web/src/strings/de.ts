@@ -125,7 +125,7 @@ export const de: Strings = {
     send: "Senden",
     stop: "Anhalten",
     hint: "Eingabe sendet, Umschalt + Eingabe macht eine neue Zeile.",
-    tooLong: (over) => `${over} Zeichen zu lang`,
+    tooLong: (over) => `${over} Zeichen zu lang. Kürzen Sie die Nachricht, oder senden Sie sie in Teilen.`,
   },
   settings: {
     title: "Einstellungen des Gesprächs",
@@ -315,6 +315,7 @@ export const de: Strings = {
     input: "Eingabe",
     unheard: (step, topic) => `${step} sendet ${topic}, und niemand hört darauf`,
     listens: "Hört auf",
+    flow: "Ablauf",
     enqueues: "Sendet",
     cron: "Zeiten",
     builtIn: "eingebaut",

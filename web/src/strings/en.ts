@@ -124,7 +124,7 @@ export const en = {
     send: "Send",
     stop: "Stop",
     hint: "Enter sends, Shift + Enter makes a new line.",
-    tooLong: (over: string) => `${over} characters too long`,
+    tooLong: (over: string) => `${over} characters too long. Shorten the message, or send it in parts.`,
   },
   settings: {
     title: "Conversation settings",
@@ -305,6 +305,7 @@ export const en = {
     input: "Input",
     unheard: (step: string, topic: string) => `${step} enqueues ${topic}, which nobody listens to`,
     listens: "Listens to",
+    flow: "Flow",
     enqueues: "Enqueues",
     cron: "Times",
     builtIn: "built in",
