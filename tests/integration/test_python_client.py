@@ -34,6 +34,8 @@ from tests.cli_process import WAIT_S, cutting_proxy, environment
 from tests.conftest import StartServer
 from tests.server import ServerProcess, free_port
 
+pytestmark = pytest.mark.slow
+
 SHORT = "script: tokens=4 seed=1"
 SLOW = "script: tokens=60 delay_ms=20 seed=1"
 ENDLESS = "script: tokens=2000 delay_ms=20 seed=1"

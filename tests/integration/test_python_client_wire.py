@@ -9,6 +9,8 @@ import pytest
 from legato.client import BadStream, Complete, Patience, Reconnected, Refused, fold_all
 from tests.chat_client import Calls, answering, client_of, read, read_until_error, text_of
 
+pytestmark = pytest.mark.slow
+
 HEAD = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n"
 NAMED = f"{HEAD}X-Run-Id: r-1\r\n\r\n"
 
