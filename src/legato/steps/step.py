@@ -106,14 +106,12 @@ class Input:
         context: Name of the context's parameter, None if it takes none.
         name: Name of the other parameter, None if it takes none.
         whole: It takes events with their ids and owners (JobEvent), rather than their payloads.
-        listed: It takes a list of them.
         adapter: Checks a payload; None takes any.
     """
 
     context: str | None
     name: str | None
     whole: bool = False
-    listed: bool = False
     adapter: TypeAdapter[Any] | None = None
 
     def of(self, event: JobEvent) -> Any:
@@ -194,22 +192,21 @@ def input_of(name: str, function: Callable[..., Any], triggers: Sequence[StepTri
     if has_times and other.default is inspect.Parameter.empty:
         raise ConfigurationError(f"step {name}: a time brings no {other.name}: give it a default, or leave it out")
     hint = hints.get(other.name, Any)
-    listed = batch > 1
-    if listed:
+    if batch > 1:
         if get_origin(hint) not in (list, Sequence) or len(get_args(hint)) != 1:
             raise ConfigurationError(f"step {name}: with batch={batch} it gets a list: write `{other.name}: list[…]`")
         (hint,) = get_args(hint)
     if hint is JobEvent:
-        return Input(context=context, name=other.name, whole=True, listed=listed)
+        return Input(context=context, name=other.name, whole=True)
     if hint is Any:
-        return Input(context=context, name=other.name, listed=listed)
+        return Input(context=context, name=other.name)
     try:
         adapter: TypeAdapter[Any] = TypeAdapter(hint)
     except (PydanticUserError, TypeError, NameError) as error:
         raise ConfigurationError(
             f"step {name}: {other.name} has a type that cannot be checked: {str(error).splitlines()[0]}"
         ) from None
-    return Input(context=context, name=other.name, listed=listed, adapter=adapter)
+    return Input(context=context, name=other.name, adapter=adapter)
 
 
 def streams(function: Callable[..., Any]) -> bool:
