@@ -11,7 +11,7 @@ import { Empty } from "../ui/notices.tsx";
 import { ModelBars } from "./model_bars.tsx";
 import { DataTable, Panel, Shown, Tile } from "./parts.tsx";
 import { type Line, Plot } from "./plot.tsx";
-import type { Figure, Figures as FiguresOf } from "./shapes.ts";
+import type { Figure, Figures as FiguresOf } from "@legato/client";
 import { useAsked } from "./use_asked.ts";
 
 type Span = "day" | "week" | "month" | "quarter";
@@ -25,10 +25,10 @@ export function Figures() {
   const [byModel, setByModel] = useState(false);
   const ask = useCallback(async (): Promise<FiguresOf> => {
     const from = Date.now() - DAYS[span] * DAY_MS;
-    return (await api.admin.figures({
+    return await api.admin.figures({
       from,
       by: byModel ? "model" : span === "day" ? "hour" : "day",
-    })) as unknown as FiguresOf;
+    });
   }, [span, byModel]);
   const asked = useAsked(ask, 30_000);
   return (

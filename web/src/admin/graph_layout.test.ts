@@ -1,7 +1,9 @@
 import { expect, test } from "vitest";
 
 import { columnsOf, layoutOf } from "./graph_layout.ts";
-import type { Graph } from "./shapes.ts";
+import type { Steps as StepsOf } from "@legato/client";
+
+type Graph = StepsOf["graph"];
 
 const graph = (ids: string, ...edges: string[]): Graph => ({
   nodes: [...ids].map((id) => ({ id, kind: "step", label: id, flow: null, builtIn: false })),

@@ -1,5 +1,7 @@
 /** Places a graph of steps in columns: what causes stands left of what is caused. Pure. */
-import type { Graph, GraphNode } from "./shapes.ts";
+import type { GraphNode, Steps as StepsOf } from "@legato/client";
+
+type Graph = StepsOf["graph"];
 
 export interface Placed {
   readonly node: GraphNode;

@@ -6,12 +6,12 @@ import { duration, whole } from "../format/amounts.ts";
 import { fullTime } from "../format/times.ts";
 import { Empty } from "../ui/notices.tsx";
 import { DataTable, Shown } from "./parts.tsx";
-import type { LiveRuns, Sessions as SessionsOf } from "./shapes.ts";
+import type { LiveRuns, Sessions as SessionsOf } from "@legato/client";
 import { useAsked } from "./use_asked.ts";
 
-const askRuns = async (): Promise<LiveRuns> => (await api.admin.runs()) as unknown as LiveRuns;
+const askRuns = async (): Promise<LiveRuns> => await api.admin.runs();
 const askSessions = async (): Promise<SessionsOf> =>
-  (await api.admin.sessions({ limit: 100 })) as unknown as SessionsOf;
+  await api.admin.sessions({ limit: 100 });
 
 const Mono = ({ children }: { children: string }) => <span className="font-mono text-xs break-all">{children}</span>;
 

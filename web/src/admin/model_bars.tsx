@@ -3,7 +3,7 @@ import { clsx } from "clsx";
 import { useLanguage, useWords } from "../app/words.ts";
 import { compact, duration } from "../format/amounts.ts";
 import { Panel } from "./parts.tsx";
-import type { Figure } from "./shapes.ts";
+import type { Figure } from "@legato/client";
 
 interface Bar {
   /** Absent where a panel has one bar for each model. */

@@ -12,12 +12,12 @@ import { Dialog } from "../ui/dialog.tsx";
 import { Empty } from "../ui/notices.tsx";
 import { toast } from "../ui/toast.tsx";
 import { DataTable, Shown, Tile } from "./parts.tsx";
-import type { Letter, Letters, LetterWithEvents, Queue as QueueOf } from "./shapes.ts";
+import type { DeadLetter, DeadLetterPage, Queue as QueueOf } from "@legato/client";
 import { type Asked, useAsked } from "./use_asked.ts";
 
 const PAGE = 50;
 
-const askQueue = async (): Promise<QueueOf> => (await api.admin.queue()) as unknown as QueueOf;
+const askQueue = async (): Promise<QueueOf> => await api.admin.queue();
 
 /** What waits for the steps, and what failed for good. */
 export function Queue() {
@@ -26,7 +26,7 @@ export function Queue() {
   const queue = useAsked(askQueue, 3_000);
   const [offset, setOffset] = useState(0);
   const ask = useCallback(
-    async () => (await api.admin.deadLetters({ limit: PAGE, offset })) as unknown as Letters,
+    async () => await api.admin.deadLetters({ limit: PAGE, offset }),
     [offset],
   );
   const letters = useAsked(ask, 10_000);
@@ -82,7 +82,7 @@ export function Queue() {
   );
 }
 
-function LetterRow({ letter, letters, onChanged }: { letter: Letter; letters: Asked<Letters>; onChanged: () => void }) {
+function LetterRow({ letter, letters, onChanged }: { letter: DeadLetter; letters: Asked<DeadLetterPage>; onChanged: () => void }) {
   const t = useWords();
   const language = useLanguage();
   const [open, setOpen] = useState<"read" | "discard" | null>(null);
@@ -142,7 +142,7 @@ function LetterRow({ letter, letters, onChanged }: { letter: Letter; letters: As
 
 function ReadLetter({ id, onClose }: { id: string; onClose: () => void }) {
   const t = useWords();
-  const ask = useCallback(async () => (await api.admin.deadLetter(id)) as unknown as LetterWithEvents, [id]);
+  const ask = useCallback(async () => await api.admin.deadLetter(id), [id]);
   const asked = useAsked(ask);
   return (
     <Dialog title={t.admin.input} onClose={onClose}>

@@ -6,10 +6,12 @@ import { useWords } from "../app/words.ts";
 import { Trouble } from "../ui/notices.tsx";
 import { layoutOf, NODE_HEIGHT, NODE_WIDTH } from "./graph_layout.ts";
 import { DataTable, Panel, Shown } from "./parts.tsx";
-import type { Graph, GraphNode, Steps as StepsOf } from "./shapes.ts";
+import type { GraphNode, Steps as StepsOf } from "@legato/client";
 import { useAsked } from "./use_asked.ts";
 
-const ask = async (): Promise<StepsOf> => (await api.admin.steps()) as unknown as StepsOf;
+type Graph = StepsOf["graph"];
+
+const ask = async (): Promise<StepsOf> => await api.admin.steps();
 
 /** Which step listens to what, and what it makes others do. */
 export function Steps() {
