@@ -21,6 +21,13 @@ StartServer = Callable[..., ServerProcess]
 OpenNode = Callable[..., AbstractAsyncContextManager[Node]]
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """`make quick` is for between two edits: it leaves out what opens nodes and queues by the hundred."""
+    for item in items:
+        if Path(__file__).parent / "integration" in item.path.parents:
+            item.add_marker(pytest.mark.slow)
+
+
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     """The server that quick tests share: no test may count on what others left, or leave it unable to serve."""
