@@ -1,16 +1,20 @@
-"""Builds the chat page into src/legato/_web while a wheel, an sdist or an editable install is made.
+"""Builds the chat page into src/legato/_web, and the compiled form of what happens to every chunk, at an install.
 
 A stamp over all sources tells whether what is there is still right: an unchanged tree costs one hash, and an sdist,
 which carries the built page, needs no Node. The Node that builds is a wheel; the system's is never looked for.
+
+The compiled form is made where there is a C compiler with Python's headers. Without them the same is done in Python.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
+import shlex
 import shutil
 import subprocess
 import sys
+import sysconfig
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -26,6 +30,10 @@ STAMP = OUTPUT / ".stamp"
 LEFT_OUT = frozenset(("node_modules", "dist", "test", "tests", "__pycache__"))
 SKIP = "LEGATO_BUILD_PAGE"
 """Set to 0, nothing is built: the server then answers `/` with a few words."""
+C_SOURCE = Path("compiled/chunks.c")
+C_OUTPUT = Path("src/legato/_chunks.abi3.so")
+C_SKIP = "LEGATO_COMPILED"
+"""Set to 0, nothing is compiled, and what is there is not used."""
 
 
 class PageBuildHook(BuildHookInterface[Any]):
@@ -46,6 +54,49 @@ class PageBuildHook(BuildHookInterface[Any]):
         root = Path(self.root)
         if is_stale(root):
             build(root)
+        if why := compile_chunks(root):
+            self.app.display_warning(f"legato: not compiled ({why}): chunks are handled in Python")
+        if (root / C_OUTPUT).is_file() and self.target_name == "wheel":
+            build_data.update(pure_python=False, infer_tag=True)
+
+
+def compile_chunks(root: Path) -> str:
+    """Compile C_SOURCE where that is not done yet; return why it could not be, or an empty text."""
+    source, output = root / C_SOURCE, root / C_OUTPUT
+    if os.environ.get(C_SKIP) == "0" or not source.is_file():
+        return ""
+    if output.is_file() and output.stat().st_mtime >= source.stat().st_mtime:
+        return ""
+    compiler = os.environ.get("CC") or next(filter(shutil.which, ("cc", "gcc", "clang")), "")
+    headers = Path(sysconfig.get_paths()["include"])
+    if sys.platform == "win32" or not compiler:
+        return "no C compiler was found"
+    if not (headers / "Python.h").is_file():
+        return "Python's headers are not installed"
+    linking = ["-undefined", "dynamic_lookup"] if sys.platform == "darwin" else []
+    # A half-written library is never in place: another process may be importing it.
+    made = output.with_name(f".{output.name}.{os.getpid()}")
+    command = [
+        *shlex.split(compiler),
+        "-O2",
+        "-shared",
+        "-fPIC",
+        *linking,
+        f"-I{headers}",
+        str(source),
+        "-o",
+        str(made),
+    ]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            return f"{compiler} failed: {(done.stderr.strip().splitlines() or ['without a word'])[-1]}"
+        made.replace(output)
+    except OSError as error:
+        return f"{compiler}: {error.strerror}"
+    finally:
+        made.unlink(missing_ok=True)
+    return ""
 
 
 def is_stale(root: Path) -> bool:
@@ -125,6 +176,8 @@ if __name__ == "__main__":
     here = Path(__file__).parent
     if "--force" in sys.argv:
         shutil.rmtree(here / OUTPUT, ignore_errors=True)
+    if why := compile_chunks(here):
+        print(f"legato: not compiled ({why}): chunks are handled in Python")
     if is_stale(here):
         print("building the chat page ...", flush=True)
         try:

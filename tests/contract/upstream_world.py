@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack
 
 import pytest
 
+from legato.providers import openai_http
 from legato.providers.base import CallEnd, CallRequest, ChatMessage, Pausable
 from legato.providers.openai import OpenAIProvider
 from tests.contract.upstream_server import (
@@ -79,11 +80,13 @@ class World:
         return await provider.call(REQUEST, self.sink)
 
 
-@pytest.fixture(params=["direct", "proxied"])
+@pytest.fixture(params=["direct", "direct, not compiled", "proxied"])
 async def world(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[World]:
     for name in ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY"):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.lower(), raising=False)
+    if request.param == "direct, not compiled":
+        monkeypatch.setattr(openai_http, "plain_texts", None)
     async with AsyncExitStack() as stack:
         yield World(request.param, stack)
 

@@ -131,6 +131,17 @@ class Answer:
             self._headers = _NO_HEADERS
         self._sink.opened(flow)
 
+    @property
+    def is_between(self) -> bool:
+        """Whether what comes next is the beginning of an event."""
+        return self._begun and not self._body and not self._line_mode
+
+    def texts(self, texts: list[str]) -> None:
+        """Take plain text deltas, each of an event of its own."""
+        self._taken = self._emitted = True
+        for text in texts:
+            self._sink.text(text)
+
     def body(self, data: bytes) -> None:
         """Take a piece of the body.
 

@@ -14,6 +14,7 @@ from typing import cast
 
 import httptools
 
+from legato.core.compiled import plain_texts
 from legato.core.errors import UpstreamInvalid, UpstreamUnavailable
 from legato.providers.openai_transport import Receiver, Target, connect_error, unanswered
 
@@ -64,6 +65,7 @@ class HttpConnection(asyncio.Protocol):
         "_headed",
         "_headers",
         "_parser",
+        "_plain",
         "_pool",
         "_receiver",
         "_request",
@@ -89,6 +91,7 @@ class HttpConnection(asyncio.Protocol):
         self._headed = False  # its final head has come
         self._stray = False  # bytes came that no request asked for
         self._until_eof = False  # only the end of the connection ends the body
+        self._plain = False  # a chunk of the usual form may come next
         self.idle_since = 0.0
 
     def exchange(self, request: bytes, receiver: Receiver) -> asyncio.Future[None]:
@@ -99,7 +102,7 @@ class HttpConnection(asyncio.Protocol):
         self._receiver = receiver
         done = self._done = asyncio.get_running_loop().create_future()
         self._flow = Flow(self)
-        self._answered = self._headed = self._until_eof = False
+        self._answered = self._headed = self._until_eof = self._plain = False
         self._head_bytes = 0
         # Kept until something comes back: nothing else holds it while the stream is open.
         self._request = request
@@ -121,6 +124,17 @@ class HttpConnection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         receiver = self._receiver
+        if self._plain and receiver is not None:
+            texts: list[str] = []
+            taken = plain_texts(data, texts)  # type: ignore[misc]
+            try:
+                receiver.texts(texts)
+            except Exception as error:  # noqa: BLE001 - the sink's own: the call ends with it
+                self._fail(error)
+                return
+            if taken == len(data):
+                return
+            data = data[taken:]
         if not self._answered:
             self._answered = True
             self._request = b""
@@ -149,6 +163,9 @@ class HttpConnection(asyncio.Protocol):
                 self._leave()
                 loop = asyncio.get_running_loop()
                 self._draining = loop.call_later(_DRAIN_S, self.transport.abort)
+            elif plain_texts is not None:
+                # Behind an event's end the line end is the HTTP chunk's: were it the body's, the receiver would wait.
+                self._plain = data.endswith(b"\n\n\r\n") and receiver is not None and receiver.is_between
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._pool.lost(self)

@@ -62,6 +62,15 @@ class Receiver(Protocol):
 
     done: bool
 
+    @property
+    def is_between(self) -> bool:
+        """Whether what comes next of the body is the beginning of an event."""
+        ...
+
+    def texts(self, texts: list[str]) -> None:
+        """Take what was found to be plain text deltas, in place of the events that held them."""
+        ...
+
     def head(self, status: int, headers: Mapping[str, str], flow: Pausable) -> None:
         """Take the final status and the headers, names in lower case; called once, and first."""
         ...

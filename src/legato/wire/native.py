@@ -13,6 +13,7 @@ from typing import Any, assert_never
 
 import msgspec
 
+from legato.core.compiled import chunk_frames
 from legato.core.event import (
     ApprovalAsked,
     ApprovalGiven,
@@ -97,6 +98,11 @@ class NativeRenderer:
         head = self._head
         end = self._chunk_end
         index = self._index if first == self._next else log.texts_before(first)
+        if chunk_frames is not None and type(items) is list:
+            quick = chunk_frames(head, first, index, end, items)
+            if quick is not None:
+                self._next, self._index = first + len(items), index + len(items)
+                return quick
         frames: list[bytes] = []
         seq = first
         for item in items:
