@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 import re
 import subprocess
 import sys
@@ -35,6 +36,30 @@ def test_its_types_are_right() -> None:
     """`tsc`, strict, over sources, tests and examples."""
     checked = node.run(node.npm("run", "check"), CLIENT, limit_s=120)
     assert checked.returncode == 0, checked.stdout
+
+
+def test_a_table_with_a_hole_does_not_compile(tmp_path: Path) -> None:
+    """Each cell of the table of reconnecting (states × events), left out once: `tsc` names it every time."""
+    source = (CLIENT / "src" / "reconnect.ts").read_text("utf-8")
+    cases = json.loads((node.ROOT / "protocol" / "reconnect.json").read_text("utf-8"))
+    for name in ("whole", *(f"{state}_{event}" for state in cases["states"] for event in cases["events"])):
+        text = source if name == "whole" else _without_cell(source, *name.split("_"))
+        (tmp_path / f"{name}.ts").write_text(text, "utf-8")
+    config = {"extends": str(node.ROOT / "tsconfig.base.json"), "include": ["*.ts"]}
+    (tmp_path / "tsconfig.json").write_text(json.dumps(config), "utf-8")
+    tsc = [str(node.node_bin() / "node"), str(node.ROOT / "node_modules" / "typescript" / "bin" / "tsc")]
+    checked = node.run([*tsc, "-p", str(tmp_path), "--pretty", "false"], CLIENT, limit_s=120)
+    missing = dict(re.findall(r"(\w+)\.ts\(\d+,\d+\): error TS2741: Property '(\w+)' is missing", checked.stdout))
+    wanted = {f"{state}_{event}": event for state in cases["states"] for event in cases["events"]}
+    assert (len(wanted), missing) == (165, wanted), checked.stdout[-5_000:]
+
+
+def _without_cell(source: str, state: str, event: str) -> str:
+    row = re.search(rf"\n  {state}: \{{\n(?:    .*\n)+  \}},\n", source)
+    assert row is not None, f"no row of {state}"
+    less, count = re.subn(rf"\b{event}: (?:to\([^)]*\)|[A-Z_]+)(?:, )?", "", row[0])
+    assert count == 1, f"no cell {state} × {event}"
+    return source.replace(row[0], less)
 
 
 @pytest.mark.timeout(480)

@@ -1,33 +1,33 @@
 /**
- * A plain chat: messages, a form, a stop button. Its looks are in style.css, which the page imports itself; nothing is
- * styled from here, so that a strict Content-Security-Policy holds.
+ * A plain chat: messages with their versions, a form, a stop button. Its looks are in style.css, which the page imports
+ * itself; nothing is styled from here, so that a strict Content-Security-Policy holds.
  */
 
 import type { ClientOptions } from "@legato/client";
-import { type FormEvent, type KeyboardEvent, type UIEvent, useId, useLayoutEffect, useMemo, useRef, useState } from "react";
+import { type FormEvent, type KeyboardEvent, useEffect, useId, useMemo, useRef, useState } from "react";
 
-import { MessageItem } from "./chat_message.tsx";
+import { ChatLog } from "./chat_log.tsx";
+import type { MessageEvents } from "./chat_message.tsx";
 import { type ChatStrings, ENGLISH } from "./strings.ts";
-import type { ChatMessage, ChatSnapshot } from "./types.ts";
-import { useChat } from "./use_chat.ts";
+import type { ChatSnapshot, ProblemAction } from "./types.ts";
+import { type Chat, useChat } from "./use_chat.ts";
 
 export interface ChatInterfaceProps {
   /** A label for statistics and limits; one is made by default. */
   readonly sessionId?: string;
-  /** null or absent begins a new conversation. */
+  /** null or absent begins a new conversation. A reply that is being made in it is joined. */
   readonly conversationId?: string | null;
   /** Where the server is, and headers for it; same origin by default. */
   readonly clientOptions?: ClientOptions;
   readonly className?: string;
   /** Other words than the English ones. */
   readonly strings?: Partial<ChatStrings>;
+  /** Told once the server has the conversation: keep its id, and give it as `conversationId` after a reload. */
+  readonly onConversation?: (conversationId: string) => void;
 }
 
-/** So near to its end, in pixels, a log is kept at its end while it grows. */
-const PINNED_PX = 40;
-
 export function ChatInterface(props: ChatInterfaceProps) {
-  const { sessionId, conversationId = null, clientOptions, className } = props;
+  const { sessionId, conversationId = null, clientOptions, className, onConversation } = props;
   const chat = useChat({
     conversationId,
     ...(sessionId === undefined ? {} : { sessionId }),
@@ -37,9 +37,23 @@ export function ChatInterface(props: ChatInterfaceProps) {
   const [text, setText] = useState("");
   // What was said before this page was opened is not said to a screen reader.
   const [began, setBegan] = useState(false);
-  if (chat.busy && !began) setBegan(true);
+  const [switched, setSwitched] = useState<string | null>(null);
+  if (chat.busy && (!began || switched !== null)) {
+    setBegan(true);
+    setSwitched(null);
+  }
   const input = useRef<HTMLTextAreaElement>(null);
   const inputId = useId();
+  const events = useMemo<MessageEvents>(
+    () => ({
+      switched: (at, of) => setSwitched(strings.version(at + 1, of)),
+      edited: () => input.current?.focus(),
+    }),
+    [strings],
+  );
+  // A message alone makes the conversation: before that its id is only what the page wishes.
+  const madeId = chat.messages.length > 0 && chat.load !== "missing" ? chat.conversationId : null;
+  useTold(madeId, onConversation);
 
   const submit = (event?: FormEvent): void => {
     event?.preventDefault();
@@ -56,28 +70,22 @@ export function ChatInterface(props: ChatInterfaceProps) {
       event.preventDefault();
       submit();
     }
-    if (event.key === "Escape" && chat.busy) stop();
+  };
+  const escaped = (event: KeyboardEvent): void => {
+    if (event.key === "Escape" && !event.nativeEvent.isComposing && chat.busy) stop();
   };
 
   return (
-    <section className={className === undefined ? "legato-chat" : `legato-chat ${className}`} aria-label={strings.conversation}>
-      <Log chat={chat} strings={strings} />
+    <section
+      className={className === undefined ? "legato-chat" : `legato-chat ${className}`}
+      aria-label={strings.conversation}
+      onKeyDown={escaped}
+    >
+      <ChatLog chat={chat} strings={strings} events={events} />
       <p className="legato-hidden" role="status">
-        {began ? announcement(chat, strings) : ""}
+        {switched ?? (began ? announcement(chat, strings) : "")}
       </p>
-      {chat.error !== null && (
-        <p className="legato-error" role="alert">
-          {chat.error.message} {strings.help[chat.error.action]}{" "}
-          {chat.error.action !== "none" && (
-            <button type="button" onClick={() => chat.retry()}>
-              {strings.retry}
-            </button>
-          )}{" "}
-          <button type="button" onClick={chat.dismissError}>
-            {strings.dismiss}
-          </button>
-        </p>
-      )}
+      <Trouble chat={chat} strings={strings} />
       {chat.status === "reconnecting" && (
         <p className="legato-note">{chat.online ? strings.reconnecting : strings.offline}</p>
       )}
@@ -107,47 +115,45 @@ export function ChatInterface(props: ChatInterfaceProps) {
   );
 }
 
-interface LogProps {
-  readonly chat: ReturnType<typeof useChat>;
-  readonly strings: ChatStrings;
-}
+/** What the same again, unchanged, can never heal. */
+const HOPELESS: ReadonlySet<ProblemAction> = new Set(["shorten", "reload", "none"]);
 
-function Log({ chat, strings }: LogProps) {
-  const box = useRef<HTMLDivElement>(null);
-  const pinned = useRef(true);
-  const { messages, history, lastTurn, store } = chat;
-  useLayoutEffect(() => {
-    if (pinned.current && box.current !== null) box.current.scrollTop = box.current.scrollHeight;
-  }, [messages]);
-  const scrolled = ({ currentTarget: at }: UIEvent): void => {
-    pinned.current = at.scrollHeight - at.scrollTop - at.clientHeight < PINNED_PX;
+/** What could not be done, and what helps. */
+function Trouble({ chat, strings }: { readonly chat: Chat; readonly strings: ChatStrings }) {
+  const { error } = chat;
+  if (error === null) return null;
+  const reload = (): void => {
+    chat.dismissError();
+    void chat.refresh();
   };
-  const item = (message: ChatMessage) => (
-    <MessageItem key={message.key} message={message} strings={strings} actions={store} />
-  );
-  const older = useMemo(() => history.map(item), [history, strings, store]);
-  // What is added is not read aloud here, token by token: the status beside the log says it once it is whole.
   return (
-    <div
-      className="legato-log"
-      role="log"
-      aria-live="off"
-      aria-busy={chat.busy || chat.load === "loading"}
-      aria-label={strings.conversation}
-      tabIndex={0}
-      ref={box}
-      onScroll={scrolled}
-    >
-      {chat.hasOlder && (
-        <button type="button" onClick={() => void chat.loadOlder()} aria-disabled={chat.loadingOlder}>
-          {chat.loadingOlder ? strings.loading : strings.older}
+    <p className="legato-error" role="alert">
+      {error.message} {strings.help[error.action]}{" "}
+      {!HOPELESS.has(error.action) && (
+        <button type="button" onClick={() => chat.retry()}>
+          {strings.retry}
         </button>
       )}
-      {messages.length === 0 && <p className="legato-note">{chat.load === "loading" ? strings.loading : strings.empty}</p>}
-      {older}
-      {lastTurn.map(item)}
-    </div>
+      {error.action === "reload" && (
+        <button type="button" onClick={reload}>
+          {strings.reload}
+        </button>
+      )}{" "}
+      <button type="button" onClick={chat.dismissError}>
+        {strings.dismiss}
+      </button>
+    </p>
   );
+}
+
+/** Tells an id when it is there, and each time that it is another; the teller may be another function every time. */
+function useTold(id: string | null, tell: ((id: string) => void) | undefined): void {
+  const told = useRef<string | null>(null);
+  useEffect(() => {
+    if (id === null || id === told.current) return;
+    told.current = id;
+    tell?.(id);
+  });
 }
 
 /** Returns what a screen reader says: that a reply is being made, then all of it at once. */

@@ -5,7 +5,7 @@
  * again can never make two turns of it.
  */
 
-import { type NewConversation, newId, type Open } from "@legato/client";
+import { LegatoError, type NewConversation, newId, type Open } from "@legato/client";
 
 import { localMessage } from "./apply.ts";
 import { isLocal, localId } from "./ids.ts";
@@ -55,6 +55,8 @@ export class Sender {
   readonly #drafts = new Map<string, Draft>();
   /** What the reply that is being read was begun with. */
   #begun: Begun = {};
+  /** The conversation was made here, and the server has taken nothing in it yet. */
+  #blank = false;
   /** Nobody looks any more: a reply is left as soon as the server has accepted its message. */
   #leaving = false;
 
@@ -215,12 +217,25 @@ export class Sender {
     if (settings === null) return;
     state.conversation = await this.#server.create(settings);
     state.conversationId = state.conversation.id;
+    this.#blank = true;
+  }
+
+  /** Deletes a conversation whose first message was refused: nobody would ever find it again. */
+  #unmake(): void {
+    const state = this.#state;
+    const id = state.conversationId;
+    if (!this.#blank || id === null) return;
+    this.#blank = false;
+    [state.conversation, state.conversationId] = [null, null];
+    // Where that fails too it stays, empty and unlisted.
+    this.#server.remove(id).catch(() => undefined);
   }
 
   #opened(turn: Turn, event: Open): void {
     const state = this.#state;
     const { echoId } = this.#begun;
     state.conversationId ??= event.conversationId;
+    this.#blank = false;
     if (state.load === "missing") state.load = "ready";
     if (echoId !== undefined) {
       this.#drafts.delete(echoId);
@@ -265,6 +280,8 @@ export class Sender {
     if (!turn.opened && this.#begun.again !== undefined) return this.#refused(turn, error);
     this.#name(turn, turn.replyId);
     state.conversationId ??= turn.conversationId;
+    // What was read while the reply was being made may not have it yet.
+    state.epoch += 1;
     this.#release(turn);
     if (error !== null) state.fail(problemOf(error, "follow", Date.now()), () => this.#around.reread());
     else this.#around.reread();
@@ -282,6 +299,7 @@ export class Sender {
     if (echo !== undefined) state.tree = put(state.tree, [{ ...echo, status: "unsent" }]);
     state.tree = withLeaf(state.tree, leafId ?? state.tree.leafId);
     if (error !== null) state.fail(problemOf(error, "send", Date.now()), again ?? null);
+    if (isRefusal(error)) this.#unmake();
     state.emit();
   }
 
@@ -306,4 +324,10 @@ export class Sender {
     const tree = remove(this.#state.tree, messageId);
     this.#state.tree = leafId === messageId ? withLeaf(tree, draft.leafId) : tree;
   }
+}
+
+/** Whether the server has surely not taken a message: after a cut, or signed out since, it may have. */
+function isRefusal(error: unknown): boolean {
+  const status = error instanceof LegatoError ? (error.status ?? 0) : 0;
+  return status >= 400 && status < 500 && status !== 401 && status !== 403;
 }

@@ -76,6 +76,10 @@ export class Server {
     return await this.#api.conversations.create(settings);
   }
 
+  async remove(id: string): Promise<void> {
+    await this.#api.conversations.remove(id);
+  }
+
   /** Return the conversation, or null where there is none. */
   async conversation(id: string): Promise<ConversationOut | null> {
     try {

@@ -158,7 +158,7 @@ export class ConversationStore implements ChatActions {
 
   readonly decide: ChatActions["decide"] = async (callId, granted, reason) => {
     const { messages, runId } = this.getSnapshot();
-    const reply = messages.find((message) => message.tools.some((call) => call.callId === callId));
+    const reply = messages.findLast((message) => message.tools.some((call) => call.callId === callId));
     const run = reply?.runId ?? runId;
     if (run === null) return;
     try {

@@ -14,9 +14,21 @@ export interface ChatStrings {
   readonly loading: string;
   readonly empty: string;
   readonly retry: string;
+  /** Reads the conversation again. */
+  readonly reload: string;
   readonly discard: string;
   readonly dismiss: string;
   readonly regenerate: string;
+  readonly edit: string;
+  /** Label of the field in which a message is edited. */
+  readonly editing: string;
+  readonly cancel: string;
+  /** Shows the version before this one. */
+  readonly previous: string;
+  /** Shows the version after this one. */
+  readonly next: string;
+  /** Which version is shown; `at` counts from 1. */
+  readonly version: (at: number, of: number) => string;
   readonly unsent: string;
   readonly queued: string;
   readonly replying: string;
@@ -45,9 +57,16 @@ export const ENGLISH: ChatStrings = {
   loading: "Loading…",
   empty: "Say something to begin.",
   retry: "Try again",
+  reload: "Load again",
   discard: "Discard",
   dismiss: "Dismiss",
   regenerate: "Ask again",
+  edit: "Edit",
+  editing: "Edit your message",
+  cancel: "Cancel",
+  previous: "Previous version",
+  next: "Next version",
+  version: (at, of) => `Version ${at} of ${of}`,
   unsent: "Not sent",
   queued: "Waiting for an earlier reply…",
   replying: "The assistant is replying.",

@@ -59,6 +59,32 @@ describe("branches", () => {
     expect(kept.leafId).toBe(shown.messages.at(-1)?.id);
   });
 
+  it("keeps the reply that has come, whatever was read of the conversation while it was being made", async () => {
+    let held: Promise<void> | null = null;
+    const client = {
+      fetch: (async (input, init) => {
+        const response = await fetch(input, init);
+        if (init?.method === "GET" && /\/conversations\/[^/]+$/.test(String(input))) await held;
+        return response;
+      }) satisfies typeof fetch,
+    };
+    const { store, seen } = here.open({ client });
+    await say(store, "Say it. script: tokens=20 delay_ms=10");
+    let release = (): void => {};
+    held = new Promise((resolve) => {
+      release = resolve;
+    });
+    store.regenerate();
+    const refreshed = store.refresh();
+    await until(store, ({ busy }) => !busy);
+    const before = seen.length;
+    release();
+    await refreshed;
+    await until(store, settled);
+    const shown = seen.slice(before).map(({ messages }) => messages[1]?.siblingIndex);
+    expect(new Set(shown)).toEqual(new Set([1]));
+  });
+
   it("does nothing while a reply is being made", async () => {
     const { store } = here.open();
     const first = await say(store, "One. script: tokens=2");

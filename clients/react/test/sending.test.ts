@@ -186,6 +186,41 @@ describe("what was asked for and could not be done", () => {
     expect(done.error).toBeNull();
   });
 
+  it("leaves no empty conversation behind a first message that was refused", async () => {
+    let refuse = true;
+    const asked: string[] = [];
+    const client = {
+      fetch: (async (input, init) => {
+        const path = new URL(String(input)).pathname;
+        asked.push(`${init?.method} ${path}`);
+        if (refuse && path === "/chat/stream") {
+          const problem = { code: "message_too_long", detail: "too long", retryable: false };
+          return new Response(JSON.stringify(problem), {
+            status: 413,
+            headers: { "content-type": "application/problem+json" },
+          });
+        }
+        return await fetch(input, init);
+      }) satisfies typeof fetch,
+    };
+    const { store } = here.open({ client, newConversation: () => ({ retention: "keep" }) });
+    store.send("Hello! script: tokens=2");
+    const refused = await until(store, ({ status }) => status === "error");
+    expect(refused).toMatchObject({ conversationId: null, conversation: null });
+    expect(refused.messages.map(({ status }) => status)).toEqual(["unsent"]);
+    refuse = false;
+    store.retry();
+    const done = await until(store, (now) => settled(now) && now.conversation?.messageCount === 2);
+    expect(done.conversation?.retention).toBe("keep");
+    const gone = asked.find((each) => each.startsWith("DELETE "))?.slice("DELETE /conversations/".length);
+    expect(gone).toBeDefined();
+    expect(gone).not.toBe(done.conversationId);
+    const { conversations } = await here.server.send("GET", "/conversations");
+    const listed = conversations.map(({ id }: { id: string }) => id);
+    expect(listed).toContain(done.conversationId);
+    expect(listed).not.toContain(gone);
+  });
+
   it("makes one turn of a message whose answer was lost, however often it is sent again", async () => {
     let lose = 2;
     const keys: (string | null)[] = [];

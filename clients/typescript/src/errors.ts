@@ -15,13 +15,21 @@ export interface FieldFault {
  * Codes of the client itself. All others are the server's (docs/reference/errors.md).
  *
  * - `unreachable`: no server answers, or one that was cut off has not come back
+ * - `bad_address`: `baseUrl` is no address of a server
  * - `not_legato`: what answers is no Legato server
  * - `bad_stream`: what answers does not speak the protocol
  * - `aborted`: `abort()` was called or the signal was; the reply goes on
  * - `headers_failed`: the function that gives the headers threw
  * - `diverged`: the server has another text than the one that was shown
  */
-export type ClientCode = "unreachable" | "not_legato" | "bad_stream" | "aborted" | "headers_failed" | "diverged";
+export type ClientCode =
+  | "unreachable"
+  | "bad_address"
+  | "not_legato"
+  | "bad_stream"
+  | "aborted"
+  | "headers_failed"
+  | "diverged";
 
 /** Codes of the server that a client commonly tells apart. */
 export type ServerCode =
@@ -74,12 +82,4 @@ export class LegatoError extends Error {
     this.retryAfterS = init.retryAfterS ?? null;
     this.fields = init.fields ?? [];
   }
-}
-
-/** Return the error for a server that does not answer; `wasThere` tells whether it did before. */
-export function unreachable(wasThere: boolean, cause: unknown): LegatoError {
-  const message = wasThere
-    ? "the server was lost and has not come back; the reply may be there when it is"
-    : "no server answers at this address";
-  return new LegatoError(message, { code: "unreachable", retryable: true, cause });
 }

@@ -1,5 +1,6 @@
 /** Requests of a server, and what its answers say when they are refusals. */
 
+import { checkAddress } from "./address.ts";
 import { type FieldFault, LegatoError } from "./errors.ts";
 import type { Settings } from "./options.ts";
 import { isObject } from "./read_event.ts";
@@ -18,8 +19,13 @@ export interface RequestParts {
 /** Most characters that are read of an answer that is an error. */
 const MOST_ERROR_CHARS = 65_536;
 
-/** Make a request; what is thrown is `fetch`'s own. Redirections are not followed: they would lose body or key. */
+/**
+ * Make a request; what is thrown is `fetch`'s own, or a LegatoError of an address or headers that cannot be sent.
+ *
+ * Redirections are not followed: they would lose body or key.
+ */
 export async function request(settings: Settings, parts: RequestParts): Promise<Response> {
+  checkAddress(settings.baseUrl);
   const headers = new Headers(await ownHeaders(settings));
   for (const [name, value] of Object.entries(parts.headers ?? {})) headers.set(name, value);
   if (parts.body !== undefined) headers.set("Content-Type", "application/json");

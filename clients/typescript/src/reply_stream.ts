@@ -4,10 +4,11 @@
  * What is to be done when is decided by the table of reconnect.ts alone; this file does it.
  */
 
+import { unreachable } from "./address.ts";
 import { sleep } from "./clock.ts";
 import { Connection } from "./connection.ts";
 import { reconnectDelay } from "./delay.ts";
-import { LegatoError, unreachable } from "./errors.ts";
+import { LegatoError } from "./errors.ts";
 import type { ChatEvent, WireEvent } from "./events.ts";
 import { fold } from "./fold.ts";
 import { headerId } from "./ids.ts";
@@ -280,7 +281,7 @@ export class ReplyStream implements AsyncIterable<ChatEvent> {
     }
     this.#connection?.close();
     this.#askedMs = this.#parser.retryMs ?? 0;
-    this.#error = unreachable(this.#answered, error);
+    this.#error = unreachable(this.#settings.baseUrl, this.#answered, error);
     return "cut";
   }
 

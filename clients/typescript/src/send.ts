@@ -1,13 +1,14 @@
 /** JSON requests: one answer each, and a LegatoError for whatever is none. */
 
-import { LegatoError, unreachable } from "./errors.ts";
+import { unreachable } from "./address.ts";
+import { LegatoError } from "./errors.ts";
 import { notLegato, refusal, type RequestParts, request } from "./http.ts";
 import type { Settings } from "./options.ts";
 
 /**
  * Make a request and return what its answer says as JSON, or `undefined` for an answer without a body.
  *
- * Throws a LegatoError: the server's refusal, `unreachable`, `not_legato`, or `aborted` by the signal. Nothing is
+ * Throws a LegatoError: the server's refusal, `unreachable`, `bad_address`, `not_legato`, or `aborted` by the signal. Nothing is
  * repeated.
  */
 export async function send(settings: Settings, parts: RequestParts): Promise<unknown> {
@@ -30,7 +31,7 @@ export async function sendForText(settings: Settings, parts: RequestParts): Prom
   } catch (error) {
     if (error instanceof LegatoError) throw error;
     if (parts.signal?.aborted) throw new LegatoError("the request was given up", { code: "aborted", cause: error });
-    throw unreachable(false, error);
+    throw unreachable(settings.baseUrl, false, error);
   }
 }
 

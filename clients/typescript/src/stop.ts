@@ -1,8 +1,9 @@
 /** The wish to stop a reply, brought to the server. */
 
+import { unreachable } from "./address.ts";
 import { sleep } from "./clock.ts";
 import { reconnectDelay } from "./delay.ts";
-import { LegatoError, unreachable } from "./errors.ts";
+import { LegatoError } from "./errors.ts";
 import { refusal, request } from "./http.ts";
 import type { Settings } from "./options.ts";
 
@@ -37,6 +38,6 @@ async function askOnce(settings: Settings, runId: string): Promise<LegatoError |
     await response.body?.cancel().catch(() => {});
     return null;
   } catch (error) {
-    return error instanceof LegatoError ? error : unreachable(true, error);
+    return error instanceof LegatoError ? error : unreachable(settings.baseUrl, true, error);
   }
 }

@@ -37,11 +37,11 @@ describe("sendMessage ends in exactly one callback", () => {
       [{ status: 422, body: '{"code":"invalid_request","detail":"message: is blank"}' }],
       ["<error> message: is blank"],
     ],
-    ["nobody there", Array.from({ length: 9 }, () => ({ lost: true })), ["<error> no server answers at this address"]],
+    ["nobody there", Array.from({ length: 9 }, () => ({ lost: true })), ["<error> no server answers at http://server.test"]],
     [
       "cut for good",
       [CUT, ...Array.from({ length: 9 }, () => ({ lost: true }))],
-      ["Hel", "lo", "<error> the server was lost and has not come back; the reply may be there when it is"],
+      ["Hel", "lo", "<error> the server at http://server.test was lost and has not come back; the reply may be there when it is"],
     ],
     [
       "told anew, and longer",

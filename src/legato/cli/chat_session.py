@@ -305,7 +305,7 @@ def _unreachable(url: str, error: Unreachable, reply: ReplyStream) -> str:
     if error.was_there:
         go_on = f"; when it is there again the reply is too: GET {url}{run_path(reply.run_id)}" if reply.run_id else ""
         return f"the server at {url} was cut off and has not come back{go_on}"
-    return f"no server answers at {url} ({error}): start it with `legato serve`, or name another with --url"
+    return f"no server answers at {url} ({error.why}): start it with `legato serve`, or name another with --url"
 
 
 def _refused(url: str, refused: Refused) -> str:

@@ -57,6 +57,14 @@ class Server:
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     patience: Patience = field(default_factory=Patience)
 
+    @property
+    def address(self) -> str:
+        """Where the server is, for people: without name, password, query and fragment."""
+        told = self.base_url.split("?", 1)[0].split("#", 1)[0]
+        scheme, separator, rest = told.rpartition("//")
+        host, slash, path = rest.partition("/")
+        return f"{scheme}{separator}{host.rpartition('@')[2]}{slash}{path}"
+
     def open_session(self) -> aiohttp.ClientSession:
         """Return a session for one reply or command; every request has a connection of its own."""
         # Minutes may pass between two messages: a kept connection would be stale.
@@ -86,14 +94,14 @@ class Server:
                         if response.status < 500 and response.status != 429:
                             raise await refusal(response)
                 except aiohttp.InvalidURL as error:
-                    raise broken(error, was_there=False) from error
+                    raise broken(error, address=self.address, was_there=False) from error
                 except UNCONNECTED:
                     pass
                 except BROKEN:
                     cut = True
                 await asyncio.sleep(_INSIST_S)
         if not enough():
-            raise Unreachable("it has not come back", was_there=True)
+            raise Unreachable("it has not come back", address=self.address, was_there=True)
 
 
 async def refusal(response: aiohttp.ClientResponse) -> Refused:
@@ -132,15 +140,15 @@ def run_path(run_id: str) -> str:
     return f"/chat/stream/{quote(run_id, safe='')}"
 
 
-def broken(error: Exception | None, *, was_there: bool) -> ChatError:
+def broken(error: Exception | None, *, address: str, was_there: bool) -> ChatError:
     """Return what a connection that was not made, or has ended too early, is for the caller."""
     if isinstance(error, aiohttp.InvalidURL):
-        return Unreachable("that is no address", was_there=False)
+        return Unreachable("that is no address", address=address, was_there=False)
     if isinstance(error, UNCONNECTED):
-        return Unreachable(_why(error), was_there=was_there)
+        return Unreachable(_why(error), address=address, was_there=was_there)
     if isinstance(error, aiohttp.ClientResponseError):
         return not_legato(error.status)
-    return Unreachable("it closes the connection without a whole answer", was_there=was_there)
+    return Unreachable("it closes the connection without a whole answer", address=address, was_there=was_there)
 
 
 def _field(told: Mapping[str, Any]) -> FieldError:

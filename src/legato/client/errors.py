@@ -54,11 +54,16 @@ class Unreachable(ChatError):
     """No server answers at the address.
 
     Attributes:
+        why: What happened there, in a few words.
+        address: The server's, without name, password and query.
         was_there: Whether one did before: then the reply is likely to be there when the server is.
     """
 
-    def __init__(self, message: str, *, was_there: bool) -> None:
-        super().__init__(message, code="unreachable", retryable=True)
+    def __init__(self, why: str, *, address: str, was_there: bool) -> None:
+        what = f"the server at {address} was lost" if was_there else f"no server answers at {address}"
+        super().__init__(f"{what}: {why}", code="unreachable", retryable=True)
+        self.why = why
+        self.address = address
         self.was_there = was_there
 
 

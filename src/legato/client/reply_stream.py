@@ -213,7 +213,7 @@ class ReplyStream:
         away_s = time.monotonic() - self._heard_at_s
         if away_s > (patience.away_s if self._answered else patience.first_s):
             if self._answered:
-                self._error = Unreachable("it has not come back", was_there=True)
+                self._error = Unreachable("it has not come back", address=self._server.address, was_there=True)
             self._go("exhausted")
             return None
         self._failures += 1
@@ -357,7 +357,7 @@ class ReplyStream:
 
     def _lose(self, error: Exception | None, *, asked_ms: int | None) -> None:
         """Take it that a connection was not made, or has ended before the reply did."""
-        self._error = broken(error, was_there=self._answered)
+        self._error = broken(error, address=self._server.address, was_there=self._answered)
         self._asked_s = (asked_ms or 0) / 1000
         # A first post that met nobody has reached nobody; what is wrong with the address stays wrong.
         hopeless = isinstance(error, aiohttp.InvalidURL) or (

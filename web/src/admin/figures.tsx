@@ -94,7 +94,10 @@ function Board({ figures }: { figures: FiguresOf }) {
         <Tile
           label={t.admin.tokens}
           value={known(total.outputTokens)}
-          note={`${known(total.inputTokens)} ${t.admin.tokensIn}${total.estimated ? ` · ${t.admin.estimated(whole(total.estimated, language))}` : ""}`}
+          note={[
+            `${known(total.inputTokens)} ${t.admin.tokensIn}`,
+            ...(total.estimated ? [t.admin.estimated(whole(total.estimated, language))] : []),
+          ].join(" · ")}
         />
         <Tile label={t.admin.cost} value={total.cost ? dollars(total.cost.usd, language) : t.admin.unknown} />
         <Tile

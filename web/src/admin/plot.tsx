@@ -35,8 +35,13 @@ export function Plot({ label, times, span, timeLabel, lines, format, language }:
   useEffect(() => {
     const element = holder.current;
     if (!element) return;
-    const style = getComputedStyle(document.documentElement);
-    const color = (name: string): string => style.getPropertyValue(`--${name}`).trim();
+    const color = (name: string): string => {
+      // The colour of an element is that of the theme; the property itself still names both.
+      element.style.color = `var(--${name})`;
+      const found = getComputedStyle(element).color;
+      element.style.color = "";
+      return found;
+    };
     const axis = {
       stroke: color("ink-soft"),
       grid: { stroke: color("line"), width: 1 },

@@ -82,7 +82,13 @@ export function Queue() {
   );
 }
 
-function LetterRow({ letter, letters, onChanged }: { letter: DeadLetter; letters: Asked<DeadLetterPage>; onChanged: () => void }) {
+interface LetterRowProps {
+  readonly letter: DeadLetter;
+  readonly letters: Asked<DeadLetterPage>;
+  readonly onChanged: () => void;
+}
+
+function LetterRow({ letter, letters, onChanged }: LetterRowProps) {
   const t = useWords();
   const language = useLanguage();
   const [open, setOpen] = useState<"read" | "discard" | null>(null);

@@ -46,7 +46,10 @@ export function Steps() {
                   </>
                 ),
               },
-              { head: t.admin.flow, cell: ({ flows }) => <span className="whitespace-nowrap">{flows.join(", ")}</span> },
+              {
+                head: t.admin.flow,
+                cell: ({ flows }) => <span className="whitespace-nowrap">{flows.join(", ")}</span>,
+              },
               { head: t.admin.listens, cell: ({ topics, http }) => <Words words={[...http, ...topics]} /> },
               { head: t.admin.cron, cell: ({ cron }) => <Words words={cron.map(({ expression }) => expression)} /> },
               { head: t.admin.enqueues, cell: ({ enqueues }) => <Words words={enqueues} /> },

@@ -1,6 +1,6 @@
 /** The chat page: the list beside the conversation, or over it where there is no room. */
 import { clsx } from "clsx";
-import { useCallback, useEffect, useRef, useState } from "react";
+import { type RefObject, useCallback, useEffect, useLayoutEffect, useRef, useState } from "react";
 import { flushSync } from "react-dom";
 
 import { type ConversationHandle, ConversationView } from "../conversation/conversation_view.tsx";
@@ -24,6 +24,7 @@ export function Shell({ route }: { route: Route & { page: "chat" } }) {
   const [temporary, setTemporary] = useState(false);
   const view = useRef<ConversationHandle>(null);
   const searchField = useRef<HTMLInputElement>(null);
+  const panel = useRef<HTMLDivElement>(null);
   const open = narrow ? drawer : wide;
 
   // A conversation that is named while it is shown stays the same view; any other gets a view of its own.
@@ -38,7 +39,12 @@ export function Shell({ route }: { route: Route & { page: "chat" } }) {
     navigate(conversationPath(id), true);
   }, []);
 
-  const setOpen = (next: boolean): void => (narrow ? setDrawer(next) : changePreferences({ sidebar: next }));
+  const noteFocus = useDrawerFocus(narrow && drawer, panel);
+  const setOpen = (next: boolean): void => {
+    if (!narrow) return changePreferences({ sidebar: next });
+    if (next && !drawer) noteFocus();
+    setDrawer(next);
+  };
   const onNew = (isTemporary = false): void => {
     setTemporary(isTemporary);
     navigate("/");
@@ -101,6 +107,7 @@ export function Shell({ route }: { route: Route & { page: "chat" } }) {
     <div className="flex h-full">
       <a
         href="#message"
+        inert={narrow && drawer}
         className="sr-only z-50 rounded-lg bg-raise px-4 py-2 focus:not-sr-only focus:fixed focus:top-2 focus:left-2"
         onClick={(event) => {
           event.preventDefault();
@@ -114,6 +121,8 @@ export function Shell({ route }: { route: Route & { page: "chat" } }) {
       )}
       {open && (
         <div
+          ref={panel}
+          {...(narrow ? { role: "dialog", "aria-modal": true, "aria-label": t.sidebar.label } : {})}
           className={clsx(
             narrow
               ? "fixed inset-y-0 left-0 z-30 w-[min(20rem,calc(100vw-3rem))] shadow-float"
@@ -138,7 +147,8 @@ export function Shell({ route }: { route: Route & { page: "chat" } }) {
           conversationId={conversationId}
           messageId={route.messageId}
           temporary={temporary}
-          sidebarOpen={open}
+          // Under the open list its button stays: it is where the focus goes back to.
+          sidebarOpen={open && !narrow}
           onSidebar={() => setOpen(true)}
           onNew={() => onNew()}
           onNamed={onNamed}
@@ -147,4 +157,19 @@ export function Shell({ route }: { route: Route & { page: "chat" } }) {
       {sheet && <ShortcutSheet onClose={() => setSheet(false)} />}
     </div>
   );
+}
+
+/** Moves the focus into the list that lies over the page, and back to where it was; returns what notes that place. */
+function useDrawerFocus(open: boolean, panel: RefObject<HTMLElement | null>): () => void {
+  const before = useRef<Element | null>(null);
+  useLayoutEffect(() => {
+    if (open) return panel.current?.querySelector("button")?.focus();
+    const back = before.current;
+    before.current = null;
+    // Whoever closed the list to go elsewhere has the focus there.
+    if (back instanceof HTMLElement && back.isConnected && document.activeElement === document.body) back.focus();
+  }, [open, panel]);
+  return () => {
+    before.current = document.activeElement;
+  };
 }

@@ -20,6 +20,9 @@ test.each([
   [key("k", "KeyK", { mod: true }), true, "search"],
   [key("O", "KeyO", { mod: true, shift: true }), true, "new"],
   [key("ArrowDown", "ArrowDown", { alt: true }), true, "next"],
+  [key("c", "KeyC", { alt: true }), true, "copyLast"],
+  [key("ç", "KeyC", { alt: true }), false, "copyLast"],
+  [key("ç", "KeyC", { alt: true }), true, null],
   [key("f", "KeyF", { mod: true, alt: true }), false, null],
   [key("a", "KeyA"), false, null],
 ] as const)("%j, writing %s: %s", (pressed, writing, shortcut) => {

@@ -24,6 +24,8 @@ export function shortcutOf({ key, code, mod, shift, alt }: Key, writing: boolean
       ] ?? (key === "/" ? "help" : null)
     );
   }
+  // Option and C write a letter on a Mac: in a field it is one.
+  if (alt && writing && code === "KeyC" && key.toLowerCase() !== "c") return null;
   if (alt)
     return (
       ({ KeyC: "copyLast", ArrowDown: "next", ArrowUp: "previous" } as Partial<Record<string, Shortcut>>)[code] ?? null

@@ -52,7 +52,7 @@ export function Composer({
     if (event.key === "Enter" && !event.shiftKey) {
       event.preventDefault();
       send();
-    } else if (event.key === "ArrowUp" && text === "") {
+    } else if (event.key === "ArrowUp" && text === "" && !(event.altKey || event.ctrlKey || event.metaKey)) {
       event.preventDefault();
       onEditLast();
     }
@@ -86,7 +86,11 @@ export function Composer({
             aria-label={t.composer.stop}
             title={`${t.composer.stop} (Esc)`}
             disabled={stopping}
-            onClick={onStop}
+            onClick={(event) => {
+              onStop();
+              // Pressed by key: what takes its place cannot be pressed, and would lose the focus.
+              if (event.detail === 0) field.current?.focus();
+            }}
             className="flex size-10 shrink-0 items-center justify-center rounded-full bg-ink text-page transition-opacity hover:opacity-85 disabled:opacity-50"
           >
             <Square size={14} fill="currentColor" />

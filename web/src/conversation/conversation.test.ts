@@ -35,6 +35,7 @@ test.each([
   ["upstream_timeout", en.errors.upstreamDown],
   ["message_too_long", en.errors.tooLong],
   ["unreachable", en.errors.unreachable],
+  ["upstream_unavailable", en.errors.upstreamDown],
   ["no_model", en.errors.noModel],
 ])("%s is said as %j", (code, title) => {
   expect(errorWords({ code, message: "m" }, en, 0).title).toBe(title);
@@ -47,12 +48,6 @@ test("a limit counts down", () => {
     "You can send again in 2 s.",
     "You can send again now.",
   ]);
-});
-
-test("weights that were never fetched are no model", () => {
-  expect(errorWords({ code: "upstream_unavailable", message: "… run `legato models fetch`, or …" }, en, 0).title).toBe(
-    en.errors.noModel,
-  );
 });
 
 test("an unknown error says what the server said", () => {

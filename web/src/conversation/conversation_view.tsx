@@ -14,6 +14,7 @@ import { ConnectionNote } from "./connection_note.tsx";
 import { FindBar } from "./find_bar.tsx";
 import { Header } from "./header.tsx";
 import type { Match } from "./matches.ts";
+import { useKeptUnsent } from "./keep_unsent.ts";
 import { LoadTrouble, MessageList, type MessageListHandle } from "./message_list.tsx";
 import { clearMatches, paintMatches } from "./paint_matches.ts";
 import { ProblemNotice } from "./problem_notice.tsx";
@@ -59,7 +60,9 @@ export function ConversationView(props: ConversationViewProps) {
   const { conversation, status } = chat;
   const temporary = conversation?.temporary ?? props.temporary;
   const streaming = chat.busy && chat.status !== "submitting";
+  const draftKey = conversationId ?? (props.temporary ? "temporary" : "new");
   useAnnouncedStatus(chat);
+  useKeptUnsent(chat.messages, draftKey);
 
   useEffect(() => {
     if (
@@ -148,7 +151,7 @@ export function ConversationView(props: ConversationViewProps) {
         )}
         <Composer
           field={field}
-          draftKey={conversationId ?? (props.temporary ? "temporary" : "new")}
+          draftKey={draftKey}
           streaming={streaming}
           stopping={chat.stopping}
           busy={chat.busy}

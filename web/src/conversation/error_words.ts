@@ -24,7 +24,6 @@ export function errorWords({ code, message, retryAt }: Fault, t: Strings, nowMs:
   const seconds = retryAt ? Math.max(0, Math.ceil((retryAt - nowMs) / 1000)) : 0;
   switch (code) {
     case "no_model":
-    case "model_missing":
       return words(e.noModel, e.noModelDo);
     case "upstream_auth":
       return words(e.wrongKey, e.wrongKeyDo);
@@ -36,9 +35,6 @@ export function errorWords({ code, message, retryAt }: Fault, t: Strings, nowMs:
     case "upstream_rate_limited":
       return words(e.upstreamLimited, e.upstreamLimitedDo, true);
     case "upstream_unavailable":
-      // The embedded model's weights were never fetched.
-      if (message.includes("legato models fetch")) return words(e.noModel, e.noModelDo);
-      return words(e.upstreamDown, e.upstreamDownDo);
     case "upstream_broken":
     case "upstream_timeout":
     case "upstream_invalid":
@@ -50,11 +46,7 @@ export function errorWords({ code, message, retryAt }: Fault, t: Strings, nowMs:
       return words(e.tooLong, e.tooLongDo);
     case "context_exceeded":
       return words(e.contextFull, e.contextFullDo);
-    case "budget_exceeded":
-    case "budget":
-      return words(e.budget, e.budgetDo);
     case "unreachable":
-    case "connection_lost":
     case "not_legato":
     case "bad_stream":
       return words(e.unreachable, e.unreachableDo);

@@ -37,13 +37,14 @@ export function MessageList({ chat, small = false, onScroll, ref }: MessageListP
   const rows = useRef<VirtualizerHandle>(null);
   const { away, toEnd, letGo } = useStickToEnd(scroller, content);
   const { history, lastTurn, busy, hasOlder, loadingOlder, loadOlder } = chat;
+  const told = chat.error?.during === "send";
   const shift = usePrepended(history);
 
   const draw = useCallback(
     (message: ChatMessage) => (
-      <Row key={message.key} message={message} busy={busy} actions={chat.store} small={small} />
+      <Row key={message.key} message={message} busy={busy} told={told} actions={chat.store} small={small} />
     ),
-    [busy, chat.store, small],
+    [busy, told, chat.store, small],
   );
 
   const older = useCallback(() => {
@@ -106,7 +107,7 @@ export function MessageList({ chat, small = false, onScroll, ref }: MessageListP
           )}
           {list}
           {lastTurn.map((message) => (
-            <Row key={message.key} message={message} busy={busy} actions={chat.store} small={small} />
+            <Row key={message.key} message={message} busy={busy} told={told} actions={chat.store} small={small} />
           ))}
         </div>
       </div>
@@ -128,14 +129,17 @@ export function MessageList({ chat, small = false, onScroll, ref }: MessageListP
 interface RowProps {
   readonly message: ChatMessage;
   readonly busy: boolean;
+  /** A notice says why the newest message was not sent, and when it can be tried again. */
+  readonly told: boolean;
   readonly actions: Chat["store"];
   readonly small: boolean;
 }
 
-function Row({ message, busy, actions, small }: RowProps) {
+function Row({ message, busy, told, actions, small }: RowProps) {
   const t = useWords();
+  const row = useRef<HTMLDivElement>(null);
   return (
-    <div data-key={message.key}>
+    <div ref={row} data-key={message.key}>
       {message.role === "user" ? (
         <UserMessage message={message} busy={busy} actions={actions} />
       ) : (
@@ -143,8 +147,17 @@ function Row({ message, busy, actions, small }: RowProps) {
       )}
       {message.status === "unsent" && (
         <div className="flex justify-end gap-2 pb-2">
-          <Button disabled={busy} onClick={() => actions.retry(message.id)}>
-            {t.app.retry}
+          {!told && (
+            <Button disabled={busy} onClick={() => actions.retry(message.id)}>
+              {t.app.retry}
+            </Button>
+          )}
+          <Button
+            look="quiet"
+            disabled={busy}
+            onClick={() => row.current?.querySelector<HTMLElement>("[data-edit]")?.click()}
+          >
+            {t.conversation.edit}
           </Button>
           <Button look="quiet" disabled={busy} onClick={() => actions.discard(message.id)}>
             {t.sidebar.remove}

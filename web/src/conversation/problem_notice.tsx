@@ -13,6 +13,7 @@ export function ProblemNotice({ problem, actions }: { problem: ChatProblem; acti
   const t = useWords();
   const now = useClock(problem.retryAt);
   const { title, hint, mild } = errorWords(problem, t, now);
+  const atFirst = errorWords(problem, t, useState(now)[0]).hint;
   const fields = problem.fields.map(({ field, message }) => `${field}: ${message}`).join("; ");
   const waiting = problem.retryAt !== null && problem.retryAt > now;
   const again = problem.action === "retry" || problem.action === "wait" || problem.action === "configure";
@@ -21,19 +22,30 @@ export function ProblemNotice({ problem, actions }: { problem: ChatProblem; acti
       <div className="relative">
         <Trouble
           title={title}
-          hint={fields || hint}
+          hint={
+            fields ||
+            (waiting ? (
+              <>
+                <span aria-hidden>{hint}</span>
+                {/* An alert is read out anew whenever it changes: not each second. */}
+                <span className="sr-only">{atFirst}</span>
+              </>
+            ) : (
+              hint
+            ))
+          }
           code={problem.code === "unreachable" ? null : t.errors.code(problem.code)}
           tone={mild ? "warn" : "danger"}
           actions={
-            <>
-              {again && (
-                <Button disabled={waiting} onClick={() => actions.retry()}>
-                  {t.app.retry}
-                </Button>
-              )}
-              {problem.action === "reload" && <Button onClick={() => void actions.refresh()}>{t.app.retry}</Button>}
-              {problem.action === "sign_in" && <Button onClick={() => void checkSession()}>{t.signIn.button}</Button>}
-            </>
+            again ? (
+              <Button disabled={waiting} onClick={() => actions.retry()}>
+                {t.app.retry}
+              </Button>
+            ) : problem.action === "reload" ? (
+              <Button onClick={() => void actions.refresh()}>{t.app.retry}</Button>
+            ) : problem.action === "sign_in" ? (
+              <Button onClick={() => void checkSession()}>{t.signIn.button}</Button>
+            ) : null
           }
         />
         <IconButton

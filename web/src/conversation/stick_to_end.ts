@@ -38,7 +38,8 @@ export function useStickToEnd(
     const inner = content.current;
     if (!element || !inner) return;
     const follow = (): void => {
-      if (stuck.current) element.scrollTop = element.scrollHeight;
+      // A message that is being edited stays in sight.
+      if (stuck.current && !inner.querySelector("textarea:focus")) element.scrollTop = element.scrollHeight;
     };
     const observer = new ResizeObserver(follow);
     observer.observe(inner);

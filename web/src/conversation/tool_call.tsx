@@ -1,8 +1,9 @@
 import type { ToolCall as Call } from "@legato/client";
 import { clsx } from "clsx";
 import { ChevronRight, CircleCheck, CircleX, Hand, LoaderCircle } from "lucide-react";
-import { useState } from "react";
+import { useEffect, useState } from "react";
 
+import { announce } from "../app/announcer.tsx";
 import { useLanguage, useWords } from "../app/words.ts";
 import { duration } from "../format/amounts.ts";
 import { relative } from "../format/times.ts";
@@ -30,6 +31,11 @@ export function ToolCall({ call, live, onDecide }: ToolCallProps) {
   const language = useLanguage();
   const stage = stageOf(call);
   const asks = stage === "asked" && live && onDecide;
+  // The reply stands still until somebody answers: a screen reader has to say so.
+  const question = asks ? t.tools.question(call.name) : null;
+  useEffect(() => {
+    if (question) announce(question);
+  }, [question]);
   const decided = call.approval && call.approval.status !== "asked" && call.approval.by;
   return (
     <div

@@ -2,6 +2,7 @@ import type { ChatActions, ChatMessage } from "@legato/react";
 import { clsx } from "clsx";
 import { PenLine } from "lucide-react";
 import { type KeyboardEvent, memo, useEffect, useRef, useState } from "react";
+import { flushSync } from "react-dom";
 
 import { useWords } from "../app/words.ts";
 import { Button, IconButton } from "../ui/button.tsx";
@@ -18,8 +19,17 @@ export const UserMessage = memo(function UserMessage({ message, busy, actions }:
   const t = useWords();
   const [editing, setEditing] = useState(false);
   const waiting = message.status === "sending";
+  const article = useRef<HTMLElement>(null);
+  const before = useRef<Element | null>(null);
+  const cancel = (): void => {
+    flushSync(() => setEditing(false));
+    const own = article.current?.querySelector("[data-edit]");
+    const back = before.current?.isConnected ? before.current : own;
+    if (back instanceof HTMLElement) back.focus();
+  };
   return (
     <article
+      ref={article}
       aria-label={t.conversation.you}
       data-message={message.id}
       data-role="user"
@@ -29,7 +39,7 @@ export const UserMessage = memo(function UserMessage({ message, busy, actions }:
       {editing ? (
         <Edit
           text={message.content}
-          onCancel={() => setEditing(false)}
+          onCancel={cancel}
           onSend={(text) => {
             setEditing(false);
             actions.edit(message.id, text);
@@ -56,7 +66,10 @@ export const UserMessage = memo(function UserMessage({ message, busy, actions }:
               icon={<PenLine size={16} />}
               size="small"
               disabled={busy || waiting}
-              onClick={() => setEditing(true)}
+              onClick={() => {
+                before.current = document.activeElement;
+                setEditing(true);
+              }}
               data-edit
             />
           </div>

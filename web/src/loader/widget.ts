@@ -9,11 +9,14 @@
   const script = document.currentScript as HTMLScriptElement | null;
   const { key = "", label = "Chat", color = "#0f6a62", lang = "" } = script?.dataset ?? {};
 
-  if (script && key.startsWith("lp_")) {
+  if (!script || !key.startsWith("lp_"))
+    console.error("Legato: data-key takes a publishable key, lp_…; a secret key never belongs in a page");
+  else {
     const origin = new URL(script.src).origin;
     const host = document.createElement("div");
     const button = document.createElement("button");
     let frame: HTMLIFrameElement | undefined;
+    let ready = false;
 
     const style = (element: HTMLElement, rules: Partial<CSSStyleDeclaration>): void =>
       void Object.assign(element.style, rules);
@@ -23,6 +26,17 @@
         frame.title = label;
         frame.allow = "clipboard-write";
         frame.src = `${origin}/widget?key=${encodeURIComponent(key)}${lang ? `&lang=${encodeURIComponent(lang)}` : ""}`;
+        // A browser tells nobody why a frame stays empty.
+        frame.onload = () =>
+          setTimeout(
+            () =>
+              ready ||
+              console.warn(
+                "Legato: the chat did not open. Its key must be good, and list this page's origin: " +
+                  `legato keys create --name NAME --publishable --origin ${location.origin}`,
+              ),
+            10_000,
+          );
         style(frame, {
           position: "fixed",
           right: "16px",
@@ -62,14 +76,11 @@
       zIndex: "2147483647",
     });
     button.onclick = () => show(button.getAttribute("aria-expanded") !== "true");
-    addEventListener(
-      "message",
-      (event) =>
-        event.origin === origin &&
-        event.source === frame?.contentWindow &&
-        event.data === "legato:close" &&
-        show(false),
-    );
+    addEventListener("message", ({ origin: from, source, data }) => {
+      if (from !== origin || source !== frame?.contentWindow) return;
+      if (data === "legato:ready") ready = true;
+      if (data === "legato:close") show(false);
+    });
     root.append(button);
     document.body.append(host);
   }

@@ -5,7 +5,25 @@
  */
 import mermaid from "mermaid";
 
-import { withoutTags } from "./diagram_source.ts";
+import { defused, withoutTags } from "./diagram_source.ts";
+
+// Mermaid undoes entities and writes the result as HTML here and there: what is written so holds nothing to run or fetch.
+const html = Object.getOwnPropertyDescriptor(Element.prototype, "innerHTML");
+if (html?.set) {
+  const write = html.set;
+  Object.defineProperty(Element.prototype, "innerHTML", {
+    ...html,
+    set(this: Element, text: unknown) {
+      write.call(this, defused(String(text)));
+    },
+  });
+}
+const setAttribute = Element.prototype.setAttribute;
+Element.prototype.setAttribute = function (this: Element, name: string, value: string): void {
+  if (!/^on/i.test(name)) setAttribute.call(this, name, value);
+};
+// A node that is a picture is none: nothing is fetched.
+Object.defineProperty(HTMLImageElement.prototype, "src", { set: () => undefined });
 
 interface Question {
   readonly id: number;
@@ -44,6 +62,10 @@ async function draw({ id, source, dark }: Question): Promise<object> {
     root.setAttribute("width", String(width));
     root.setAttribute("height", String(height));
     root.removeAttribute("style");
+    for (const element of root.querySelectorAll("*"))
+      for (const { name, value } of [...element.attributes])
+        if (/^on/i.test(name) || (/(^|:)(href|src)$/i.test(name) && !/^(#|data:image\/)/i.test(value)))
+          element.removeAttribute(name);
     return { id, svg: new XMLSerializer().serializeToString(root), width, height };
   } catch {
     return { id, failed: true };

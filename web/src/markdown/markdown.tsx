@@ -1,7 +1,7 @@
 /** A reply's text. Everything that could run or fetch something is shown as what it says instead. */
 import { ExternalLink, ImageOff } from "lucide-react";
 import { type ComponentProps, memo, type ReactNode, useDeferredValue, useEffect, useMemo, useState, useSyncExternalStore } from "react";
-import { type Components, type MathPlugin, Streamdown } from "streamdown";
+import { type Components, defaultRehypePlugins, type MathPlugin, Streamdown } from "streamdown";
 
 import { useWords } from "../app/words.ts";
 import { FencedBlock } from "./code_block.tsx";
@@ -31,7 +31,8 @@ function useMath(wanted: boolean): MathPlugin | null {
 }
 
 function Link({ href, children }: ComponentProps<"a">) {
-  const link = safeLink(href, location.origin);
+  // A place in the page is none of an address: names in replies are not the page's, and footnotes stand below anyway.
+  const link = href?.startsWith("#") ? null : safeLink(href, location.origin);
   if (!link) return <span>{children}</span>;
   return (
     <a href={link.href} {...(link.outside ? { target: "_blank", rel: "noopener noreferrer nofollow" } : {})}>
@@ -144,6 +145,20 @@ const COMPONENTS = {
 
 /** So much of a text is drawn at once; the rest of it follows in pieces that let keys and clicks through. */
 const AT_ONCE_CHARS = 6_000;
+/** What stands for an address that may not be followed is its text; a name that a reply gives is none of the page's. */
+const REHYPE = [
+  ...(defaultRehypePlugins["raw"] ? [defaultRehypePlugins["raw"]] : []),
+  withOptions("sanitize", { clobberPrefix: "user-content-" }),
+  withOptions("harden", { linkBlockPolicy: "text-only", imageBlockPolicy: "text-only", allowDataImages: false }),
+];
+
+type Rehype = (typeof defaultRehypePlugins)[string];
+
+function withOptions(name: "sanitize" | "harden", more: object): Rehype {
+  const [plugin, options] = defaultRehypePlugins[name] as unknown as [unknown, object];
+  return [plugin, { ...options, ...more }] as Rehype;
+}
+
 const NO_LINK_BOX = { enabled: false } as const;
 
 /** Renders a reply's Markdown; while `growing`, unfinished marks at its end are shown as if they were closed. */
@@ -165,6 +180,7 @@ export const Markdown = memo(function Markdown({ text: whole, growing = false }:
       controls={false}
       linkSafety={NO_LINK_BOX}
       plugins={plugins}
+      rehypePlugins={REHYPE}
       className="prose"
       lineNumbers={false}
     >

@@ -35,16 +35,30 @@ export const rename = (conversation: ConversationOut, title: string, t: Strings)
 export const pin = (conversation: ConversationOut, pinned: boolean, t: Strings): Promise<boolean> =>
   change(conversation, { pinned }, t);
 
-export async function setArchived(conversation: ConversationOut, archived: boolean, t: Strings): Promise<void> {
+/** `onLeave` finds another place for the focus, once the row and the note have gone. */
+export async function setArchived(
+  conversation: ConversationOut,
+  archived: boolean,
+  t: Strings,
+  onLeave: () => void,
+): Promise<void> {
+  const takesFocus = byKey();
   if (!(await change(conversation, { archived }, t)) || !archived) return;
   toast({
     text: t.sidebar.archived(conversation.title),
+    // Unless it is somewhere else by now.
+    takesFocus: takesFocus && document.activeElement === document.body,
+    onLeave,
     action: { label: t.app.undo, run: () => void change({ ...conversation, archived: true }, { archived: false }, t) },
   });
 }
 
+/** Whether the last thing was done by key: then what was pressed has a ring. */
+const byKey = (): boolean => document.activeElement?.matches(":focus-visible") ?? false;
+
 /** Takes a conversation off the list at once, and off the server when the way back has gone. */
-export function remove(conversation: ConversationOut, t: Strings): void {
+export function remove(conversation: ConversationOut, t: Strings, onLeave: () => void): void {
+  const takesFocus = byKey();
   const { id } = conversation;
   const hide = (hidden: boolean): void => {
     active.hide(id, hidden);
@@ -55,6 +69,8 @@ export function remove(conversation: ConversationOut, t: Strings): void {
   if (shown) navigate("/");
   toast({
     text: t.sidebar.removed(conversation.title),
+    takesFocus,
+    onLeave,
     stayMs: 7000,
     action: {
       label: t.app.undo,

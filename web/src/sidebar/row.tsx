@@ -1,7 +1,7 @@
 import type { ConversationOut } from "@legato/client";
 import { clsx } from "clsx";
 import { Archive, ArchiveRestore, Ellipsis, PenLine, Pin, PinOff, Trash2 } from "lucide-react";
-import { type KeyboardEvent, memo, useState } from "react";
+import { type KeyboardEvent, memo, useEffect, useRef, useState } from "react";
 
 import { conversationPath, navigate } from "../app/route.ts";
 import { useWords } from "../app/words.ts";
@@ -14,10 +14,26 @@ interface RowProps {
   readonly onOpen: () => void;
 }
 
+/** The conversation whose row was renamed, moved or brought back by key: drawn anew, it takes the focus again. */
+let wanted: string | null = null;
+
 export const Row = memo(function Row({ conversation, current, onOpen }: RowProps) {
   const t = useWords();
   const [renaming, setRenaming] = useState(false);
   const { pinned, archived } = conversation;
+  const link = useRef<HTMLAnchorElement>(null);
+  useEffect(() => {
+    if (wanted !== conversation.id || !link.current) return;
+    if (document.activeElement === document.body) link.current.focus();
+    wanted = null;
+  });
+  /** Where the focus goes when this row leaves the list: the next one, or the one before. */
+  const leaving = (): (() => void) => {
+    wanted = conversation.id;
+    const row = link.current?.closest("li");
+    const near = [row?.nextElementSibling, row?.previousElementSibling].map((each) => each?.querySelector("a"));
+    return () => near.find((each) => each?.isConnected)?.focus();
+  };
   const title = conversation.title || t.app.newChat;
   const items: MenuItem[] = [
     { label: t.sidebar.rename, icon: <PenLine size={16} />, onSelect: () => setRenaming(true) },
@@ -27,20 +43,35 @@ export const Row = memo(function Row({ conversation, current, onOpen }: RowProps
           {
             label: pinned ? t.sidebar.unpin : t.sidebar.pin,
             icon: pinned ? <PinOff size={16} /> : <Pin size={16} />,
-            onSelect: () => void pin(conversation, !pinned, t),
+            onSelect: () => {
+              wanted = conversation.id;
+              void pin(conversation, !pinned, t);
+            },
           },
         ]),
     {
       label: archived ? t.sidebar.unarchive : t.sidebar.archiveOne,
       icon: archived ? <ArchiveRestore size={16} /> : <Archive size={16} />,
-      onSelect: () => void setArchived(conversation, !archived, t),
+      onSelect: () => void setArchived(conversation, !archived, t, leaving()),
     },
-    { label: t.sidebar.remove, icon: <Trash2 size={16} />, danger: true, onSelect: () => remove(conversation, t) },
+    {
+      label: t.sidebar.remove,
+      icon: <Trash2 size={16} />,
+      danger: true,
+      onSelect: () => remove(conversation, t, leaving()),
+    },
   ];
-  if (renaming) return <Rename conversation={conversation} onEnd={() => setRenaming(false)} />;
+  if (renaming) {
+    const end = (byKey: boolean): void => {
+      if (byKey) wanted = conversation.id;
+      setRenaming(false);
+    };
+    return <Rename conversation={conversation} onEnd={end} />;
+  }
   return (
     <li className={clsx("group relative flex items-center rounded-lg", current ? "bg-hover" : "hover:bg-hover")}>
       <a
+        ref={link}
         href={conversationPath(conversation.id)}
         {...(current ? { "aria-current": "page" as const } : {})}
         className="flex min-h-9 min-w-0 flex-1 items-center gap-2 rounded-lg py-1.5 pr-9 pl-3 text-sm"
@@ -73,19 +104,20 @@ export const Row = memo(function Row({ conversation, current, onOpen }: RowProps
   );
 });
 
-function Rename({ conversation, onEnd }: { conversation: ConversationOut; onEnd: () => void }) {
+function Rename({ conversation, onEnd }: { conversation: ConversationOut; onEnd: (byKey: boolean) => void }) {
   const t = useWords();
   const [title, setTitle] = useState(conversation.title);
-  const save = (): void => {
+  const save = (byKey: boolean): void => {
     const given = title.trim();
     if (given && given !== conversation.title) void rename(conversation, given, t);
-    onEnd();
+    onEnd(byKey);
   };
   const keys = (event: KeyboardEvent): void => {
-    if (event.key === "Enter") save();
+    if (event.nativeEvent.isComposing) return;
+    if (event.key === "Enter") save(true);
     if (event.key === "Escape") {
       event.stopPropagation();
-      onEnd();
+      onEnd(true);
     }
   };
   return (
@@ -98,7 +130,7 @@ function Rename({ conversation, onEnd }: { conversation: ConversationOut; onEnd:
         onChange={(event) => setTitle(event.target.value)}
         onFocus={(event) => event.target.select()}
         onKeyDown={keys}
-        onBlur={save}
+        onBlur={() => save(false)}
         className="h-9 w-full rounded-lg border border-accent bg-raise px-3 text-sm outline-offset-0"
       />
     </li>

@@ -194,9 +194,9 @@ export const de: Strings = {
     failed: "Die Antwort ist fehlgeschlagen.",
   },
   errors: {
-    noModel: "Kein Modell ist eingerichtet.",
+    noModel: "Kein Modell ist eingerichtet, das antworten kann.",
     noModelDo:
-      "Setzen Sie LEGATO_MODEL oder OPENAI_API_KEY auf dem Server, oder rufen Sie „legato models fetch“ auf, und starten Sie ihn neu.",
+      "Rufen Sie auf dem Server „legato models fetch“ auf, oder setzen Sie OPENAI_API_KEY oder LEGATO_MODEL und starten Sie ihn neu. Oder wählen Sie in den Einstellungen ein anderes Modell.",
     wrongKey: "Der Anbieter des Modells nimmt den Schlüssel dieses Servers nicht an.",
     wrongKeyDo:
       "Wer den Server betreibt, muss einen gültigen OPENAI_API_KEY (oder den Schlüssel dieses Modells) setzen.",
@@ -214,8 +214,6 @@ export const de: Strings = {
     tooLongDo: "Kürzen oder teilen Sie sie, oder wählen Sie in den Einstellungen ein Modell mit größerem Kontext.",
     contextFull: "Das Gespräch ist zu lang für dieses Modell.",
     contextFullDo: "Beginnen Sie einen neuen Chat, oder wählen Sie ein Modell mit größerem Kontext.",
-    budget: "Das Budget ist aufgebraucht.",
-    budgetDo: "Wer den Server betreibt, kann es erhöhen.",
     unreachable: "Der Server ist nicht erreichbar.",
     unreachableDo: "Prüfen Sie Ihre Verbindung und ob der Server läuft. Ihr Text bleibt erhalten.",
     busy: "Der Server ist ausgelastet.",

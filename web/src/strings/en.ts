@@ -193,8 +193,9 @@ export const en = {
     failed: "The reply failed.",
   },
   errors: {
-    noModel: "No model is configured.",
-    noModelDo: "Set LEGATO_MODEL or OPENAI_API_KEY on the server, or run “legato models fetch”, then start it again.",
+    noModel: "No model is configured that can answer.",
+    noModelDo:
+      "On the server, run “legato models fetch”, or set OPENAI_API_KEY or LEGATO_MODEL and start it again. Or choose another model in the settings.",
     wrongKey: "The model's provider does not accept this server's key.",
     wrongKeyDo: "Whoever runs the server has to set a valid OPENAI_API_KEY (or the key of this model).",
     signedOut: "You are signed out.",
@@ -210,8 +211,6 @@ export const en = {
     tooLongDo: "Shorten it, split it, or choose a model with a larger context window in the settings.",
     contextFull: "The conversation is too long for this model.",
     contextFullDo: "Start a new chat, or choose a model with a larger context window.",
-    budget: "The budget is used up.",
-    budgetDo: "Whoever runs the server can raise it.",
     unreachable: "The server cannot be reached.",
     unreachableDo: "Check your connection and whether the server runs. Your text is kept.",
     busy: "The server is busy.",

@@ -1,5 +1,5 @@
 import { X } from "lucide-react";
-import { type ReactNode, useEffect, useId, useRef } from "react";
+import { type ReactNode, useId, useLayoutEffect, useRef } from "react";
 
 import { useWords } from "../app/words.ts";
 import { IconButton } from "./button.tsx";
@@ -17,7 +17,8 @@ export function Dialog({ title, onClose, children, side = false }: DialogProps) 
   const t = useWords();
   const ref = useRef<HTMLDialogElement>(null);
   const heading = useId();
-  useEffect(() => {
+  // Before it leaves the page: a box that is taken away while it is open gives no focus back.
+  useLayoutEffect(() => {
     const dialog = ref.current;
     if (dialog && !dialog.open) {
       dialog.showModal();

@@ -7,8 +7,8 @@ export function Empty({ icon, title, children }: { icon?: ReactNode; title: stri
   return (
     <div className="flex flex-col items-center justify-center gap-2 px-6 py-12 text-center">
       {icon && <div className="mb-2 text-ink-faint">{icon}</div>}
-      <p className="text-[15px] font-medium break-words">{title}</p>
-      {children && <div className="max-w-sm text-sm break-words text-ink-soft">{children}</div>}
+      <p className="max-w-full text-[15px] font-medium break-words">{title}</p>
+      {children && <div className="max-w-[min(24rem,100%)] text-sm break-words text-ink-soft">{children}</div>}
     </div>
   );
 }

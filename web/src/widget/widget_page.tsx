@@ -18,6 +18,7 @@ export default function WidgetPage({ publishableKey }: { publishableKey: string 
   const [visitor] = useState(() => new Visitor(publishableKey));
   const [state, setState] = useState<"arriving" | "here" | "refused">("arriving");
   const [round, setRound] = useState(0);
+  useEffect(() => tell("ready"), []);
   useEffect(() => {
     visitor.arrive().then(
       () => setState("here"),
@@ -51,8 +52,9 @@ export default function WidgetPage({ publishableKey }: { publishableKey: string 
   );
 }
 
-/** The page around the frame knows only this one word; it holds nothing of the conversation. */
-const close = (): void => parent.postMessage("legato:close", "*");
+/** The page around the frame knows only these two words; they hold nothing of the conversation. */
+const tell = (word: "ready" | "close"): void => parent.postMessage(`legato:${word}`, "*");
+const close = (): void => tell("close");
 
 function Chat({ visitor }: { visitor: Visitor }) {
   const t = useWords();
