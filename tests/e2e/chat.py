@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import Any
 
 from playwright.sync_api import Locator, Page, expect
 
+from legato.providers import scripted
 from tests.client import Client
 from tests.server import ServerProcess
 
@@ -65,9 +67,33 @@ class Chat:
         return [int(number) for number in re.findall(rf"(?<!\d){seed}\.(\d+)", text)]
 
     def expect_tokens(self, seed: int, tokens: int) -> None:
-        """The last reply holds each token once, in order."""
+        """The last reply is whole: on the server letter by letter, and on the page what the server has."""
         expect(self.reply).to_contain_text(f"{seed}.{tokens - 1}")
         assert self.shown(seed) == list(range(tokens))
+        if (said := self.transcript()) is not None:
+            assert said == scripted.reply(seed, tokens)
+            assert squeezed(self.reply.locator("[data-text]").inner_text()) == squeezed(said)
+
+    def transcript(self) -> str | None:
+        """The server's text of the last reply, once it has ended; None while it is being made."""
+        if self.reply.get_attribute("data-status") in ("running", "queued", "sending"):
+            return None
+        identifier = self.reply.get_attribute("data-message")
+        for _ in range(50):
+            for message in self._messages():
+                if message["id"] == identifier:
+                    return str(message["content"])
+            self.page.wait_for_timeout(100)
+        raise AssertionError(f"the server has no message {identifier}")
+
+    def _messages(self) -> Iterator[dict[str, Any]]:
+        # With the page's own cookies.
+        path = f"{self.server.address}/conversations/{self.conversation_id}/messages?limit=200"
+        cursor: str | None = ""
+        while cursor is not None:
+            page = self.page.request.get(f"{path}{cursor}").json()
+            yield from page["messages"]
+            cursor = f"&cursor={page['nextCursor']}" if page["nextCursor"] else None
 
     def button(self, name: str) -> Locator:
         return self.page.get_by_role("button", name=name, exact=True)
@@ -84,6 +110,11 @@ class Chat:
         """Choose from the menu of a conversation in the list."""
         self.row(title).hover()
         self.menu(self.sidebar.get_by_role("button", name=f"Actions for “{title}”"), item)
+
+
+def squeezed(text: str) -> str:
+    """The letters of a text of the scripted model, without the marks that its Markdown is made of."""
+    return re.sub(r"\s+", "", re.sub(r"^- ", "", text, flags=re.MULTILINE))
 
 
 def import_conversation(server: ServerProcess, title: str, *turns: tuple[str, str]) -> str:

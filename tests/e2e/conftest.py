@@ -12,12 +12,13 @@ import pytest
 from playwright.sync_api import Browser, expect
 
 from legato.http.page_files import FOLDER
+from tests.e2e.bot import bot
 from tests.e2e.browser import LIMIT_MS, Visits, open_browser
 from tests.e2e.chat import Chat
 from tests.e2e.shop import locked, publishable, shop
 from tests.server import ServerProcess
 
-__all__ = ["locked", "publishable", "shop"]
+__all__ = ["bot", "locked", "publishable", "shop"]
 expect.set_options(timeout=LIMIT_MS)
 SHOTS = Path(__file__).parents[2] / "screenshots"
 """Git ignores it."""

@@ -102,41 +102,6 @@ def test_find_sees_the_whole_conversation(chat: Chat) -> None:
     assert chat.page.evaluate("CSS.highlights.has('found')") is False
 
 
-def test_keys_reach_everything(chat: Chat) -> None:
-    """The sheet lists the keys, and they do what it says; letters in a field stay letters."""
-    chat.field.press("?")
-    expect(chat.field).to_have_value("?")
-    chat.field.fill("")
-    chat.field.blur()
-    chat.page.keyboard.press("?")
-    expect(chat.page.get_by_role("dialog", name="Keyboard shortcuts")).to_be_visible()
-    chat.page.keyboard.press("Escape")
-    expect(chat.page.get_by_role("dialog")).to_have_count(0)
-    chat.page.keyboard.press("/")
-    expect(chat.field).to_be_focused()
-    chat.page.keyboard.press("Control+b")
-    expect(chat.sidebar).to_have_count(0)
-    chat.page.keyboard.press("Control+b")
-    expect(chat.sidebar).to_be_visible()
-    chat.say("script: tokens=3")
-    chat.page.keyboard.press("Control+Shift+O")
-    expect(chat.page.get_by_text("What is on your mind?")).to_be_visible()
-    expect(chat.field).to_be_focused()
-
-
-def test_a_screen_reader_is_told_sentences_not_words(chat: Chat) -> None:
-    """The live region says that the reply has begun and ended, and never holds its words."""
-    chat.page.evaluate(
-        """() => { window.said = []; new MutationObserver(() => { for (const each of
-        document.querySelectorAll('[aria-live]')) if (each.textContent) window.said.push(each.textContent) })
-        .observe(document.body, {subtree: true, childList: true, characterData: true}) }"""
-    )
-    chat.say("script: seed=44 tokens=30 delay_ms=10")
-    said = chat.page.wait_for_function("window.said.includes('The reply is complete.') && window.said").json_value()
-    assert "The reply has begun." in said
-    assert not any("44." in each for each in said)
-
-
 def test_german_is_a_language(visits: Visits, chat: Chat) -> None:
     """A German browser gets German; the choice of another language holds over a reload."""
     german = visits.open(chat.server.address, locale="de-DE")
@@ -146,12 +111,3 @@ def test_german_is_a_language(visits: Visits, chat: Chat) -> None:
     german.get_by_label("Sprache").select_option("en")
     german.reload()
     expect(german.get_by_role("textbox", name="Message", exact=True)).to_be_visible()
-
-
-def test_a_theme_is_kept(chat: Chat) -> None:
-    """Dark stays dark over a reload, whatever the system says."""
-    chat.menu(chat.button("More"), "Preferences")
-    chat.page.get_by_label("Theme").select_option("dark")
-    chat.page.reload()
-    expect(chat.field).to_be_visible()
-    assert chat.page.evaluate("getComputedStyle(document.documentElement).colorScheme") == "dark"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import pytest
 from playwright.sync_api import expect
@@ -121,23 +120,6 @@ def test_a_deletion_outlives_its_page(chat: Chat, titled: str) -> None:
     raise AssertionError("the conversation is still there")
 
 
-def test_an_export_can_be_imported(chat: Chat, titled: str, tmp_path: Path) -> None:
-    """JSON keeps the conversation; imported it is another one with the same words. Markdown is for reading."""
-    with chat.page.expect_download() as saved:
-        chat.menu(chat.button("Export"), "Export As JSON")
-    path = tmp_path / "saved.json"
-    saved.value.save_as(path)
-    assert json.loads(path.read_text())["format"] == "legato.conversation"
-    with chat.page.expect_download() as saved:
-        chat.menu(chat.button("Export"), "Export As Markdown")
-    assert saved.value.suggested_filename == f"{titled}.md"
-    before = chat.conversation_id
-    chat.page.get_by_label("Import a conversation").set_input_files(path)
-    chat.page.wait_for_url(lambda url: "/c/" in url and before not in url)
-    expect(chat.reply).to_contain_text("Eleven fathoms.")
-    assert retention(chat) == "keep"
-
-
 def retention(chat: Chat) -> str:
     with Client(chat.server.port) as client:
         return str(client.get(f"/conversations/{chat.conversation_id}")["retention"])
@@ -158,7 +140,7 @@ def test_what_a_person_writes_is_kept(chat: Chat) -> None:
 def test_a_refused_first_message_leaves_no_entry(chat: Chat, visits: Visits) -> None:
     """The list shows nothing of it; sent again it is the only message of one conversation, which is kept."""
     visits.allow(chat.page, "status of 429")
-    refusal = {"type": "about:blank", "title": "busy", "status": 429, "code": "overloaded", "detail": "busy"}
+    refusal = {"title": "busy", "status": 429, "code": "overloaded", "detail": "busy", "retryable": True}
     chat.page.route(
         "**/chat/stream",
         lambda route: route.fulfill(
@@ -182,14 +164,6 @@ def test_a_refused_first_message_leaves_no_entry(chat: Chat, visits: Visits) -> 
         made = [each for each in client.get("/conversations?limit=200")["conversations"] if each["id"] not in before]
         assert [(each["id"], each["messageCount"]) for each in made] == [(chat.conversation_id, 2)]
     assert retention(chat) == "keep"
-
-
-def test_what_is_no_export_is_refused_in_words(chat: Chat, tmp_path: Path) -> None:
-    """A file that is no conversation says why."""
-    path = tmp_path / "wrong.json"
-    path.write_text("not json")
-    chat.page.get_by_label("Import a conversation").set_input_files(path)
-    expect(chat.page.get_by_test_id("toast")).to_contain_text("not JSON")
 
 
 def test_a_temporary_chat_is_not_listed(chat: Chat) -> None:

@@ -2,47 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
-
 import pytest
-from axe_playwright_python.sync_playwright import Axe  # type: ignore[import-untyped]
-from playwright.sync_api import Page, expect
+from playwright.sync_api import expect
 
 from tests.e2e.browser import Visits
 from tests.e2e.chat import Chat, import_conversation
-from tests.e2e.conftest import SHOTS
+from tests.e2e.look import SIZES, inspect
 from tests.e2e.shop import Shop, put_widget
 from tests.e2e.test_markdown import DIAGRAM, RICH
 from tests.guarded import Guarded
 from tests.server import ServerProcess
-
-BOT = '''\
-from legato import Legato
-
-app = Legato()
-
-
-@app.tool(needs_approval=True)
-async def wipe(name: str) -> str:
-    """Wipe a disk.
-
-    Args:
-        name: Its name.
-    """
-    return f"wiped {name}"
-
-
-@app.queue("chat.message.completed", attempts=1)
-async def post_to_crm(event) -> None:
-    raise ValueError("the CRM is away")
-'''
-SIZES: dict[str, dict[str, Any]] = {
-    "light": {"color_scheme": "light"},
-    "dark": {"color_scheme": "dark"},
-    "narrow": {"color_scheme": "light", "width": 390, "height": 844},
-}
-RULES = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]}
 
 
 @pytest.fixture(params=SIZES)
@@ -55,30 +24,6 @@ def viewed(look: str, visits: Visits, served: ServerProcess) -> Chat:
     chat = Chat(visits.open(served.address, **SIZES[look]), served)
     expect(chat.field).to_be_visible()
     return chat
-
-
-@pytest.fixture(scope="module")
-def crm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    """A server with a tool that asks, and a step that fails."""
-    folder = tmp_path_factory.mktemp("crm")
-    (folder / "bot.py").write_text(BOT)
-    server = ServerProcess(folder, {"rate_limit": "off"}, command=("-m", "legato", "serve", "bot.py")).start()
-    yield server
-    server.kill()
-
-
-def inspect(page: Page, name: str) -> None:
-    """Keep a picture, and hold the page to the rules."""
-    SHOTS.mkdir(exist_ok=True)
-    # What rises or fades in has arrived.
-    page.evaluate(
-        "Promise.all(document.getAnimations().filter(each => each.effect.getTiming().iterations !== Infinity)"
-        ".map(each => each.finished))"
-    )
-    page.screenshot(path=SHOTS / f"{name}.png")
-    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), f"{name} is wider than its page"
-    found = Axe().run(page, options=RULES).response["violations"]
-    assert [(each["id"], each["nodes"][0]["html"][:200]) for each in found] == []
 
 
 def test_a_conversation(viewed: Chat, look: str) -> None:
@@ -123,15 +68,15 @@ def test_the_administration(viewed: Chat, look: str, section: str) -> None:
     inspect(viewed.page, f"admin-{section}-{look}")
 
 
-def test_a_call_that_waits_and_a_dead_letter(crm: ServerProcess, look: str, visits: Visits) -> None:
+def test_a_call_that_waits_and_a_dead_letter(bot: ServerProcess, look: str, visits: Visits) -> None:
     """A tool call that asks a person, and a job that failed for good, opened too."""
-    chat = Chat(visits.open(crm.address, **SIZES[look]), crm)
+    chat = Chat(visits.open(bot.address, **SIZES[look]), bot)
     chat.send('script: tokens=4 tool=wipe:{"name":"sda"}')
     expect(chat.page.locator("[data-tool=wipe]")).to_have_attribute("data-stage", "asked")
     inspect(chat.page, f"approval-{look}")
     chat.button("Allow").click()
     chat.wait_done()
-    chat.page.goto(f"{crm.address}/admin#queue")
+    chat.page.goto(f"{bot.address}/admin#queue")
     expect(chat.page.locator("[data-letter]").first).to_contain_text("the CRM is away", timeout=30_000)
     inspect(chat.page, f"dead-letter-{look}")
     chat.page.locator("[data-letter]").first.get_by_role("button", name="Read").click()

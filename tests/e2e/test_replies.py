@@ -114,9 +114,13 @@ def test_a_network_cut_is_shown_quietly_and_heals(chat: Chat, visits: Visits) ->
     expect(chat.reply).to_contain_text("18.10")
     chat.page.context.set_offline(True)
     expect(chat.page.get_by_test_id("connection")).to_contain_text("offline")
+    there = chat.shown(18)
+    assert there == list(range(len(there)))
     chat.page.context.set_offline(False)
     chat.wait_done()
     chat.expect_tokens(18, 150)
+    expect(chat.page.get_by_test_id("connection")).to_have_count(0)
+    expect(chat.page.get_by_test_id("trouble")).to_have_count(0)
 
 
 def test_a_message_sent_offline_is_kept(chat: Chat, visits: Visits) -> None:

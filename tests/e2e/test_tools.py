@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 
 import pytest
 from playwright.sync_api import expect
@@ -11,44 +10,6 @@ from playwright.sync_api import expect
 from tests.e2e.browser import Visits
 from tests.e2e.chat import Chat
 from tests.server import ServerProcess
-
-BOT = '''\
-from legato import Legato
-
-app = Legato()
-
-
-@app.tool
-async def look_up(word: str) -> list[dict[str, str]]:
-    """Look a word up.
-
-    Args:
-        word: What to look up.
-    """
-    return [
-        {"title": f"About {word}", "url": "https://example.com/about", "snippet": "It is known."},
-        {"title": "The handbook", "locator": "page 7"},
-    ]
-
-
-@app.tool(needs_approval=True)
-async def wipe(name: str) -> str:
-    """Wipe a disk.
-
-    Args:
-        name: Its name.
-    """
-    return f"wiped {name}"
-'''
-
-
-@pytest.fixture(scope="module")
-def bot(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    folder = tmp_path_factory.mktemp("bot")
-    (folder / "bot.py").write_text(BOT)
-    server = ServerProcess(folder, {"rate_limit": "off"}, command=("-m", "legato", "serve", "bot.py")).start()
-    yield server
-    server.kill()
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -17,11 +18,20 @@ context_window = 100000
 
 
 class Upstream:
-    """Attributes: status: of the next answers. text: what they say, in pieces."""
+    """What the next answers are.
+
+    Attributes:
+        status: Their status.
+        text: What they say, in pieces.
+        piece: Characters of one piece.
+        pause_s: Between two pieces.
+    """
 
     def __init__(self) -> None:
         self.status = 200
         self.text = "Hello."
+        self.piece = 24
+        self.pause_s = 0.0
         self.port = 0
 
     @property
@@ -49,9 +59,11 @@ def open_upstream() -> Iterator[Upstream]:
             self.send_header("content-type", "text/event-stream")
             self.send_header("connection", "close")
             self.end_headers()
-            for start in range(0, len(upstream.text), 24):
-                delta = {"choices": [{"index": 0, "delta": {"content": upstream.text[start : start + 24]}}]}
+            for start in range(0, len(upstream.text), upstream.piece):
+                content = upstream.text[start : start + upstream.piece]
+                delta = {"choices": [{"index": 0, "delta": {"content": content}}]}
                 self.wfile.write(f"data: {json.dumps(delta)}\n\n".encode())
+                time.sleep(upstream.pause_s)
             end = {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}
             self.wfile.write(f"data: {json.dumps(end)}\n\ndata: [DONE]\n\n".encode())
 
