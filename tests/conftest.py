@@ -15,7 +15,9 @@ from legato.runs.node import Node
 from legato.settings import Settings
 from tests.client import Client
 from tests.guarded import PAGE, Guarded, make_keys
+from tests.postgres import Postgres, PostgresServer, open_postgres
 from tests.server import ServerProcess
+from tests.valkey import Valkey, ValkeyServer, open_valkey
 
 StartServer = Callable[..., ServerProcess]
 OpenNode = Callable[..., AbstractAsyncContextManager[Node]]
@@ -115,3 +117,47 @@ async def node(open_test_node: OpenNode) -> AsyncIterator[Node]:
     """A node inside this process, with the scripted model."""
     async with AsyncExitStack() as stack:
         yield await stack.enter_async_context(open_test_node())
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """The PostgreSQL that tests share, each with databases of its own; started when the first test asks for it."""
+    with open_postgres() as server:
+        yield server
+
+
+@pytest.fixture
+def postgres_url(postgres: Postgres) -> Iterator[str]:
+    """An empty database, gone after the test."""
+    url = postgres.make_database()
+    yield url
+    postgres.drop_database(url)
+
+
+@pytest.fixture(scope="session")
+def postgres_server(postgres: Postgres) -> Iterator[PostgresServer]:
+    """A PostgreSQL that a test may stop, restart and pause, and has to leave running."""
+    if isinstance(postgres, PostgresServer):
+        yield postgres
+        return
+    own = PostgresServer().start()
+    yield own
+    own.close()
+
+
+@pytest.fixture(scope="session")
+def valkey() -> Iterator[Valkey]:
+    """The Redis server that tests share, each under names of its own; started when the first test asks for it."""
+    with open_valkey() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def valkey_server(valkey: Valkey) -> Iterator[ValkeyServer]:
+    """A Redis server that a test may kill, restart, flush and pause, and has to leave running."""
+    if isinstance(valkey, ValkeyServer):
+        yield valkey
+        return
+    own = ValkeyServer().start()
+    yield own
+    own.close()
