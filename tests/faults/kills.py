@@ -81,13 +81,14 @@ def _kill_at_token(context: Context, server: Server, name: str, allowed: dict[st
         server.kill()
         tally.counts["kills"] += 1
         server.start()
-        seen = watcher.chunks
+        seen, epoch = watcher.chunks, watcher.epoch
         if wait_s is None:
             watcher.finish()
         else:
             watcher.saw(seen + 1, within_s=wait_s)
-            # Without a new chunk the kill may fall between the logged call and the call.
-            unmade += watcher.chunks == seen
+            # Before a chunk of the new epoch the kill may fall between the logged call and the call. One of the old
+            # epoch proves nothing: it was written by the server before, and not yet shown.
+            unmade += watcher.epoch == epoch
         if wait_s is None or watcher.chunks > seen:
             count_restart(tally, name, server, [watcher], left)
     watcher.check(tally, f"kill-tokens:{name}", whole(seed, 40))

@@ -52,6 +52,12 @@ class Watcher(threading.Thread):
     def chunks(self) -> int:
         return len(self.reader.text) and sum(1 for frame in list(self.reader.frames) if frame.name == b"chunk")
 
+    @property
+    def epoch(self) -> int:
+        """Under which the last event was written that it was shown; -1 before the first."""
+        frames = list(self.reader.frames)
+        return frames[-1].epoch if frames else -1
+
     def run(self) -> None:
         while self.reader.terminal is None and not self._gave_up() and time.monotonic() < self._until:
             try:
