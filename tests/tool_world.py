@@ -12,11 +12,12 @@ from typing import Any, cast
 from starlette.types import ASGIApp
 
 from legato.app import open_node
+from legato.core.errors import ToolError
 from legato.http.api import create_api
 from legato.providers.base import CallRequest
 from legato.providers.scripted import ScriptedProvider
 from legato.runs.node import Node
-from legato.tools.base import Tool, ToolError
+from legato.tools.base import Tool
 from legato.tools.schema import tool_from
 from legato.wire.native import NativeRenderer
 from tests.asgi import AsgiAnswer, call

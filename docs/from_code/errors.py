@@ -5,7 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from docs.from_code.markdown import DASH, code, docstring, table
-from legato.core.errors import ConfigurationError, LegatoError, Refused, RunError
+from legato.core.errors import (
+    AddressRefused,
+    BadSchema,
+    ConfigurationError,
+    JobTimeout,
+    LegatoError,
+    Refused,
+    RunError,
+    ToolError,
+    UndeclaredTopic,
+)
 
 INTRODUCTION = """\
 # Errors
@@ -35,6 +45,13 @@ STEPS = """\
 ## A step goes wrong
 
 In the log and in dead letters. An http step that ends so is answered with status 500.
+
+"""
+TOOLS = """\
+## A tool goes wrong
+
+Of a call that fails the model is told the message, and goes on; the log has the code. A tool that cannot be used, and
+an MCP server that may not be reached, are left out, and the log says why.
 
 """
 STARTS = """\
@@ -71,7 +88,21 @@ def render() -> str:
         + STEPS
         + table(
             ("code", "again", "meaning"),
-            [(code(error.code), _yes(error.retryable), docstring(error)) for error in _of_steps()],
+            [
+                (code(error.code), _yes(error.retryable), docstring(error))
+                for root in (JobTimeout, UndeclaredTopic)
+                for error in _tree(root)
+            ],
+        )
+        + "\n"
+        + TOOLS
+        + table(
+            ("code", "meaning"),
+            [
+                (code(error.code), docstring(error))
+                for root in (ToolError, BadSchema, AddressRefused)
+                for error in _tree(root)
+            ],
         )
         + "\n"
         + STARTS
@@ -89,12 +120,6 @@ def _tree(root: type[LegatoError]) -> Iterator[type[LegatoError]]:
     if root.__module__ == LegatoError.__module__:
         yield root
         for each in root.__subclasses__():
-            yield from _tree(each)
-
-
-def _of_steps() -> Iterator[type[LegatoError]]:
-    for each in LegatoError.__subclasses__():
-        if each not in (Refused, RunError, ConfigurationError):
             yield from _tree(each)
 
 

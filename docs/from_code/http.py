@@ -15,6 +15,7 @@ from legato.runs.node import Node
 from legato.settings import Settings
 from legato.steps.builtin import built_in_steps
 from legato.steps.registry import Registry
+from legato.telemetry.metrics import Metrics
 
 INTRODUCTION = """\
 # HTTP
@@ -62,7 +63,12 @@ def openapi() -> dict[str, Any]:
     """Return /openapi.json of a server with default settings."""
     defaults = {name: field.get_default(call_default_factory=True) for name, field in Settings.model_fields.items()}
     node = SimpleNamespace(
-        settings=Settings.model_construct(**defaults), clock=SystemClock(), limits=None, visitor_limits=None
+        settings=Settings.model_construct(**defaults),
+        clock=SystemClock(),
+        limits=None,
+        visitor_limits=None,
+        metrics=Metrics(),
+        traces=None,
     )
     return asyncio.run(_get(cast(Node, node), "/openapi.json"))
 
@@ -151,7 +157,9 @@ def _shape(name: str, schema: dict[str, Any]) -> str:
 def _fields(schema: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
     required = schema.get("required", [])
     strict = schema.get("additionalProperties") is False
-    for name, field in schema["properties"].items():
+    fields = schema["properties"].items()
+    # What has to be given comes first; else in the order of the code.
+    for name, field in sorted(fields, key=lambda each: each[0] not in required) if strict else fields:
         must = ", required" if strict and name in required else ""
         yield code(name), _type(field) + must, field.get("description", "")
 

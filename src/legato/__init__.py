@@ -12,7 +12,7 @@ from legato.version import __version__
 
 if TYPE_CHECKING:
     from legato.app import Legato
-    from legato.core.errors import Conflict, Forbidden, NotFound
+    from legato.core.errors import Conflict, Forbidden, NotFound, ToolError
     from legato.core.operations import append, decrement, increment, merge, remove
     from legato.core.operations import set as set_to
     from legato.steps.context import Context
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
         ChatMessageStopped,
     )
     from legato.steps.step_set import StepSet
-    from legato.tools.base import ToolError
     from legato.wire.step_events import Event
 
 
@@ -57,7 +56,7 @@ _PLACES = {
     "Event": ("legato.wire.step_events", "Event"),
     "QueueEvent": ("legato.steps.jobs", "JobEvent"),
     "StepSet": ("legato.steps.step_set", "StepSet"),
-    "ToolError": ("legato.tools.base", "ToolError"),
+    "ToolError": ("legato.core.errors", "ToolError"),
     **{name: ("legato.core.errors", name) for name in ("Conflict", "Forbidden", "NotFound")},
     "set_to": ("legato.core.operations", "set"),
     **{name: ("legato.core.operations", name) for name in ("append", "decrement", "increment", "merge", "remove")},

@@ -1,4 +1,4 @@
-"""What is configured, made: models and the servers of tools.
+"""What is configured, made: models, the servers of tools, and where traces go.
 
 With `app.py` the only file that names concrete adapters.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dotenv import dotenv_values
 
@@ -21,6 +21,9 @@ from legato.runs.models import Models
 from legato.settings import McpServerSettings, ModelSettings, Settings
 from legato.tools.mcp import McpServer
 from legato.tools.mcp_config import McpServerConfig
+
+if TYPE_CHECKING:
+    from legato.telemetry.traces import Traces
 
 OPENAI_URL = "https://api.openai.com/v1"
 OPENAI_MODEL = "gpt-5-mini"
@@ -48,6 +51,22 @@ def create_models(settings: Settings) -> Models:
         return Models(list(providers.values()), names)
     except InvalidRequest as error:
         raise ConfigurationError(error.message) from None
+
+
+def create_traces(endpoint: str) -> Traces:
+    """Return what sends traces to an address.
+
+    Raises:
+        ConfigurationError: It is none that traces can be sent to.
+    """
+    if not endpoint.startswith(("http://", "https://")):
+        raise ConfigurationError(
+            f"OTEL_EXPORTER_OTLP_ENDPOINT is {endpoint!r}: traces are sent over HTTP, to http://localhost:4318 say"
+        )
+    # Not above: it takes a seventh of a second and some megabytes, and most servers have nowhere to send traces to.
+    from legato.telemetry.traces import Traces
+
+    return Traces(endpoint)
 
 
 def default_model(settings: Settings) -> str:

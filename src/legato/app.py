@@ -19,7 +19,7 @@ from typing import Any
 
 import structlog
 
-from legato.adapters import create_mcp_server, create_models
+from legato.adapters import create_mcp_server, create_models, create_traces
 from legato.core.clock import Clock, SystemClock
 from legato.core.errors import ConfigurationError
 from legato.http.api import create_api
@@ -39,6 +39,7 @@ from legato.steps.step_set import StepSet
 from legato.storage.committer import Committer
 from legato.storage.database import Database
 from legato.storage.migrate import migrate
+from legato.telemetry.watch import watch
 from legato.tools.base import Tool
 from legato.tools.box import ToolBox
 
@@ -142,6 +143,8 @@ async def open_node(
             limits=create_limits(settings, clock),
             visitor_limits=create_visitor_limits(settings, clock),
         )
+        if settings.otlp_endpoint:
+            node.traces = create_traces(settings.otlp_endpoint)
         for provider in models.providers:
             await provider.start()
         if box:
@@ -153,7 +156,7 @@ async def open_node(
             # Replies that were cut go on at once when the socket listens: wait for a model that is being loaded.
             waits = [asyncio.ensure_future(provider.ready()) for provider in models.providers]
             await asyncio.wait(waits, timeout=MODEL_LOAD_S)
-        care = asyncio.gather(look_after(node), keep_searchable(node))
+        care = asyncio.gather(look_after(node), keep_searchable(node), watch(node.metrics, node.live))
         try:
             yield node
         finally:
@@ -165,6 +168,8 @@ async def open_node(
             for provider in models.providers:
                 await provider.close()
             await committer.close()
+            if node.traces is not None:
+                await node.traces.close()
     finally:
         database.close()
 

@@ -228,6 +228,16 @@ class Settings(BaseSettings):
 
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="The least that is logged.")
     log_format: Literal["text", "json"] = Field("text", description="`json` for machines that read logs.")
+    metrics_token: SecretStr | None = Field(
+        None,
+        min_length=16,
+        description="Bearer token that may read `/metrics` and nothing else, with keys; admins' keys may too.",
+    )
+    otlp_endpoint: str | None = Field(
+        None,
+        validation_alias=AliasChoices("OTEL_EXPORTER_OTLP_ENDPOINT", "LEGATO_OTLP_ENDPOINT", "otlp_endpoint"),
+        description="Where traces are sent, over OTLP/HTTP: `http://localhost:4318`. By default nowhere.",
+    )
 
     _env_file: Path = PrivateAttr(ENV_FILE)
 

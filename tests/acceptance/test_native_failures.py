@@ -148,8 +148,6 @@ def test_every_other_route_answers_with_a_problem(
     body = {"thumb": "up"} if method == "PUT" else {} if method in ("PATCH", "POST") else None
     answer = client.ask(method, path, body, {"Accept": accept})
     assert (answer.status, answer.head["content-type"]) == (status, "application/problem+json")
-    if status == 405:
-        assert answer.head["allow"]
 
 
 def test_a_failure_names_the_conversation_once_it_is_known(client: Client) -> None:

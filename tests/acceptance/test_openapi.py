@@ -50,7 +50,12 @@ ROUTES = {
     "GET /admin/steps",
     "GET /admin/runs",
     "GET /admin/sessions",
+    "GET /health/live",
+    "GET /health/ready",
+    "GET /metrics",
 }
+PROBES = {"GET /health/live", "GET /health/ready"}
+"""Open to everybody, and answered in their own form."""
 BODIES: dict[str, type[Body]] = {
     "POST /chat/stream": ChatMessage,
     "POST /chat/stream/{run_id}/approvals/{call_id}": Approval,
@@ -119,9 +124,11 @@ def test_every_path_parameter_is_described(document: dict[str, Any]) -> None:
 
 
 def test_every_error_is_a_problem(document: dict[str, Any]) -> None:
-    """Every route names 401 and 403; errors are problem+json, on the stream's own routes an event too."""
+    """All routes but probes name 401 and 403; errors are problem+json, on the stream's own routes an event too."""
     for route, operation in operations(document).items():
         errors = {int(status): each for status, each in operation["responses"].items() if int(status) >= 400}
+        if route in PROBES:
+            continue
         assert {401, 403, 503} <= set(errors), route
         for status, each in errors.items():
             stream = route in ("POST /chat/stream", "GET /chat/stream/{run_id}")
@@ -145,6 +152,16 @@ def test_every_route_with_a_body_names_what_is_wrong_with_it(document: dict[str,
                 assert set(schema["properties"]) == fields
                 optional = operation["requestBody"]["required"] is False
                 assert optional == (not schema.get("required") and not route.startswith("PATCH"))
+
+
+def test_a_method_that_is_not_there_is_answered_with_those_that_are(client: Client, document: dict[str, Any]) -> None:
+    """405 names all methods of the path, also where several routes share it."""
+    for path in document["paths"]:
+        asked = re.sub(r"\{\w+\}", "x-1", path)
+        sharing = [each for each in document["paths"] if re.fullmatch(re.sub(r"\{\w+\}", "[^/]+", each), asked)]
+        methods = {method.upper() for each in sharing for method in document["paths"][each]}
+        answer = client.ask("OPTIONS", asked)
+        assert (answer.status, set(answer.head["allow"].split(", "))) == (405, methods), path
 
 
 def test_the_ids_headers_are_described(document: dict[str, Any]) -> None:

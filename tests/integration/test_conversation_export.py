@@ -252,6 +252,12 @@ BAD: list[tuple[str, list[Any], object, str]] = [
         "messages.1",
     ),
     (
+        "two calls with one id",
+        ["messages", 1, "parts"],
+        [{"type": "tool-call", "callId": "1", "name": "n", "arguments": "{}"}] * 2,
+        "messages.1",
+    ),
+    (
         "a tool call of the user",
         ["messages", 0, "parts"],
         [{"type": "text", "text": "x"}, {"type": "tool-call", "callId": "1", "name": "n", "arguments": "{}"}],

@@ -12,7 +12,8 @@ import pytest
 import trustme
 from aiohttp import web
 
-from legato.tools.addresses import AddressGuard, AddressRefused
+from legato.core.errors import AddressRefused
+from legato.tools.addresses import AddressGuard
 from legato.tools.guarded_http import TooLongAnswer, guarded_client
 from tests.server import free_port
 

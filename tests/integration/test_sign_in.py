@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -11,11 +12,13 @@ from typing import Any
 
 import pytest
 
+from legato.http import credentials
 from legato.http.credentials import KEY_CACHE_S
 from legato.http.throttle import SIGN_INS
-from legato.storage.sign_ins import IDLE_MS, MOST_MS, MOST_OF_A_KEY
+from legato.storage.sign_ins import IDLE_MS, MOST_MS, MOST_OF_A_KEY, SignIn, find_sign_in
+from legato.storage.statement import Transaction
 from legato.version import __version__
-from tests.page_world import DAY_MS, OWN, SHOP, Site, cookie_of, open_site
+from tests.page_world import DAY_MS, OWN, SHOP, Site, cookie_of, open_site, until
 
 EVIL = "https://evil.example"
 CACHE_MS = int(KEY_CACHE_S * 1000)
@@ -126,6 +129,26 @@ async def test_signing_out_ends_it_at_once(site: Site) -> None:
     # What is over already is signed out of too, and a browser without a cookie.
     assert (await site.ask("POST", "/sign-out", cookie=cookie, origin=OWN)).status == 204
     assert (await site.ask("POST", "/sign-out", origin=OWN)).status == 204
+
+
+async def test_signing_out_counts_for_what_is_being_looked_up(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A look that saw the sign-in before it ended, and comes back behind it, lets nobody in, then or later."""
+    cookie = await site.sign_in("ann")
+    seen, ended = threading.Event(), threading.Event()
+
+    def slow(tx: Transaction, token: str, now_ms: int) -> SignIn | None:
+        found = find_sign_in(tx, token, now_ms)
+        seen.set()
+        assert ended.wait(20)
+        return found
+
+    monkeypatch.setattr(credentials, "find_sign_in", slow)
+    asked = asyncio.create_task(site.ask("GET", "/me", cookie=cookie))
+    await until(seen.is_set)
+    assert (await site.ask("POST", "/sign-out", cookie=cookie, origin=OWN)).status == 204
+    ended.set()
+    assert (await asked).status == 401
+    assert (await site.ask("GET", "/me", cookie=cookie)).status == 401
 
 
 async def test_a_revoked_key_takes_its_pages_along(site: Site) -> None:

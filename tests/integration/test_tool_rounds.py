@@ -12,7 +12,7 @@ from legato.app import open_node
 from legato.http.api import create_api
 from legato.providers.scripted import reply
 from legato.runs.context import NO_RESULT
-from legato.tools.run import AT_ONCE
+from legato.runs.tool_round import AT_ONCE
 from legato.tools.schema import tool_from
 from tests.asgi import call
 from tests.client import text_of

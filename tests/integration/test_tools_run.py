@@ -15,8 +15,8 @@ from uuid import UUID
 import pytest
 from pydantic import BaseModel
 
-from legato.core.errors import NotFound
-from legato.tools.base import ToolError, ToolResult
+from legato.core.errors import NotFound, ToolError
+from legato.tools.base import ToolResult
 from legato.tools.run import PreparedCall, decode_arguments, prepare
 from legato.tools.schema import tool_from
 from legato.tools.threads import Threads

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from legato.tools.addresses import AddressGuard, AddressRefused, is_public
+from legato.core.errors import AddressRefused
+from legato.tools.addresses import AddressGuard, is_public
 
 
 @pytest.mark.parametrize(

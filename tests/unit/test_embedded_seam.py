@@ -262,6 +262,6 @@ async def test_a_provider_that_is_away_backs_off(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(asyncio.get_running_loop(), "time", lambda: now_s)
     pauses = []
     for _ in range(12):
-        provider._note_failure("it ended")
+        provider._note_failure(UpstreamUnavailable("it ended"))
         pauses.append(round(provider._backoff_s(), 3))
     assert pauses == [0.0, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0, 30.0, 30.0]

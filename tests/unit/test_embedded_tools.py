@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from legato.core.errors import UpstreamUnavailable
+from legato.core.errors import NoModel
 from legato.providers.base import CallRequest, ChatMessage, Pausable
 from legato.providers.embedded import EmbeddedProvider, without_tools
 from legato.providers.tool_deltas import ToolCall
@@ -32,7 +32,7 @@ async def test_it_says_once_that_it_calls_no_tools(tmp_path: Path) -> None:
     with capture_logs() as logs:
         for tools in ([], [TOOL], [TOOL]):
             request = CallRequest(run_id="r", messages=messages, temperature=None, max_tokens=9, tools=tools)
-            with pytest.raises(UpstreamUnavailable):
+            with pytest.raises(NoModel):
                 await provider.call(request, Deaf())
     await provider.close()
     said = [entry["event"] for entry in logs if "tools" in entry["event"]]

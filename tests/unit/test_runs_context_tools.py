@@ -138,6 +138,15 @@ async def test_ids_that_come_again_are_made_unlike() -> None:
     assert [message.content for message in messages if message.role == "tool"] == ["x", "y", "z", "w"]
 
 
+def test_a_new_id_is_not_one_that_the_next_call_has() -> None:
+    """Where `0` becomes `0_2`, a call of the same answer that is `0_2` already gets another; results go along."""
+    messages = [asks("0"), answers("0", "x"), asks("0", "0_2"), answers("0", "y"), answers("0_2", "z")]
+    told = with_ids_of_their_own(messages)
+    ids = [call.id for message in told for call in message.tool_calls]
+    assert ids == ["0", "0_2", "0_2_2"]
+    assert [message.tool_call_id for message in told if message.role == "tool"] == ids
+
+
 def test_many_calls_of_one_id_are_told_apart_at_once() -> None:
     """Twenty thousand rounds under one id, as an imported conversation may hold, keep the event loop no seconds."""
     messages = [message for _ in range(20_000) for message in (asks("0"), answers("0", "x"))]

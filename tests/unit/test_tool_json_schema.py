@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from legato.tools.base import InvalidArguments
-from legato.tools.json_schema import BadSchema, check_against, inlined, parameters_of
+from legato.core.errors import BadSchema, InvalidArguments
+from legato.tools.json_schema import check_against, inlined, parameters_of
 
 if TYPE_CHECKING:
     pass

@@ -13,8 +13,7 @@ import pytest
 from pydantic import BaseModel, Field
 from typing_extensions import TypedDict
 
-from legato.core.errors import ConfigurationError
-from legato.tools.base import InvalidArguments
+from legato.core.errors import ConfigurationError, InvalidArguments
 from legato.tools.schema import tool_from
 
 if TYPE_CHECKING:

@@ -20,6 +20,7 @@ from urllib.request import getproxies_environment, proxy_bypass
 from legato.cli.describe import ModelView, describe_models, short_path
 from legato.cli.serve import check_workers
 from legato.cli.terminal import size_text
+from legato.core.compiled import plain_texts
 from legato.core.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -46,6 +47,16 @@ class Check:
 def check_python() -> Check:
     version = ".".join(map(str, sys.version_info[:3]))
     return Check(name="python", state="ok", found=f"{version}, {short_path(Path(sys.executable))}")
+
+
+def check_compiled() -> Check:
+    name = "compiled"
+    if plain_texts is not None:
+        return Check(name=name, state="ok", found="what happens to every chunk is compiled")
+    if os.environ.get("LEGATO_COMPILED") == "0":
+        return Check(name=name, state="ok", found="no, as LEGATO_COMPILED=0 says")
+    mend = "where thousands stream at once: install a C compiler and Python's headers, then install legato again"
+    return Check(name=name, state="note", found="no: chunks are handled in Python", mend=mend)
 
 
 def check_server(settings: Settings, *, offline: bool) -> Iterator[Check]:

@@ -37,12 +37,12 @@ def doctor(
     database_url: Annotated[str | None, typer.Option(help="As for `legato serve`.")] = None,
 ) -> None:
     """Look at what is configured, what is missing, and how to mend it. Keys are never shown."""
-    from legato.cli.checks import Check, check_python, check_server
+    from legato.cli.checks import Check, check_compiled, check_python, check_server
     from legato.cli.sources import shown_settings
     from legato.settings import load_settings
 
     rows: list[tuple[str, str, str]] = []
-    checks = [check_python()]
+    checks = [check_python(), check_compiled()]
     try:
         settings = load_settings(host=host, port=port, data_dir=data_dir, database_url=database_url)
     except ConfigurationError as error:

@@ -11,9 +11,13 @@ from legato.cli.describe import without_credentials
 if TYPE_CHECKING:
     from legato.settings import Settings
 
-_ALIASES: Final = {"openai_api_key": "OPENAI_API_KEY", "openai_base_url": "OPENAI_BASE_URL"}
+_ALIASES: Final = {
+    "openai_api_key": "OPENAI_API_KEY",
+    "openai_base_url": "OPENAI_BASE_URL",
+    "otlp_endpoint": "OTEL_EXPORTER_OTLP_ENDPOINT",
+}
 _ALWAYS: Final = ("model", "host", "port", "data_dir", "auth", "durability")
-_URLS: Final = ("openai_base_url", "database_url")
+_URLS: Final = ("openai_base_url", "database_url", "otlp_endpoint")
 
 
 def shown_settings(settings: Settings) -> list[tuple[str, str, str]]:

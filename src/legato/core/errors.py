@@ -35,10 +35,15 @@
     │   │   ├── UpstreamAuth       upstream_auth
     │   │   └── ContextExceeded    context_exceeded
     │   ├── UpstreamInvalid        upstream_invalid: an answer that is no chat completion
+    │   ├── NoModel                no_model: nothing to call; says what to set
     │   ├── Interrupted            interrupted
     │   └── InternalError          internal
     ├── JobTimeout                 job_timeout: an attempt of a step took too long
     ├── UndeclaredTopic            undeclared_topic: a step enqueued what it had not declared
+    ├── ToolError                  tool_error: a tool call did not succeed; the model is told why
+    │   └── InvalidArguments       invalid_arguments: not JSON, or not what the tool takes
+    ├── BadSchema                  bad_schema: a tool of an MCP server is left out
+    ├── AddressRefused             address_refused: a tool or an MCP server may not be reached there
     └── ConfigurationError         the server does not start; says what to set
 
 Messages are lower-case, name the value at fault and what would be right, and hold no secret, path, stack or
@@ -332,6 +337,12 @@ class UpstreamInvalid(RunError):
     retryable = True
 
 
+class NoModel(RunError):
+    """There is no model that can answer: none of the name, no weights, or no engine for them; says what to set."""
+
+    code = "no_model"
+
+
 class Interrupted(RunError):
     """The run was cut too often, or could not be continued without repeating what was shown."""
 
@@ -370,3 +381,30 @@ class UndeclaredTopic(LegatoError):
     """A step enqueued a topic that it did not declare in `enqueues`: a mistake in its code."""
 
     code = "undeclared_topic"
+
+
+class ToolError(LegatoError):
+    """A call did not succeed; `message` is told to the model as it stands.
+
+    A tool raises it to say something to the model on purpose: only its words are passed on, not its type.
+    """
+
+    code = "tool_error"
+
+
+class InvalidArguments(ToolError):
+    """The model's arguments are no JSON object, or do not fit the tool's parameters."""
+
+    code = "invalid_arguments"
+
+
+class BadSchema(LegatoError):
+    """A tool's parameters are no JSON Schema that a call could be checked with; the tool is left out."""
+
+    code = "bad_schema"
+
+
+class AddressRefused(LegatoError):
+    """A tool or an MCP server wanted to reach an address that it may not; the message names host and remedy."""
+
+    code = "address_refused"

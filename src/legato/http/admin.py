@@ -24,7 +24,6 @@ from legato.storage.server_figures import OwnedSession, ServerFigures, Span
 
 TIMES: Final = 2
 """Next times of each cron step."""
-NUSD: Final = 10**9
 
 
 def admin_only(request: Request) -> None:
@@ -160,13 +159,7 @@ def _engine(request: Request) -> Engine:
 
 def _figure(figures: ServerFigures) -> dict[str, Any]:
     shown = {name: getattr(figures, name) for name in ServerFigures.__slots__}
-    cost = None if figures.cost_nusd is None else {"usd": _usd(figures.cost_nusd)}
-    return shown | {"cost": cost}
-
-
-def _usd(nusd: int) -> str:
-    whole, part = divmod(nusd, NUSD)
-    return f"{whole}.{part:09}".rstrip("0").rstrip(".")
+    return shown | {"cost": None if figures.cost_usd is None else {"usd": figures.cost_usd}}
 
 
 def _letter(letter: DeadLetter) -> dict[str, Any]:

@@ -8,7 +8,19 @@ from fastapi import FastAPI, Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from legato.core.errors import LegatoError
-from legato.http import admin, chat, conversations, models, pages, search, sign_in, transfer, widget
+from legato.http import (
+    admin,
+    chat,
+    conversations,
+    health,
+    metrics,
+    models,
+    pages,
+    search,
+    sign_in,
+    transfer,
+    widget,
+)
 from legato.http.credentials import Credentials
 from legato.http.documents import describe
 from legato.http.guard import LOOPBACK, Guard
@@ -22,7 +34,7 @@ from legato.steps.registry import Registry
 from legato.steps.service import StepService
 from legato.version import __version__
 
-ROUTERS = (chat, transfer, conversations, search, models, sign_in, admin, widget, pages)
+ROUTERS = (chat, transfer, conversations, search, models, sign_in, admin, widget, health, metrics, pages)
 """In the order in which they are asked: `transfer` before conversations, one of which might be called `import`."""
 
 
@@ -70,20 +82,26 @@ def create_api(
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
+        # It would make spans of its own of every request, with what was wrong in a body.
+        telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
     )
     settings = node.settings
     credentials = Credentials(node) if settings.auth == "keys" else None
     state = api.state
     state.node, state.registry, state.steps, state.credentials = node, registry, steps, credentials
     state.page_files = PageFiles(page)
+    state.readiness = health.Readiness(node, steps)
     state.sign_in_throttle = Throttle(node, SIGN_INS, "wrong keys")
     state.visitor_throttle = Throttle(node, VISITORS, "new visitors")
     install_problem_handlers(api)
     for each in ROUTERS:
         api.include_router(each.router)
+    # One by one: FastAPI keeps a router that was included as a whole.
+    own = [route for each in ROUTERS for route in each.router.routes]
     if registry is not None:
-        own = [*(route for each in ROUTERS for route in each.router.routes), *api.routes]
-        mount_steps(api, node, registry, own)
+        mount_steps(api, node, registry, [*own, *api.routes])
+    state.routes = [*own, *api.routes]
+    metrics.expect_all(node, state.routes, registry)
     plain = api.openapi
     api.openapi = lambda: api.openapi_schema or describe(plain())  # type: ignore[method-assign]
     # A key is proof enough, whatever name the server was called by, unless names were given.
@@ -91,4 +109,6 @@ def create_api(
     routes: ASGIApp = _Straight(api)
     if node.limits is not None or node.visitor_limits is not None:
         routes = RateLimitFields(routes, node.limits, node.visitor_limits)
-    return Guard(routes, credentials=credentials, hosts=hosts, origins=settings.allowed_origins)
+    guard = Guard(routes, credentials=credentials, hosts=hosts, origins=settings.allowed_origins)
+    watched = metrics.WatchersDoor(guard, api, settings.metrics_token)
+    return metrics.RequestCounter(watched, node)

@@ -15,6 +15,7 @@ from legato.core.errors import FieldError, InvalidBody, InvalidRequest, TooLarge
 from legato.core.ids import ID_MAX_CHARS
 from legato.core.json_value import MAX_SHOWN_CHARS, shown_name
 from legato.runs import inputs
+from legato.runs.live import RunRequest
 from legato.settings import nearest
 
 MAX_ERRORS: Final = 20
@@ -36,6 +37,9 @@ Metadata = inputs.Metadata
 ClientId = Annotated[inputs.Id, Field(json_schema_extra={"minLength": 1, "maxLength": ID_MAX_CHARS})]
 Message = Annotated[Text, AfterValidator(_not_blank), Field(json_schema_extra={"minLength": 1})]
 ModelName = Annotated[str, Field(max_length=200, description="A configured model's name.")]
+Temperature = inputs.Temperature
+MaxTokens = inputs.MaxTokens
+Title = inputs.Title
 
 
 class Body(BaseModel):
@@ -44,6 +48,24 @@ class Body(BaseModel):
     model_config = ConfigDict(
         alias_generator=to_camel, populate_by_name=False, extra="forbid", strict=True, allow_inf_nan=False
     )
+
+
+class ReplySettings(Body):
+    """What one reply is made with, instead of its conversation's settings."""
+
+    system_prompt: Text | None = Field(None, description="For this reply, instead of the conversation's.")
+    model: ModelName | None = None
+    temperature: Temperature | None = Field(None, description="0.7 by default.")
+    max_tokens: MaxTokens | None = Field(None, description="Most output tokens; 2000 by default.")
+
+    def as_request(self) -> RunRequest:
+        """Return it as runs take it."""
+        return RunRequest(
+            model=self.model,
+            temperature=self.temperature,
+            max_tokens=self.max_tokens,
+            system_prompt=self.system_prompt,
+        )
 
 
 BodyT = TypeVar("BodyT", bound=Body)

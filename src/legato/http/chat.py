@@ -15,14 +15,13 @@ from legato.core.cursor import parse_cursor
 from legato.core.errors import InvalidRequest, KeyReused, Overloaded
 from legato.core.ids import id_fault
 from legato.core.principal import Principal
-from legato.http.bodies import Body, ClientId, Message, Metadata, ModelName, Text, read_body
+from legato.http.bodies import Body, ClientId, Message, Metadata, ReplySettings, Text, read_body
 from legato.http.documents import json_body, problems
 from legato.http.roles import check_settings
 from legato.http.streams import RunStream
 from legato.http.trace import TRACE_HEADER, trace_id_of
 from legato.runs.approvals import approve
 from legato.runs.follow import check_cursor, find_tail, is_read
-from legato.runs.live import RunRequest
 from legato.runs.node import Node
 from legato.runs.start import NewMessage, Started, start
 from legato.runs.stop import stop
@@ -35,7 +34,7 @@ router = APIRouter(tags=["chat"])
 _PRINTABLE_ASCII = "".join(chr(code) for code in range(0x21, 0x7F) if chr(code) != "%")
 
 
-class ChatMessage(Body):
+class ChatMessage(ReplySettings):
     """A message to a conversation."""
 
     message: Message = Field(description="What the user says; not blank.")
@@ -43,10 +42,6 @@ class ChatMessage(Body):
     conversation_id: ClientId | None = Field(
         None, description="An unknown one makes the conversation; absent, the server makes an id."
     )
-    system_prompt: Text | None = Field(None, description="For this reply, instead of the conversation's.")
-    model: ModelName | None = None
-    temperature: float | None = Field(None, ge=0, le=2, description="0.7 by default.")
-    max_tokens: int | None = Field(None, ge=1, le=1_000_000, description="Most output tokens; 2000 by default.")
     parent_id: ClientId | None = Field(
         None,
         description="The reply that this message follows: an edit is a sibling of the message that follows it already. "
@@ -104,12 +99,7 @@ async def post_message(
             text=body.message,
             session_id=body.session_id,
             conversation_id=body.conversation_id,
-            request=RunRequest(
-                model=body.model,
-                temperature=body.temperature,
-                max_tokens=body.max_tokens,
-                system_prompt=body.system_prompt,
-            ),
+            request=body.as_request(),
             parent=body.parent_id if "parent_id" in body.model_fields_set else LEAF,
             metadata=msgspec.json.encode(body.metadata).decode() if body.metadata is not None else None,
             key=key,

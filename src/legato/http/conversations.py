@@ -10,7 +10,18 @@ from starlette.responses import Response
 
 from legato.core.errors import InvalidRequest
 from legato.core.resources import Retention, Thumb
-from legato.http.bodies import Body, ClientId, Metadata, ModelName, Text, read_body
+from legato.http.bodies import (
+    Body,
+    ClientId,
+    MaxTokens,
+    Metadata,
+    ModelName,
+    ReplySettings,
+    Temperature,
+    Text,
+    Title,
+    read_body,
+)
 from legato.http.chat import IdempotencyKey, body_hash, check_readers, context, given_key, stream_of
 from legato.http.documents import json_body, problems
 from legato.http.guard import SLASH
@@ -18,7 +29,6 @@ from legato.http.resources import ConversationOut, ConversationPage, MessageOut,
 from legato.http.roles import check_settings
 from legato.http.trace import trace_id_of
 from legato.runs.conversations import Conversations
-from legato.runs.live import RunRequest
 from legato.runs.replies import Runs
 from legato.runs.start import NewMessage, start
 from legato.storage.turns import LEAF
@@ -36,11 +46,11 @@ class NewConversation(Body):
     """A conversation to be made."""
 
     id: ClientId | None = Field(None, description="Any 1 to 200 printable characters; absent, the server makes one.")
-    title: Text | None = Field(None, max_length=500)
+    title: Title | None = None
     system_prompt: Text | None = None
     model: ModelName | None = None
-    temperature: float | None = Field(None, ge=0, le=2)
-    max_tokens: int | None = Field(None, ge=1, le=1_000_000)
+    temperature: Temperature | None = None
+    max_tokens: MaxTokens | None = None
     metadata: Metadata | None = None
     retention: Retention = Field(
         "default", description="`default`: deleted when idle for LEGATO_CONVERSATION_IDLE_H; `keep`: never."
@@ -52,11 +62,11 @@ class NewConversation(Body):
 class ConversationChange(Body):
     """What is to change; absent fields stay, `null` goes back to the default."""
 
-    title: Text | None = Field(None, max_length=500, description="`null` names it by its first words again.")
+    title: Title | None = Field(None, description="`null` names it by its first words again.")
     system_prompt: Text | None = None
     model: ModelName | None = None
-    temperature: float | None = Field(None, ge=0, le=2)
-    max_tokens: int | None = Field(None, ge=1, le=1_000_000)
+    temperature: Temperature | None = None
+    max_tokens: MaxTokens | None = None
     metadata: Metadata | None = None
     retention: Retention | None = None
     pinned: bool | None = None
@@ -69,17 +79,13 @@ class Fork(Body):
 
     message_id: ClientId | None = Field(None, description="Last message of the copy; absent, the whole active branch.")
     id: ClientId | None = Field(None, description="Id of the new conversation.")
-    title: Text | None = Field(None, max_length=500)
+    title: Title | None = None
 
 
-class Regenerate(Body):
+class Regenerate(ReplySettings):
     """Settings of a further reply to the same message."""
 
     session_id: ClientId | None = None
-    system_prompt: Text | None = None
-    model: ModelName | None = None
-    temperature: float | None = Field(None, ge=0, le=2)
-    max_tokens: int | None = Field(None, ge=1, le=1_000_000)
     request_id: ClientId | None = Field(None, description="As the header Idempotency-Key.")
 
 
@@ -229,12 +235,7 @@ async def regenerate(request: Request, message_id: MessageId, idempotency_key: I
             text="",
             session_id=body.session_id,
             conversation_id=reply.conversation_id,
-            request=RunRequest(
-                model=body.model,
-                temperature=body.temperature,
-                max_tokens=body.max_tokens,
-                system_prompt=body.system_prompt,
-            ),
+            request=body.as_request(),
             parent=LEAF,
             regenerate=message_id,
             key=given_key(idempotency_key, body.request_id),

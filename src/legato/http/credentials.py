@@ -1,6 +1,6 @@
 """Who a credential belongs to: secret keys, publishable ones, visitors' tokens and the cookies of signed-in pages.
 
-A good one is taken for good for KEY_CACHE_S without looking again.
+A good one is taken for good for KEY_CACHE_S without looking again, but for a cookie whose sign-in was ended here.
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ class Credentials:
 
     def __init__(self, node: Node) -> None:
         self._node = node
-        self._known: dict[bytes, tuple[Caller, float]] = {}
+        self._known: dict[bytes, tuple[Caller | None, float]] = {}
+        """Until when each is taken for good, or, where it has no caller, for one whose sign-in was ended here."""
         self._origins: tuple[frozenset[str], float] = (frozenset(), -1.0)
 
     def known(self, key: str) -> Caller | None:
@@ -58,8 +59,8 @@ class Credentials:
         return origin in origins
 
     def forget(self, token: str) -> None:
-        """Look a cookie up anew the next time: its sign-in has ended."""
-        self._known.pop(_digest(token, cookie=True), None)
+        """Take a cookie for good no more, whatever a look that has begun already finds: its sign-in has ended."""
+        self._remember(_digest(token, cookie=True), None, self._node.clock.monotonic_s())
 
     async def _find(self, proof: str, *, cookie: bool) -> Caller | None:
         digest = _digest(proof, cookie=cookie)
@@ -70,13 +71,17 @@ class Credentials:
         caller = None
         if len(proof) <= MAX_CHARS:
             caller = await (self._look_up_cookie(proof) if cookie else self._look_up_key(proof))
-        if caller is None:
-            self._known.pop(digest, None)
+        known = self._known.get(digest)
+        # Signed out while it was looked up: no token is good a second time.
+        if caller is None or (known is not None and known[0] is None):
             return None
+        self._remember(digest, caller, now_s)
+        return caller
+
+    def _remember(self, digest: bytes, caller: Caller | None, now_s: float) -> None:
         if len(self._known) >= KEY_CACHE_SIZE:
             self._known.clear()
         self._known[digest] = (caller, now_s + KEY_CACHE_S)
-        return caller
 
     async def _look_up_key(self, proof: str) -> Caller | None:
         if proof.startswith(visitor_tokens.PREFIX):

@@ -12,6 +12,7 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
+from starlette.routing import BaseRoute, Match, Route
 
 from legato.core.errors import (
     FieldError,
@@ -115,8 +116,7 @@ def install_problem_handlers(api: FastAPI) -> None:
         assert isinstance(error, HTTPException)
         if error.status_code == 405:
             response = respond(request, MethodNotAllowed("this method is not allowed here"))
-            if error.headers:
-                response.headers.update(error.headers)
+            response.headers["Allow"] = ", ".join(sorted(_methods(request)))
             return response
         if error.status_code == 404:
             return respond(request, NotFound("there is nothing at this address"))
@@ -129,6 +129,17 @@ def install_problem_handlers(api: FastAPI) -> None:
     api.add_exception_handler(RequestValidationError, invalid)
     api.add_exception_handler(HTTPException, http)
     api.add_exception_handler(Exception, fault)
+
+
+def _methods(request: Request) -> set[str]:
+    """Return all methods that a path has; Starlette tells those of the first route that it finds."""
+    routes: list[BaseRoute] = request.app.state.routes
+    return {
+        method
+        for route in routes
+        if isinstance(route, Route) and route.matches(request.scope)[0] is not Match.NONE
+        for method in route.methods or ()
+    }
 
 
 def _parameter_error(each: Any) -> FieldError:

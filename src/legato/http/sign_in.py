@@ -107,8 +107,9 @@ async def _end(request: Request, credentials: Credentials, beside: str | None = 
     """End the sign-in that the request's cookie is of."""
     node: Node = request.app.state.node
     token = cookie_parser(request.headers.get("cookie", "")).get(COOKIE)
-    if token and token != beside:
-        await node.committer.write(lambda tx: end_sign_in(tx, token), wait_s=node.settings.storage_wait_s)
+    if not token or token == beside:
+        return
+    if await node.committer.write(lambda tx: end_sign_in(tx, token), wait_s=node.settings.storage_wait_s):
         credentials.forget(token)
 
 

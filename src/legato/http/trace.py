@@ -6,11 +6,12 @@ import re
 from typing import Final
 
 from fastapi import Request
+from starlette.datastructures import Headers
 
 from legato.core.ids import new_trace_id
 
 TRACE_HEADER: Final = "X-Trace-Id"
-_TRACEPARENT: Final = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
+_TRACEPARENT: Final = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}")
 
 
 def trace_id_of(request: Request, now_ms: int) -> str:
@@ -27,3 +28,10 @@ def trace_id_of(request: Request, now_ms: int) -> str:
         known = found[1] if found and found[1].strip("0") else new_trace_id(now_ms)
         state["trace_id"] = known
     return known
+
+
+def parent_of(headers: Headers) -> int | None:
+    """Return the id of the span that a request belongs to by its `traceparent` header, if it has a good one."""
+    given = headers.get("traceparent")
+    found = _TRACEPARENT.fullmatch(given) if given else None
+    return int(found[2], 16) or None if found and found[1].strip("0") else None

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import Field, model_validator
 
 from legato.core.resources import MessageRole, MessageStatus, Retention, Thumb, TitleSource
-from legato.http.bodies import Body, ClientId, Metadata, ModelName, Text
+from legato.http.bodies import Body, ClientId, MaxTokens, Metadata, ModelName, Temperature, Text, Title
 from legato.runs.imports import MAX_MESSAGES
 
 FORMAT: Final = "legato.conversation"
@@ -95,6 +95,8 @@ class MessageIn(Body):
             if self.role == "user" and part.type != "text":
                 raise ValueError(f"parts hold a {part.type}: a message of the user has text alone")
             if isinstance(part, ToolCallIn):
+                if part.call_id in called:
+                    raise ValueError("parts hold two tool-calls with the same callId")
                 called.add(part.call_id)
             if isinstance(part, ToolResultIn) and part.call_id not in called:
                 raise ValueError("parts hold a tool-result without the tool-call before it")
@@ -107,12 +109,12 @@ class MessageIn(Body):
 
 
 class ConversationIn(Body):
-    title: Text | None = Field(None, max_length=500)
+    title: Title | None = None
     title_source: TitleSource = "user"
     system_prompt: Long | None = None
     model: ModelName | None = Field(None, description="Left out where it is not configured here.")
-    temperature: float | None = Field(None, ge=0, le=2)
-    max_tokens: int | None = Field(None, ge=1, le=1_000_000)
+    temperature: Temperature | None = None
+    max_tokens: MaxTokens | None = None
     metadata: Metadata | None = None
     leaf_id: ClientId | None = Field(None, description="The reply in which the active branch ends; null: the last.")
     created_at: Time | None = None

@@ -118,8 +118,8 @@ class Provider(Protocol):
 
         Returns only when the model came to an end of its own; anything else is a RunError: UpstreamUnavailable,
         UpstreamRateLimited (with `retry_after_s` where the server named it), UpstreamRefused, UpstreamAuth,
-        ContextExceeded and UpstreamInvalid before the first delta or UpstreamBroken after it. Time limits are the
-        caller's, by cancellation.
+        ContextExceeded, UpstreamInvalid and NoModel before the first delta or UpstreamBroken after it. Time limits are
+        the caller's, by cancellation.
         """
         ...
 

@@ -19,7 +19,7 @@ from typing import Final
 
 import structlog
 
-from legato.core.errors import UpstreamUnavailable
+from legato.core.errors import NoModel, RunError, UpstreamUnavailable
 from legato.providers import gguf
 from legato.providers.base import CallEnd, CallRequest, ChatMessage, DeltaSink
 from legato.providers.embedded_call import EngineCall, EngineCount
@@ -126,7 +126,7 @@ class EmbeddedProvider:
         self._launch: asyncio.Task[EngineProcess] | None = None
         self._failures = 0
         self._failed_at_s = 0.0
-        self._failed_why = ""
+        self._failed_as: RunError = UpstreamUnavailable("the embedded engine was not started yet")
         self._last_id = 0
         self._closed = False
         self._told_of_tools = False
@@ -156,7 +156,7 @@ class EmbeddedProvider:
         launch.cancel()
         try:
             process = await launch
-        except (asyncio.CancelledError, UpstreamUnavailable):
+        except (asyncio.CancelledError, RunError):
             return
         await process.close()
 
@@ -199,7 +199,7 @@ class EmbeddedProvider:
         """Return the tokens of `text` by the model's tokenizer, or None if the engine cannot run."""
         try:
             process = await self._process()
-        except UpstreamUnavailable:
+        except RunError:
             return None
         count_id = self._new_id()
         count = EngineCount()
@@ -218,15 +218,17 @@ class EmbeddedProvider:
         """Return the running child; start one if there is none.
 
         Raises:
-            UpstreamUnavailable: It cannot be started, or failed too often of late (`retry_after_s` says
-                when it will be tried again).
+            NoModel: There are no weights that the engine can load, or it cannot run here.
+            UpstreamUnavailable: It could not be started, or failed too often of late.
+
+        Of a child that failed too often `retry_after_s` says when another will be tried.
         """
         while True:
             launch = self._launch
             if launch is None or _is_spent(launch):
                 wait_s = self._backoff_s()
                 if wait_s > _WAIT_MOST_S:
-                    error = UpstreamUnavailable(self._failed_why)
+                    error = type(self._failed_as)(self._failed_as.message)
                     error.retry_after_s = round(wait_s, 1)
                     raise error
                 if wait_s > 0:
@@ -259,25 +261,23 @@ class EmbeddedProvider:
             parallel=self._parallel,
             threads=self._threads,
         )
+        # Both are cheap, and count as no failure: whoever fetches the weights needs to wait for nothing.
+        if why := supported():
+            raise NoModel(why)
+        await asyncio.to_thread(_check_file, self._weights)
         try:
-            if why := supported():
-                raise UpstreamUnavailable(why)
-            await asyncio.to_thread(_check_file, self._weights)
             process = await EngineProcess.start(setup)
         except StartFailed as failed:
             error = _start_error(failed.why, self._weights.name)
-            self._note_failure(error.message)
+            self._note_failure(error)
             raise error from failed
-        except UpstreamUnavailable as error:
-            self._note_failure(error.message)
-            raise
         process.attach(_LIFE_ID, _Life(self))
         return process
 
-    def _note_failure(self, why: str) -> None:
+    def _note_failure(self, error: RunError) -> None:
         self._failures += 1
         self._failed_at_s = asyncio.get_running_loop().time()
-        self._failed_why = why
+        self._failed_as = error
 
 
 def without_tools(messages: Sequence[ChatMessage]) -> list[tuple[str, str]]:
@@ -314,27 +314,28 @@ def _check_file(weights: Path) -> None:
     try:
         gguf.trained_context(weights)
     except OSError as error:
-        raise UpstreamUnavailable(
+        raise NoModel(
             f"the model file {weights.name} cannot be read: run `legato models fetch`, or {INSTEAD}"
         ) from error
     except ValueError as error:
-        raise UpstreamUnavailable(f"{weights.name} is {error}: {INSTEAD}") from error
+        raise NoModel(f"{weights.name} is {error}: {INSTEAD}") from error
 
 
-def _start_error(why: str, file_name: str) -> UpstreamUnavailable:
+def _start_error(why: str, file_name: str) -> RunError:
     match why:
         case "library":
-            said = f"the embedded model cannot run here: its library does not load; {OTHER_MODEL}"
+            return NoModel(f"the embedded model cannot run here: its library does not load; {OTHER_MODEL}")
         case "model":
-            said = (
+            return NoModel(
                 f"the embedded engine could not load {file_name}: it is damaged, of a kind that the engine "
                 f"does not know, or larger than the memory; {INSTEAD}"
             )
         case "scratch":
-            said = "the embedded engine has no folder for temporary files: set TMPDIR to one that can be written"
+            return NoModel(
+                "the embedded engine has no folder for temporary files: set TMPDIR to one that can be written"
+            )
         case _:
-            said = f"the embedded engine ended while it loaded {file_name} ({why}): {INSTEAD}"
-    return UpstreamUnavailable(said)
+            return UpstreamUnavailable(f"the embedded engine ended while it loaded {file_name} ({why}): {INSTEAD}")
 
 
 class _Life:
@@ -346,4 +347,6 @@ class _Life:
     def take(self, reply: Reply) -> None: ...
 
     def ended(self, how: str) -> None:
-        self._provider._note_failure(f"the embedded engine ends again and again ({how}); {OTHER_MODEL}")
+        self._provider._note_failure(
+            UpstreamUnavailable(f"the embedded engine ends again and again ({how}); {OTHER_MODEL}")
+        )

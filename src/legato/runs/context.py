@@ -228,7 +228,6 @@ def with_ids_of_their_own(messages: list[ChatMessage]) -> list[ChatMessage]:
     for place, message in enumerate(messages):
         if message.tool_calls:
             names = {call.id: _unlike(call.id, used) for call in message.tool_calls}
-            used |= {name: used.get(name, 2) for name in names.values()}
             calls = tuple(replace(call, id=names[call.id]) for call in message.tool_calls)
             messages[place] = replace(message, tool_calls=calls)
         elif message.tool_call_id is not None:
@@ -237,12 +236,15 @@ def with_ids_of_their_own(messages: list[ChatMessage]) -> list[ChatMessage]:
 
 
 def _unlike(call_id: str, used: dict[str, int]) -> str:
-    if call_id not in used:
-        return call_id
-    # From where the search before ended: a thousand calls of one id are not tried with each other.
-    number = next(n for n in count(used[call_id]) if f"{call_id}_{n}" not in used)
-    used[call_id] = number + 1
-    return f"{call_id}_{number}"
+    """Return an id that is not used yet, which is used from now on: another call may have it of itself."""
+    name = call_id
+    if call_id in used:
+        # From where the search before ended: a thousand calls of one id are not tried with each other.
+        number = next(n for n in count(used[call_id]) if f"{call_id}_{n}" not in used)
+        used[call_id] = number + 1
+        name = f"{call_id}_{number}"
+    used[name] = 2
+    return name
 
 
 def _round(text: str, calls: Sequence[ToolCall], outputs: Mapping[str, str]) -> list[ChatMessage]:

@@ -22,6 +22,7 @@ from legato.core.event import (
 from legato.core.log import RunLog
 from legato.core.reply import STOP_REASONS, Reply, fold_reply
 from legato.core.run import RunState
+from legato.runs.count import count_end
 from legato.runs.events import ended_event
 from legato.runs.live import UNKNOWN_MS, LiveRun
 from legato.runs.node import Node
@@ -117,6 +118,8 @@ class EndRun(Command[tuple[Terminal, Any | None]]):
         terminal, _ = value
         self._node.live.pop(self._run.id, None)
         self._run.tail.publish([*self._items, terminal])
+        if self._reply is not None and self._rows is not None:
+            count_end(self._node, self._run, self._reply, self._log, terminal, self._rows.first_token_ms)
 
     def _row(self, end: End) -> EndedTurn:
         match end:

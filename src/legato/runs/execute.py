@@ -6,12 +6,13 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import random
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import structlog
 
-from legato.core.errors import Interrupted, InvalidRequest, RunError, UpstreamRefused
+from legato.core.errors import Interrupted, InvalidRequest, NoModel, RunError
 from legato.core.event import ApprovalAsked, CallReason, CallStarted, UsageReported
 from legato.core.reply import fold_reply
 from legato.providers.base import CallEnd, ChatMessage, Provider
@@ -108,7 +109,7 @@ async def _generate(node: Node, run: LiveRun, first_call_logged: bool) -> End:
     try:
         asked = _Asked(node.models.chain(run.request.model), logged=first_call_logged)
     except InvalidRequest as error:
-        raise UpstreamRefused(error.message) from None
+        raise NoModel(error.message) from None
     most_rounds = node.settings.max_tool_rounds if node.tools is not None else 0
     if not first_call_logged and open_calls(run):
         # The process before this one ended in the midst of a round.
@@ -147,13 +148,14 @@ async def _ask(node: Node, run: LiveRun, asked: _Asked, tools: Sequence[Mapping[
     for provider in asked.chain[asked.place :]:
         attempt = 0
         while attempt < node.settings.call_attempts:
+            reason: CallReason = "first" if asked.logged else _reason(run, asked, fault, attempt)
             if not asked.logged:
-                await _log_call(node, run, provider, _reason(run, asked, fault, attempt))
+                await _log_call(node, run, provider, reason)
             asked.logged = asked.after_tools = False
             shown, so_far = _said(run)
             said_bytes = len(run.tail.log.text_bytes)
             try:
-                return await call_model(node, run, provider, shown=shown, so_far=so_far, tools=tools)
+                return await _call(node, run, provider, reason, shown, so_far, tools)
             except RunError as error:
                 await node.committer.flush()
                 fault = error
@@ -172,6 +174,48 @@ async def _ask(node: Node, run: LiveRun, asked: _Asked, tools: Sequence[Mapping[
         asked.place += 1
     assert fault is not None
     raise fault
+
+
+async def _call(
+    node: Node,
+    run: LiveRun,
+    provider: Provider,
+    reason: CallReason,
+    shown: str,
+    so_far: Sequence[ChatMessage],
+    tools: Sequence[Mapping[str, Any]],
+) -> CallEnd:
+    """Call a model, counted and traced; as runs.call.call_model."""
+    node.metrics.call_begun(provider.name, reason)
+    began_ns = time.time_ns()
+    call_end: CallEnd | None = None
+    fault: str | None = "cancelled"
+    try:
+        call_end = await call_model(node, run, provider, shown=shown, so_far=so_far, tools=tools)
+        fault = None
+        if call_end.usage is not None:
+            node.metrics.call_used(provider.name, call_end.usage)
+        return call_end
+    except ReplyTooLong:
+        fault = None
+        raise
+    except RunError as error:
+        fault = error.code
+        node.metrics.call_failed(provider.name, fault)
+        raise
+    finally:
+        if node.traces is not None:
+            node.traces.call(
+                run_id=run.id,
+                trace_id=run.started.trace_id,
+                provider=provider.kind,
+                model=provider.name,
+                reason=reason,
+                finish_reason=(call_end.reason if call_end is not None else "length") if fault is None else None,
+                usage=call_end.usage if call_end is not None else None,
+                fault=fault,
+                began_ns=began_ns,
+            )
 
 
 def _said(run: LiveRun) -> tuple[str, Sequence[ChatMessage]]:

@@ -22,9 +22,8 @@ async def find_tail(node: Node, principal: Principal, run_id: str) -> Tail:
     if node.left:
         raise Draining("the server is shutting down: try again in a moment")
     run = node.live.get(run_id)
-    if run is not None:
-        if run.tail.owner != principal.id:
-            raise NotFound("there is no run with this id")
+    # Another's is looked for like one that is not there: the time that it takes tells nothing.
+    if run is not None and run.tail.owner == principal.id:
         return run.tail
     row = await node.database.read(lambda tx: find_log(tx, principal.id, run_id))
     if row is not None:

@@ -13,11 +13,13 @@ from legato.runs.tail import Readers
 from legato.settings import Settings
 from legato.storage.committer import Committer
 from legato.storage.database import Database
+from legato.telemetry.metrics import Metrics
 from legato.tools.box import ToolBox
 
 if TYPE_CHECKING:
     from legato.policies.rate_limit import RateLimits
     from legato.runs.live import LiveRun
+    from legato.telemetry.traces import Traces
 
 
 class Node:
@@ -70,9 +72,13 @@ class Node:
         """Called some seconds after a rush, before freed memory is given back."""
         self.stopping = asyncio.Event()
         """Set when what still streams must end: the server is about to close its connections."""
+        self.metrics = Metrics([provider.name for provider in models.providers])
+        self.traces: Traces | None = None
+        """Where traces go; None where nobody collects them."""
         self.tasks: set[asyncio.Task[None]] = set()
         self._forget = self.tasks.discard
         committer.on_stall = self._on_stall
+        committer.on_batch = self.metrics.batch_committed
 
     def refusal(self) -> LegatoError | None:
         """Return why no new run may begin now, or None."""

@@ -58,6 +58,7 @@ async def recover(node: Node) -> int:
         if following is not None:
             promote(node, following)
     if adopted:
+        node.metrics.taken_over(len(running))
         log.info("took up unfinished runs", running=len(running), waiting=len(queued))
     return len(adopted)
 

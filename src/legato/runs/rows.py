@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -16,6 +16,7 @@ from legato.runs.node import Node
 _load = msgspec.json.Decoder().decode
 _load_usage = msgspec.json.Decoder(Usage).decode
 _load_fault = msgspec.json.Decoder(RunFault).decode
+T = TypeVar("T")
 
 
 def conversation_of(row: Any) -> Conversation:
@@ -28,7 +29,7 @@ def conversation_of(row: Any) -> Conversation:
         model=row.model,
         temperature=row.temperature,
         max_tokens=row.max_tokens,
-        metadata=_load(row.metadata) if row.metadata is not None else None,
+        metadata=_loaded(row.metadata, _load),
         message_count=row.message_count,
         leaf_id=row.leaf_id,
         leaf_depth=row.leaf_depth,
@@ -66,14 +67,14 @@ def message_of(
         parent_id=row.parent_id,
         run_id=row.run_id if row.role == "assistant" else None,
         model=row.model,
-        usage=_load_usage(row.usage) if row.usage is not None else None,
+        usage=_loaded(row.usage, _load_usage),
         feedback=feedback_of(row.feedback),
-        metadata=_load(row.metadata) if row.metadata is not None else None,
+        metadata=_loaded(row.metadata, _load),
         siblings=None if siblings is None else siblings.get(row.id, (row.id,)),
         response_time_ms=row.response_time_ms,
         first_token_ms=row.first_token_ms,
         finish_reason=row.finish_reason,
-        error=_load_fault(row.error) if row.error is not None else None,
+        error=_loaded(row.error, _load_fault),
     )
 
 
@@ -106,11 +107,15 @@ def run_of(row: Any) -> Run:
         takeovers=max(0, row.takeovers),
         calls=row.calls,
         model=row.model,
-        usage=_load_usage(row.usage) if row.usage is not None else None,
+        usage=_loaded(row.usage, _load_usage),
         finish_reason=row.finish_reason,
-        error=_load_fault(row.error) if row.error is not None else None,
+        error=_loaded(row.error, _load_fault),
         created_at_ms=row.created_at_ms,
         started_at_ms=row.started_at_ms,
         first_token_at_ms=row.first_token_at_ms,
         ended_at_ms=row.ended_at_ms,
     )
+
+
+def _loaded(text: str | None, load: Callable[[str], T]) -> T | None:
+    return None if text is None else load(text)

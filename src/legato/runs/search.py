@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 import structlog
@@ -15,8 +15,8 @@ from legato.core.search_text import LEAD_CHARS, MAX_TEXT_CHARS, Phrase, phrases_
 from legato.runs.inputs import check_limit
 from legato.runs.node import Node
 from legato.runs.rows import conversation_of
-from legato.storage.search import LATEST_KEY, find_texts, time_of
-from legato.storage.search_index import merge, read_page, text_of, write_page
+from legato.storage.search import LATEST_KEY, find_texts, read_text, time_of
+from legato.storage.search_index import merge, read_page, write_page
 from legato.storage.statement import Transaction
 
 log = structlog.get_logger(__name__)
@@ -100,7 +100,9 @@ class Search:
 
         def read(tx: Transaction) -> FoundPage:
             rows = find_texts(tx, self._owner, phrases, before_key, limit + 1)
-            texts = [text_of(row.message_parts) if row.message_parts else row.title for row in rows[:limit]]
+            # One at a time: a page of long texts is never in memory as a whole.
+            texts = (read_text(tx, row) for row in rows[:limit])
+            snippets = _snippets(texts, min(len(rows), limit), phrases)
             results = tuple(
                 Found(
                     conversation=conversation_of(row),
@@ -108,7 +110,7 @@ class Search:
                     snippet=snippet,
                     at_ms=time_of(row.entry_key),
                 )
-                for row, snippet in zip(rows, _snippets(texts, phrases), strict=False)
+                for row, snippet in zip(rows[:limit], snippets, strict=True)
             )
             following = str(rows[limit - 1].entry_key) if len(rows) > limit else None
             return FoundPage(results=results, next_cursor=following)
@@ -125,19 +127,17 @@ class Search:
             log.info("the search index is behind")
 
 
-def _snippets(texts: Sequence[str], phrases: Sequence[Phrase]) -> list[str]:
-    """Return the snippet of each text; of long ones only a piece is looked at, so that a page takes no seconds."""
+def _snippets(texts: Iterable[str], count: int, phrases: Sequence[Phrase]) -> Iterator[str]:
+    """Give the snippet of each of `count` texts; of long ones only a piece is looked at: a page takes no seconds."""
     words = tuple({phrase.words[0] for phrase in phrases})
-    shown: list[str] = []
     left = LOOKED_CHARS
     for number, text in enumerate(texts):
-        most = max(LEAST_LOOKED_CHARS, left // (len(texts) - number))
+        most = max(LEAST_LOOKED_CHARS, left // (count - number))
         if len(text) > most:
             begin = max(0, _likely_place(text[:MAX_TEXT_CHARS].lower(), words) - 2 * LEAD_CHARS)
             text = text[begin : begin + most]
         left = max(0, left - len(text))
-        shown.append(snippet_of(text, phrases))
-    return shown
+        yield snippet_of(text, phrases)
 
 
 def _likely_place(text: str, words: Sequence[str]) -> int:

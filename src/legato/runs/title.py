@@ -85,7 +85,8 @@ async def _name(node: Node, run: LiveRun, reply: str, provider: Provider) -> Non
     except (LegatoError, TimeoutError) as error:
         log.info("conversation keeps its first words as title", run_id=run.id, error=str(error))
     except Exception:
-        log.exception("conversation could not be named", run_id=run.id)
+        # The boundary of a job that nobody waits for: a provider's own fault ends here.
+        log.exception("conversation could not be named", run_id=run.id, trace_id=run.started.trace_id)
 
 
 async def _question(node: Node, run: LiveRun) -> str:

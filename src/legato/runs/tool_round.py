@@ -8,6 +8,7 @@ effect: a finished one is never run again, one that had started only where its t
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -22,10 +23,12 @@ from legato.runs.live import LiveRun
 from legato.runs.node import Node
 from legato.tools.base import Tool, ToolResult
 from legato.tools.box import definitions
-from legato.tools.run import AT_ONCE, PreparedCall, prepare
+from legato.tools.run import PreparedCall, prepare
 
 log = structlog.get_logger(__name__)
 
+AT_ONCE = 16
+"""Calls of one round that run at the same time; the rest wait."""
 UNKNOWN_OUTCOME = (
     "outcome unknown: the server was interrupted while this call ran, so it may or may not have taken effect; "
     "it was not run again"
@@ -121,7 +124,19 @@ class ToolRound:
     async def _run_tool(self, call: LoggedCall, prepared: PreparedCall) -> ToolResult:
         # A context of its own: calls run at the same time.
         make = self._node.tool_context
-        return await prepared.run(make(self._run, call.id, call.name) if make is not None else None)
+        began_ns = time.time_ns()
+        result = await prepared.run(make(self._run, call.id, call.name) if make is not None else None)
+        self._node.metrics.tool_ended(is_error=result.is_error)
+        if self._node.traces is not None:
+            self._node.traces.tool(
+                run_id=self._run.id,
+                trace_id=self._run.started.trace_id,
+                name=call.name,
+                call_id=call.id,
+                is_error=result.is_error,
+                began_ns=began_ns,
+            )
+        return result
 
     async def _finish(self, call: LoggedCall, result: ToolResult) -> None:
         """Commit what the model is told."""

@@ -71,6 +71,7 @@ class CronClock:
             except LegatoError as error:
                 log.warning("cron steps cannot be looked after", error=error.code)
             except Exception:
+                # The boundary of each look: whatever went wrong in one, all cron steps would stop for good without it.
                 log.exception("cron steps could not be looked after")
             await asyncio.sleep(wait_s)
 

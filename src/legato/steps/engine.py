@@ -258,6 +258,16 @@ class Engine:
         """Return how many jobs each step has; steps without any are left out."""
         return await self._do(lambda runtime: runtime.letters.counts())
 
+    async def oldest_ms(self) -> dict[str, int]:
+        """Return when each step's oldest job that nobody has taken was added; steps without one are left out."""
+        found = await self._do(lambda runtime: runtime.rows.oldest())
+        return {queue.partition(":")[2]: at_ms for queue, at_ms in found.items()}
+
+    @property
+    def is_open(self) -> bool:
+        """Whether jobs are taken and run."""
+        return self._opened is not None and not self._closing
+
     async def last_tick(self, step: str, prefix: str) -> str | None:
         """As TickStore."""
         ticks = await self._do(lambda runtime: runtime.rows.ticks())

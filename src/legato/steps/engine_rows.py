@@ -115,6 +115,17 @@ class Rows:
         with self._engine.connect() as connection:
             return {(queue, status): count for queue, status, count in connection.execute(query)}
 
+    def oldest(self) -> dict[str, int]:
+        """Return when the oldest job that nobody has taken was added, epoch milliseconds, by queue."""
+        jobs = self._jobs.c
+        query = (
+            sa.select(jobs.queue_name, sa.func.min(jobs.created_at))
+            .where(jobs.status == WAITING, jobs.queue_name.is_not(None))
+            .group_by(jobs.queue_name)
+        )
+        with self._engine.connect() as connection:
+            return {row[0]: row[1] for row in connection.execute(query)}
+
     def holders(self) -> set[str]:
         """Return the ids of the processes that have taken jobs."""
         jobs = self._jobs.c

@@ -10,7 +10,6 @@ import structlog
 from pydantic import ValidationError
 
 from legato.core.errors import InvalidJob
-from legato.core.ids import new_trace_id
 from legato.core.principal import APP
 from legato.runs.node import Node
 from legato.steps.context import Context, principal_of
@@ -20,6 +19,7 @@ from legato.steps.registry import Registry
 from legato.steps.slow_spots import Timed
 from legato.steps.step import Step
 from legato.steps.triggers import Condition, Occasion, QueueTrigger
+from legato.telemetry.trace_ids import trace_id_from
 
 log = structlog.get_logger(__name__)
 
@@ -86,7 +86,7 @@ class StepRunner:
             step,
             trigger=Occasion(kind="cron", name=expression, at_ms=tick.at_ms),
             principal=APP,
-            trace_id=new_trace_id(self._node.clock.now_ms()),
+            trace_id=trace_id_from(tick.id),
             attempt=attempt,
             event_id=tick.id,
             seed=f"{name}/{tick.id}",

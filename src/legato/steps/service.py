@@ -8,8 +8,10 @@ import structlog
 
 from legato.runs.live import LiveRun
 from legato.runs.node import Node
+from legato.steps.attempts import CronHandler, Handler
 from legato.steps.context import Context, principal_of
 from legato.steps.engine import Engine, queue_path
+from legato.steps.job_spans import with_spans
 from legato.steps.registry import Registry
 from legato.steps.relay import Relay
 from legato.steps.runner import StepRunner
@@ -43,7 +45,11 @@ class StepService:
             StorageUnavailable: It cannot be written at present.
         """
         runner = StepRunner(self._node, self._registry)
-        await self._engine.start(self._registry.jobs, runner.handle, runner.tick)
+        handle: Handler = runner.handle
+        tick: CronHandler = runner.tick
+        if self._node.traces is not None:
+            handle, tick = with_spans(self._node.traces, handle, tick)
+        await self._engine.start(self._registry.jobs, handle, tick)
         self._relay = Relay(self._node, self._engine)
         self._node.on_quiet = self._engine.give_back
         for step, topic in self._registry.unheard():

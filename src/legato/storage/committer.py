@@ -14,6 +14,7 @@ import asyncio
 import queue
 import sqlite3
 import threading
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -109,6 +110,7 @@ class _Batch:
     units: list[_Unit] = field(default_factory=list)
     fault: sqlite3.Error | None = None
     rings: bool = False
+    elapsed_s: float = 0.0
     written: set[int] = field(default_factory=set)
     refused: dict[int, Exception] = field(default_factory=dict)
 
@@ -132,6 +134,8 @@ class Committer:
         """Called with True when the database stops taking writes, with False when it is back."""
         self.on_event: Callable[[], None] = lambda: None
         """Called when something new is in the outbox."""
+        self.on_batch: Callable[[int, float], None] = lambda items, elapsed_s: None
+        """Called with what each written batch held, commands and pieces of logs, and how long writing it took."""
         self._thread = threading.Thread(target=self._write_batches, name="legato-commit", daemon=True)
         self._thread.start()
 
@@ -253,6 +257,7 @@ class Committer:
                 unit.future.set_result(unit.value)
             else:
                 unit.future.set_exception(unit.error)
+        self.on_batch(len(batch.runs) + len(batch.units), batch.elapsed_s)
         if batch.rings:
             self.on_event()
         if self._dirty or self._units:
@@ -274,7 +279,9 @@ class Committer:
             try:
                 if tx is None:
                     tx = Transaction(self._database.connect(writes=True))
+                began_s = time.monotonic()
                 self._write(tx, batch)
+                batch.elapsed_s = time.monotonic() - began_s
                 # A ring for what was rolled back would only be a look too many.
                 batch.rings, tx.rings = tx.rings, False
             except sqlite3.Error as fault:

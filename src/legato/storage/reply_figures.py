@@ -25,13 +25,15 @@ from sqlalchemy import (
     or_,
     select,
 )
+from sqlalchemy.sql.base import ReadOnlyColumnCollection
 
 from legato.core.errors import InvalidRequest
 from legato.core.figures import By, Durations, Figures, Thumbs
 from legato.storage.statement import Prepared, Transaction
 from legato.storage.tables import reply_count
 
-_Measured: TypeAlias = dict[str, dict[int, int]]
+Measured: TypeAlias = dict[Any, dict[int, int]]
+"""Of each group, how often each duration in milliseconds was measured."""
 
 DAY_MS: Final = 86_400_000
 EPOCH_DAY: Final = 719_163
@@ -53,6 +55,22 @@ def sum_of(number: ColumnElement[Any]) -> ColumnElement[Any]:
     """Return the sum of what is not null; null where there is nothing."""
     # PostgreSQL's sum of such numbers has decimals.
     return cast(func.sum(number), BigInteger)
+
+
+def sums_of(columns: ReadOnlyColumnCollection[str, Any]) -> tuple[ColumnElement[Any], ...]:
+    """Return what can be added up of any replies; `columns` are named as those of `reply_count`."""
+    return (
+        number_of(columns.outcome == literal_column("'completed'")).label("messages"),
+        number_of(columns.outcome == literal_column("'failed'")).label("errors"),
+        number_of(columns.outcome == literal_column("'stopped'")).label("stops"),
+        sum_of(columns.input_tokens).label("input_tokens"),
+        sum_of(columns.output_tokens).label("output_tokens"),
+        number_of(columns.estimated).label("estimated"),
+        sum_of(columns.cost_nusd).label("cost_nusd"),
+        func.count(case((columns.outcome.is_not(None), columns.conversation_key)).distinct()).label("conversations"),
+        number_of(columns.thumb == literal_column("'up'")).label("up"),
+        number_of(columns.thumb == literal_column("'down'")).label("down"),
+    )
 
 
 def _flag(name: str) -> ColumnElement[bool]:
@@ -99,19 +117,8 @@ def _sums(*conditions: ColumnElement[bool]) -> Select[Any]:
     return (
         select(
             counted.key,
-            number_of(counted.outcome == literal_column("'completed'")).label("messages"),
-            number_of(counted.outcome == literal_column("'failed'")).label("errors"),
-            number_of(counted.outcome == literal_column("'stopped'")).label("stops"),
-            sum_of(counted.input_tokens).label("input_tokens"),
-            sum_of(counted.output_tokens).label("output_tokens"),
-            number_of(counted.estimated).label("estimated"),
-            sum_of(counted.cost_nusd).label("cost_nusd"),
+            *sums_of(counted),
             number_of(and_(counted.outcome.is_not(None), counted.cost_nusd.is_(None))).label("cost_unknown"),
-            func.count(
-                case((counted.outcome.is_not(None), counted.conversation_key)).distinct(),
-            ).label("conversations"),
-            number_of(counted.thumb == literal_column("'up'")).label("up"),
-            number_of(counted.thumb == literal_column("'down'")).label("down"),
         )
         .group_by(counted.key)
         .order_by(counted.key)
@@ -172,14 +179,18 @@ def find_figures(tx: Transaction, span: Span, by: By, *, after: str | None, limi
     if not rows:
         return (_NOTHING,) if by == "none" else ()
     values |= {"to_end": len(rows) < limit, "last": rows[-1].key}
-    times, firsts = _measure(tx, _DURATIONS_OF_SESSION if of_session else _DURATIONS, values)
+    times, firsts = measure(tx, _DURATIONS_OF_SESSION if of_session else _DURATIONS, values)
     return tuple([_figures(row, by, times.get(row.key, {}), firsts.get(row.key, {})) for row in rows])
 
 
-def _measure(tx: Transaction, statement: Prepared, values: dict[str, Any]) -> tuple[_Measured, _Measured]:
-    """Return how often each duration was measured, by key: of whole replies, and of first tokens."""
-    times: _Measured = {}
-    firsts: _Measured = {}
+def measure(tx: Transaction, statement: Prepared, values: dict[str, Any]) -> tuple[Measured, Measured]:
+    """Return how often each duration was measured, by key: of whole replies, and of first tokens.
+
+    Args:
+        statement: Gives the key, `response_time_ms` and `first_token_ms` of each reply, in any order.
+    """
+    times: Measured = {}
+    firsts: Measured = {}
     # Sorting this many rows, or making named ones of them, costs more than all else. Few durations are different.
     for key, response_ms, first_ms in tx.cursor.execute(statement.sql, statement.bind(values)):
         counts = times.get(key)
@@ -195,39 +206,27 @@ def _measure(tx: Transaction, statement: Prepared, values: dict[str, Any]) -> tu
 
 
 _UNKNOWN: Final = Durations(mean_ms=None, p50_ms=None, p95_ms=None)
-_NOTHING: Final = Figures(
-    key=None,
-    messages=0,
-    errors=0,
-    stops=0,
-    input_tokens=None,
-    output_tokens=None,
-    estimated=0,
-    response_time=_UNKNOWN,
-    first_token=_UNKNOWN,
-    cost_usd=None,
-    cost_unknown=0,
-    conversations=0,
-    feedback=Thumbs(up=0, down=0),
-)
+
+
+def shared_figures(row: Any, times: dict[int, int], firsts: dict[int, int]) -> dict[str, Any]:
+    """Return the fields that every kind of figures has; `row` has `sums_of`, None where there are no replies."""
+    return {
+        "messages": row.messages if row else 0,
+        "errors": row.errors if row else 0,
+        "stops": row.stops if row else 0,
+        "input_tokens": row.input_tokens if row else None,
+        "output_tokens": row.output_tokens if row else None,
+        "estimated": row.estimated if row else 0,
+        "response_time": durations_of(times),
+        "first_token": durations_of(firsts),
+        "cost_usd": _usd(row.cost_nusd) if row and row.cost_nusd is not None else None,
+        "conversations": row.conversations if row else 0,
+        "feedback": Thumbs(up=row.up, down=row.down) if row else Thumbs(up=0, down=0),
+    }
 
 
 def _figures(row: Any, by: By, times: dict[int, int], firsts: dict[int, int]) -> Figures:
-    return Figures(
-        key=_read(row.key, by),
-        messages=row.messages,
-        errors=row.errors,
-        stops=row.stops,
-        input_tokens=row.input_tokens,
-        output_tokens=row.output_tokens,
-        estimated=row.estimated,
-        response_time=durations_of(times),
-        first_token=durations_of(firsts),
-        cost_usd=None if row.cost_nusd is None else _usd(row.cost_nusd),
-        cost_unknown=row.cost_unknown,
-        conversations=row.conversations,
-        feedback=Thumbs(up=row.up, down=row.down),
-    )
+    return Figures(key=_read(row.key, by), cost_unknown=row.cost_unknown, **shared_figures(row, times, firsts))
 
 
 def durations_of(counts: dict[int, int]) -> Durations:
@@ -267,3 +266,6 @@ def _read(key: str, by: By) -> str | None:
     if by == "day":
         return date.fromordinal(EPOCH_DAY + int(key) - DAY_KEY).isoformat()
     return key or None
+
+
+_NOTHING: Final = Figures(key=None, cost_unknown=0, **shared_figures(None, {}, {}))

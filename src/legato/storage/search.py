@@ -9,7 +9,7 @@ from sqlalchemy import bindparam, select
 
 from legato.core.search_text import Phrase
 from legato.storage.conversations import ACTIVE_RUN
-from legato.storage.search_index import SALT_BITS, SEARCH_INDEX, mark_of
+from legato.storage.search_index import SALT_BITS, SEARCH_INDEX, mark_of, text_of
 from legato.storage.statement import Prepared, Transaction
 from legato.storage.tables import conversation, message, search_entry
 
@@ -21,8 +21,8 @@ _FIND = Prepared(
         *conversation.columns,
         ACTIVE_RUN,
         search_entry.c.key.label("entry_key"),
+        search_entry.c.message_key,
         message.c.id.label("message_id"),
-        message.c.parts.label("message_parts"),
     )
     .select_from(SEARCH_INDEX)
     .join(search_entry, search_entry.c.key == SEARCH_INDEX.c.rowid)
@@ -36,18 +36,25 @@ _FIND = Prepared(
     .order_by(SEARCH_INDEX.c.rowid.desc())
     .limit(bindparam("most"))
 )
+_PARTS = Prepared(select(message.c.parts).where(message.c.key == bindparam("message_key")))
 
 
 def find_texts(tx: Transaction, owner: str, phrases: Sequence[Phrase], before_key: int, limit: int) -> list[Any]:
     """Return up to `limit` texts of an owner in which all phrases stand, the latest first, from a key on, exclusive.
 
-    Rows are those of their conversations, with `entry_key`, and `message_id` and `message_parts`, which are None for a
-    title.
+    Rows are those of their conversations, with `entry_key`, `message_key`, and `message_id`, which is None for a title.
+    What a message says is not among it: `read_text` has it, one at a time.
     """
     if not phrases:
         return []
     wanted = " AND ".join(_spelled(mark_of(owner), phrase) for phrase in phrases)
     return tx.all(_FIND, wanted=wanted, owner=owner, before_key=before_key, most=limit)
+
+
+def read_text(tx: Transaction, row: Any) -> str:
+    """Return the text that a row of `find_texts` stands for, in the same transaction."""
+    title: str = row.title
+    return title if row.message_id is None else text_of(tx.one(_PARTS, message_key=row.message_key).parts)
 
 
 def time_of(entry_key: int) -> int:

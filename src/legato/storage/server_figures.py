@@ -5,6 +5,7 @@ Every statement reads one range of the index of times. Percentiles are found her
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeAlias
@@ -23,7 +24,7 @@ from sqlalchemy import (
 )
 
 from legato.core.figures import Durations, SessionFigures, Thumbs
-from legato.storage.reply_figures import COLUMNS, COMPLETED, COUNTED, DAY_MS, durations_of, number_of, sum_of
+from legato.storage.reply_figures import COLUMNS, COMPLETED, COUNTED, DAY_MS, Measured, measure, shared_figures, sums_of
 from legato.storage.session_figures import find_session
 from legato.storage.statement import Prepared, Transaction
 
@@ -50,7 +51,7 @@ class ServerFigures:
         input_tokens, output_tokens: Sums of what is known; None where nothing is.
         estimated: How many replies have a guess for their output.
         response_time, first_token: Of completed replies.
-        cost_nusd: Billionths of a US dollar, of what is known; None where nothing is.
+        cost_usd: Sum of what is known, a decimal; None where nothing is.
         sessions, conversations, owners: How many different ones the replies are of.
         satisfaction: Share of thumbs that are up, 0 to 1; None where there is none.
     """
@@ -66,7 +67,7 @@ class ServerFigures:
     estimated: int
     response_time: Durations
     first_token: Durations
-    cost_nusd: int | None
+    cost_usd: str | None
     sessions: int
     conversations: int
     owners: int
@@ -90,22 +91,12 @@ def _key(by: Span) -> ColumnElement[Any]:
 
 
 def _sums(key: ColumnElement[Any]) -> Select[Any]:
-    counted = case((COUNTED, literal_column("1")))
     return (
         select(
             key.label("key"),
-            number_of(COMPLETED).label("messages"),
-            number_of(COLUMNS.outcome == literal_column("'failed'")).label("errors"),
-            number_of(COLUMNS.outcome == literal_column("'stopped'")).label("stops"),
-            sum_of(COLUMNS.input_tokens).label("input_tokens"),
-            sum_of(COLUMNS.output_tokens).label("output_tokens"),
-            number_of(COLUMNS.estimated).label("estimated"),
-            sum_of(COLUMNS.cost_nusd).label("cost_nusd"),
-            func.count(case((counted.is_not(None), _session)).distinct()).label("sessions"),
-            func.count(case((counted.is_not(None), COLUMNS.conversation_key)).distinct()).label("conversations"),
-            func.count(case((counted.is_not(None), COLUMNS.owner)).distinct()).label("owners"),
-            number_of(COLUMNS.thumb == literal_column("'up'")).label("up"),
-            number_of(COLUMNS.thumb == literal_column("'down'")).label("down"),
+            *sums_of(COLUMNS),
+            func.count(case((COUNTED, _session)).distinct()).label("sessions"),
+            func.count(case((COUNTED, COLUMNS.owner)).distinct()).label("owners"),
         )
         .where(_in_span)
         .group_by(literal_column("1"))
@@ -135,20 +126,10 @@ def find_server_figures(
 ) -> tuple[ServerFigures, tuple[ServerFigures, ...]]:
     """Return the figures of all replies that ended in [since_ms, until_ms), and of each group in order."""
     span = {"since_ms": since_ms, "until_ms": until_ms}
-    # Few durations are different: they are counted, not sorted one by one.
-    times: dict[Any, dict[int, int]] = {}
-    firsts: dict[Any, dict[int, int]] = {}
-    statement = _DURATIONS[by]
-    for key, response_ms, first_ms in tx.cursor.execute(statement.sql, statement.bind(span)):
-        for counts, value in ((times, response_ms), (firsts, first_ms)):
-            if value is not None:
-                of_key = counts.setdefault(key, {})
-                of_key[value] = of_key.get(value, 0) + 1
+    times, firsts = measure(tx, _DURATIONS[by], span)
     rows = tx.all(_SUMS[by], **span)
     groups = tuple(_figures(row, by, times.get(row.key, {}), firsts.get(row.key, {})) for row in rows)
-    whole = tx.one(_SUMS_OF_ALL, **span)
-    total = _NOTHING if whole is None else _figures(whole, None, _merged(times), _merged(firsts))
-    return total, groups
+    return _figures(tx.one(_SUMS_OF_ALL, **span), None, _merged(times), _merged(firsts)), groups
 
 
 def find_latest_sessions(tx: Transaction, now_ms: int, limit: int) -> tuple[OwnedSession, ...]:
@@ -168,58 +149,29 @@ def find_latest_sessions(tx: Transaction, now_ms: int, limit: int) -> tuple[Owne
     return tuple(OwnedSession(owner=owner, figures=figures) for owner, figures in sessions if figures is not None)
 
 
-def _merged(counts: dict[Any, dict[int, int]]) -> dict[int, int]:
-    sums: dict[int, int] = {}
+def _merged(counts: Measured) -> dict[int, int]:
+    sums: Counter[int] = Counter()
     for each in counts.values():
-        for value, count in each.items():
-            sums[value] = sums.get(value, 0) + count
+        sums.update(each)
     return sums
 
 
 def _figures(row: Any, by: Span | None, times: dict[int, int], firsts: dict[int, int]) -> ServerFigures:
+    """Return the figures of a row of sums; `row` is None where there are no replies."""
+    shared = shared_figures(row, times, firsts)
     size_ms = _SIZES[by] if by is not None else None
-    ended = row.messages + row.errors + row.stops
-    thumbs = row.up + row.down
+    ended = shared["messages"] + shared["errors"] + shared["stops"]
+    thumbs: Thumbs = shared["feedback"]
     return ServerFigures(
         at_ms=row.key * size_ms if size_ms is not None else None,
         model=row.key if by == "model" else None,
-        messages=row.messages,
-        errors=row.errors,
-        stops=row.stops,
-        error_rate=row.errors / ended if ended else None,
-        input_tokens=row.input_tokens,
-        output_tokens=row.output_tokens,
-        estimated=row.estimated,
-        response_time=durations_of(times),
-        first_token=durations_of(firsts),
-        cost_nusd=row.cost_nusd,
-        sessions=row.sessions,
-        conversations=row.conversations,
-        owners=row.owners,
-        feedback=Thumbs(up=row.up, down=row.down),
-        satisfaction=row.up / thumbs if thumbs else None,
+        error_rate=shared["errors"] / ended if ended else None,
+        sessions=row.sessions if row else 0,
+        owners=row.owners if row else 0,
+        satisfaction=thumbs.up / (thumbs.up + thumbs.down) if thumbs.up or thumbs.down else None,
+        **shared,
     )
 
 
-_UNKNOWN: Final = durations_of({})
-_NOTHING: Final = ServerFigures(
-    at_ms=None,
-    model=None,
-    messages=0,
-    errors=0,
-    stops=0,
-    error_rate=None,
-    input_tokens=None,
-    output_tokens=None,
-    estimated=0,
-    response_time=_UNKNOWN,
-    first_token=_UNKNOWN,
-    cost_nusd=None,
-    sessions=0,
-    conversations=0,
-    owners=0,
-    feedback=Thumbs(up=0, down=0),
-    satisfaction=None,
-)
 STATEMENTS: Final[Sequence[Prepared]] = (*_SUMS.values(), _SUMS_OF_ALL, *_DURATIONS.values(), _LATEST)
 """All of them, for the test that none reads a whole table."""

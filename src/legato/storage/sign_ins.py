@@ -96,9 +96,9 @@ def renew_sign_in(tx: Transaction, token: str, until_ms: int) -> None:
     tx.run(_RENEW, of_hash=_hash(token), until_ms=until_ms)
 
 
-def end_sign_in(tx: Transaction, token: str) -> None:
-    """Sign out; nothing happens where that was done before."""
-    tx.run(_END, hash=_hash(token))
+def end_sign_in(tx: Transaction, token: str) -> bool:
+    """Sign out; return whether this token was signed in until now."""
+    return tx.run(_END, hash=_hash(token)) == 1
 
 
 def _hash(token: str) -> bytes:

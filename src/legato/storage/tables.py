@@ -39,6 +39,19 @@ metadata = MetaData(
 # SQLite's rowid alias must be spelled INTEGER; it is 64 bits wide all the same.
 Key = BigInteger().with_variant(Integer, "sqlite")
 
+
+def _of_conversation(*, index: bool | None = None) -> Column[int]:
+    """Return the column of what goes when its conversation does."""
+    return Column(
+        "conversation_key", Key, ForeignKey("conversation.key", ondelete="CASCADE"), nullable=False, index=index
+    )
+
+
+def _index_where(name: str, condition: str, *columns: str, unique: bool = False) -> Index:
+    """Return an index of the rows alone for which it is so; in both databases."""
+    return Index(name, *columns, unique=unique, sqlite_where=text(condition), postgresql_where=text(condition))
+
+
 conversation = Table(
     "conversation",
     metadata,
@@ -70,28 +83,9 @@ conversation = Table(
     UniqueConstraint("owner", "id"),
     # A list passes over what it leaves out without reading its row.
     Index("ix_conversation_owner_last", "owner", "last_message_at_ms", "key", "archived", "temporary", "pinned"),
-    Index(
-        "ix_conversation_archived",
-        "owner",
-        "last_message_at_ms",
-        "key",
-        sqlite_where=text("archived AND NOT temporary"),
-        postgresql_where=text("archived AND NOT temporary"),
-    ),
-    Index(
-        "ix_conversation_pinned",
-        "owner",
-        "last_message_at_ms",
-        "key",
-        sqlite_where=text("pinned AND NOT temporary"),
-        postgresql_where=text("pinned AND NOT temporary"),
-    ),
-    Index(
-        "ix_conversation_ages",
-        "last_message_at_ms",
-        sqlite_where=text("retention = 'default' AND NOT pinned"),
-        postgresql_where=text("retention = 'default' AND NOT pinned"),
-    ),
+    _index_where("ix_conversation_archived", "archived AND NOT temporary", "owner", "last_message_at_ms", "key"),
+    _index_where("ix_conversation_pinned", "pinned AND NOT temporary", "owner", "last_message_at_ms", "key"),
+    _index_where("ix_conversation_ages", "retention = 'default' AND NOT pinned", "last_message_at_ms"),
 )
 
 message = Table(
@@ -99,12 +93,7 @@ message = Table(
     metadata,
     Column("key", Key, primary_key=True),
     Column("id", String, nullable=False, unique=True),
-    Column(
-        "conversation_key",
-        Key,
-        ForeignKey("conversation.key", ondelete="CASCADE"),
-        nullable=False,
-    ),
+    _of_conversation(),
     Column("owner", String, nullable=False),
     # A tree: an edit or a regenerated reply is a sibling. A branch is named by its first message; a message joins
     # its parent's branch unless that place is taken. So a page of a path is a few ranges of (branch, depth)
@@ -127,13 +116,7 @@ message = Table(
     Index("ix_message_owner_created", "owner", "created_at_ms", "key"),
     Index("ix_message_session_created", "owner", "session_id", "created_at_ms", "key"),
     # Messages that begin a branch: a turn that goes on in one adds nothing here.
-    Index(
-        "ix_message_heads",
-        "conversation_key",
-        "parent_id",
-        sqlite_where=text("branch = id"),
-        postgresql_where=text("branch = id"),
-    ),
+    _index_where("ix_message_heads", "branch = id", "conversation_key", "parent_id"),
 )
 
 run = Table(
@@ -141,12 +124,7 @@ run = Table(
     metadata,
     Column("key", Key, primary_key=True),
     Column("id", String, nullable=False, unique=True),
-    Column(
-        "conversation_key",
-        Key,
-        ForeignKey("conversation.key", ondelete="CASCADE"),
-        nullable=False,
-    ),
+    _of_conversation(),
     Column("owner", String, nullable=False),
     Column("session_id", String, nullable=False),
     Column("turn", Integer, nullable=False),
@@ -175,20 +153,8 @@ run = Table(
     Column("response_time_ms", BigInteger),
     Column("first_token_ms", BigInteger),
     UniqueConstraint("conversation_key", "turn"),
-    Index(
-        "ix_run_running",
-        "conversation_key",
-        unique=True,
-        sqlite_where=text("state = 'running'"),
-        postgresql_where=text("state = 'running'"),
-    ),
-    Index(
-        "ix_run_queued",
-        "conversation_key",
-        "turn",
-        sqlite_where=text("state = 'queued'"),
-        postgresql_where=text("state = 'queued'"),
-    ),
+    _index_where("ix_run_running", "state = 'running'", "conversation_key", unique=True),
+    _index_where("ix_run_queued", "state = 'queued'", "conversation_key", "turn"),
 )
 
 # What one flush brought of one run, in the order of appending. No foreign key: rows go when the run is packed.
@@ -247,13 +213,7 @@ reply_count = Table(
     "reply_count",
     metadata,
     Column("run_id", String, primary_key=True),
-    Column(
-        "conversation_key",
-        Key,
-        ForeignKey("conversation.key", ondelete="CASCADE"),
-        nullable=False,
-        index=True,
-    ),
+    _of_conversation(index=True),
     Column("owner", String, nullable=False),
     Column("session_id", String, nullable=False),
     Column("model", String),
@@ -289,12 +249,7 @@ api_key = Table(
     # Of a publishable key alone: a JSON list of the pages' origins, and what signs its visitors' tokens.
     Column("origins", Text),
     Column("signing_secret", LargeBinary),
-    Index(
-        "ix_api_key_publishable",
-        "origins",
-        sqlite_where=text("origins IS NOT NULL AND revoked_at_ms IS NULL"),
-        postgresql_where=text("origins IS NOT NULL AND revoked_at_ms IS NULL"),
-    ),
+    _index_where("ix_api_key_publishable", "origins IS NOT NULL AND revoked_at_ms IS NULL", "origins"),
 )
 
 # A page that is signed in: it has a cookie whose hash this is. It belongs to whom its key belongs to.
@@ -323,12 +278,7 @@ state = Table(
     Column("version", BigInteger, nullable=False),
     Column("expires_at_ms", BigInteger),
     Column("updated_at_ms", BigInteger, nullable=False),
-    Index(
-        "ix_state_expires_at_ms",
-        "expires_at_ms",
-        sqlite_where=text("expires_at_ms IS NOT NULL"),
-        postgresql_where=text("expires_at_ms IS NOT NULL"),
-    ),
+    _index_where("ix_state_expires_at_ms", "expires_at_ms IS NOT NULL", "expires_at_ms"),
 )
 
 # What can be found: a text, by its words. On SQLite triggers keep the full-text index `search_index` beside it; see
@@ -339,12 +289,7 @@ search_entry = Table(
     # Sorts by the time of the text.
     Column("key", Key, primary_key=True),
     Column("owner", String, nullable=False),
-    Column(
-        "conversation_key",
-        Key,
-        ForeignKey("conversation.key", ondelete="CASCADE"),
-        nullable=False,
-    ),
+    _of_conversation(),
     # 0: the conversation's title.
     Column("message_key", Key, nullable=False),
     Column("mark", String, nullable=False),
@@ -357,13 +302,7 @@ search_due = Table(
     "search_due",
     metadata,
     Column("id", Key, primary_key=True),
-    Column(
-        "conversation_key",
-        Key,
-        ForeignKey("conversation.key", ondelete="CASCADE"),
-        nullable=False,
-        index=True,
-    ),
+    _of_conversation(index=True),
     Column("message_key", Key, nullable=False),
 )
 

@@ -19,7 +19,7 @@ from ipaddress import IPv4Address, IPv6Address
 from typing import TypeAlias
 from urllib.parse import urlsplit
 
-from legato.core.errors import LegatoError
+from legato.core.errors import AddressRefused
 
 Address: TypeAlias = IPv4Address | IPv6Address
 LookUp: TypeAlias = Callable[[str, int], Awaitable[Sequence[str]]]
@@ -54,12 +54,6 @@ _NOT_PUBLIC = tuple(
     )
 )
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
-
-
-class AddressRefused(LegatoError):
-    """A tool or an MCP server wanted to reach an address that it may not; the message names host and remedy."""
-
-    code = "address_refused"
 
 
 def is_public(address: Address) -> bool:

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
 
-from legato.core.errors import ConfigurationError, LegatoError
+from legato.core.errors import ConfigurationError
 
 Arguments: TypeAlias = dict[str, Any]
 """A call's arguments by name."""
@@ -24,21 +24,6 @@ MAX_NAME_CHARS = 64
 
 _NAME = re.compile(rf"[a-zA-Z0-9_-]{{1,{MAX_NAME_CHARS}}}")
 _ILLEGAL = re.compile(r"[^a-zA-Z0-9_-]")
-
-
-class ToolError(LegatoError):
-    """A call did not succeed; `message` is told to the model as it stands.
-
-    A tool raises it to say something to the model on purpose: only its words are passed on, not its type.
-    """
-
-    code = "tool_error"
-
-
-class InvalidArguments(ToolError):
-    """The model's arguments are no JSON object, or do not fit the tool's parameters."""
-
-    code = "invalid_arguments"
 
 
 class ToolBody(Protocol):

@@ -38,7 +38,7 @@ def guarded_client(
         timeout_s: Between two pieces of an answer; None for no limit. Connecting may take CONNECT_TIMEOUT_S.
         max_response_bytes: Longest body, event streams apart; past it the read raises httpx2.StreamError.
 
-    Its requests raise AddressRefused (legato.tools.addresses) for what they may not reach.
+    Its requests raise AddressRefused for what they may not reach.
     """
     return httpx2.AsyncClient(
         # Compression would let a small body become a large one behind the limit.

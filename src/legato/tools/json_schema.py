@@ -11,8 +11,8 @@ import json
 from collections.abc import Iterator
 from typing import Any, TypeAlias
 
-from legato.core.errors import LegatoError
-from legato.tools.base import ArgumentCheck, Arguments, InvalidArguments
+from legato.core.errors import BadSchema, InvalidArguments
+from legato.tools.base import ArgumentCheck, Arguments
 
 Schema: TypeAlias = dict[str, Any]
 
@@ -30,12 +30,6 @@ _ANNOTATIONS = frozenset(
 )
 _UNSUITED = frozenset(("$anchor", "$dynamicAnchor", "$dynamicRef", "$id", "$recursiveRef"))
 _DEFINITIONS = ("$defs", "definitions")
-
-
-class BadSchema(LegatoError):
-    """A tool's parameters are no JSON Schema that a call could be checked with; the tool is left out."""
-
-    code = "bad_schema"
 
 
 class _NotInlined(Exception):

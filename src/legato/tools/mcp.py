@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from legato.core.errors import LegatoError
-from legato.tools.base import MAX_DESCRIPTION_CHARS, MAX_NAME_CHARS, Arguments, Tool, ToolError, legal_name
-from legato.tools.json_schema import BadSchema, check_against, parameters_of
+from legato.core.errors import BadSchema, LegatoError, ToolError
+from legato.tools.base import MAX_DESCRIPTION_CHARS, MAX_NAME_CHARS, Arguments, Tool, legal_name
+from legato.tools.json_schema import check_against, parameters_of
 from legato.tools.mcp_config import McpServerConfig
 from legato.tools.scrub import scrub, tell
 

@@ -21,8 +21,9 @@ from mcp.shared.exceptions import MCPError
 from pydantic import ValidationError
 from pydantic_core import to_json
 
+from legato.core.errors import ToolError
 from legato.tools.addresses import AddressGuard
-from legato.tools.base import Arguments, ToolError
+from legato.tools.base import Arguments
 from legato.tools.guarded_http import guarded_client
 from legato.tools.mcp_config import McpServerConfig
 from legato.tools.mcp_stdio import MAX_MESSAGE_BYTES, Ended, program

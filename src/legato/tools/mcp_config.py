@@ -6,8 +6,8 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from legato.core.errors import ConfigurationError
-from legato.tools.addresses import AddressGuard, AddressRefused
+from legato.core.errors import AddressRefused, ConfigurationError
+from legato.tools.addresses import AddressGuard
 from legato.tools.base import MAX_OUTPUT_CHARS, MIN_OUTPUT_CHARS, TIMEOUT_S
 
 _NAME = re.compile(r"[a-zA-Z0-9_-]{1,32}")

@@ -17,9 +17,9 @@ from typing import Any
 import structlog
 from pydantic_core import PydanticSerializationError, from_json, to_json
 
-from legato.core.errors import LegatoError
+from legato.core.errors import InvalidArguments, LegatoError, ToolError
 from legato.core.text import valid_unicode
-from legato.tools.base import MAX_NAME_CHARS, Arguments, InvalidArguments, Tool, ToolError, ToolResult
+from legato.tools.base import MAX_NAME_CHARS, Arguments, Tool, ToolResult
 from legato.tools.scrub import tell
 
 log = structlog.get_logger(__name__)
@@ -27,8 +27,6 @@ log = structlog.get_logger(__name__)
 MAX_ARGUMENTS_CHARS = 262_144
 GRACE_S = 0.5
 """How long a body that was cancelled may take to end before it is left to itself."""
-AT_ONCE = 16
-"""Calls of one round that run at the same time; the rest wait."""
 _MOST_NAMES = 40
 
 _left: set[asyncio.Task[Any]] = set()

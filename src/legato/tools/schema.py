@@ -19,7 +19,7 @@ from pydantic.errors import PydanticUserError
 from pydantic.json_schema import GenerateJsonSchema, PydanticJsonSchemaWarning
 from pydantic_core import PydanticSerializationError, to_json, to_jsonable_python
 
-from legato.core.errors import ConfigurationError
+from legato.core.errors import ConfigurationError, InvalidArguments
 from legato.tools.base import (
     MAX_DESCRIPTION_CHARS,
     MAX_OUTPUT_CHARS,
@@ -27,7 +27,6 @@ from legato.tools.base import (
     ApprovalRule,
     ArgumentCheck,
     Arguments,
-    InvalidArguments,
     Tool,
     ToolBody,
 )

@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from legato.tools.base import ToolError
+from legato.core.errors import ToolError
 
 MAX_THREADS = 64
 
