@@ -23,6 +23,8 @@ from tests.asgi import call
 ALLOWED_SCANS = {
     "runs._SELECT_SEGMENTS": "recovery reads every segment that is left, which is those of unfinished runs",
     "keys._LIST": "an operator lists all keys",
+    "probe._ONE": "one row, whichever comes first: whether the database answers",
+    "probe._WAITING": "what the queue has not got yet, counted for /metrics: empty but for a second's events",
     "search_index._DUE": "what is to be indexed again: titles, and replies that were being made when passed",
 }
 """Statements that may read a table whole, and why."""

@@ -66,7 +66,7 @@ export async function refusal(response: Response): Promise<LegatoError> {
   const told = problemOf(await bodyText(response), response);
   if (told === null) {
     const message = `what answers at this address is no Legato server (status ${status})`;
-    return new LegatoError(message, { code: "not_legato", status, retryAfterS, retryable: status >= 502 });
+    return new LegatoError(message, { code: "not_legato", status, retryAfterS, retryable: status >= 502 || status === 429 });
   }
   return new LegatoError(told.message, { ...told, status, retryAfterS });
 }

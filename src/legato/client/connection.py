@@ -130,7 +130,7 @@ def not_legato(status: int, retry_after_s: float | None = None) -> Refused:
         "what answers there is no Legato server",
         code="not_legato",
         status=status,
-        retryable=status >= 502,
+        retryable=status >= 502 or status == 429,
         retry_after_s=retry_after_s,
     )
 

@@ -154,9 +154,16 @@ async def _ask(node: Node, run: LiveRun, asked: _Asked, tools: Sequence[Mapping[
             asked.logged = asked.after_tools = False
             shown, so_far = _said(run)
             said_bytes = len(run.tail.log.text_bytes)
+            node.metrics.call_begun(provider.name, reason)
+            began_ns = time.time_ns()
             try:
-                return await _call(node, run, provider, reason, shown, so_far, tools)
-            except RunError as error:
+                call_end = await call_model(node, run, provider, shown=shown, so_far=so_far, tools=tools)
+                _note_call(node, run, provider, reason, began_ns, call_end)
+                return call_end
+            except BaseException as error:
+                _note_call(node, run, provider, reason, began_ns, error)
+                if not isinstance(error, RunError):
+                    raise
                 await node.committer.flush()
                 fault = error
                 log.info("call failed", run_id=run.id, model=provider.name, code=error.code, error=error.message)
@@ -176,46 +183,42 @@ async def _ask(node: Node, run: LiveRun, asked: _Asked, tools: Sequence[Mapping[
     raise fault
 
 
-async def _call(
+def _note_call(
     node: Node,
     run: LiveRun,
     provider: Provider,
     reason: CallReason,
-    shown: str,
-    so_far: Sequence[ChatMessage],
-    tools: Sequence[Mapping[str, Any]],
-) -> CallEnd:
-    """Call a model, counted and traced; as runs.call.call_model."""
-    node.metrics.call_begun(provider.name, reason)
-    began_ns = time.time_ns()
-    call_end: CallEnd | None = None
-    fault: str | None = "cancelled"
-    try:
-        call_end = await call_model(node, run, provider, shown=shown, so_far=so_far, tools=tools)
-        fault = None
-        if call_end.usage is not None:
-            node.metrics.call_used(provider.name, call_end.usage)
-        return call_end
-    except ReplyTooLong:
-        fault = None
-        raise
-    except RunError as error:
-        fault = error.code
-        node.metrics.call_failed(provider.name, fault)
-        raise
-    finally:
-        if node.traces is not None:
-            node.traces.call(
-                run_id=run.id,
-                trace_id=run.started.trace_id,
-                provider=provider.kind,
-                model=provider.name,
-                reason=reason,
-                finish_reason=(call_end.reason if call_end is not None else "length") if fault is None else None,
-                usage=call_end.usage if call_end is not None else None,
-                fault=fault,
-                began_ns=began_ns,
-            )
+    began_ns: int,
+    outcome: CallEnd | BaseException,
+) -> None:
+    """Count a call that is over, and trace it."""
+    # No function around the call: each would keep a frame for as long as a reply streams.
+    fault: str | None = None
+    finish_reason: str | None = None
+    match outcome:
+        case CallEnd():
+            finish_reason = outcome.reason
+            if outcome.usage is not None:
+                node.metrics.call_used(provider.name, outcome.usage)
+        case ReplyTooLong():
+            finish_reason = "length"
+        case RunError():
+            fault = outcome.code
+            node.metrics.call_failed(provider.name, fault)
+        case _:
+            fault = "cancelled"
+    if node.traces is not None:
+        node.traces.call(
+            run_id=run.id,
+            trace_id=run.started.trace_id,
+            provider=provider.kind,
+            model=provider.name,
+            reason=reason,
+            finish_reason=finish_reason,
+            usage=outcome.usage if isinstance(outcome, CallEnd) else None,
+            fault=fault,
+            began_ns=began_ns,
+        )
 
 
 def _said(run: LiveRun) -> tuple[str, Sequence[ChatMessage]]:
