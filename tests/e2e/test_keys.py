@@ -243,6 +243,9 @@ def test_every_key_of_the_sheet_does_what_it_says(keyed: Chat) -> None:
         expect(page.get_by_role("searchbox")).to_have_value("")
 
     def move() -> None:
+        # The search before this left the list to come back.
+        expect(keyed.sidebar.locator(f"a[href='/c/{newer}']")).to_be_visible()
+        expect(keyed.sidebar.locator("a[href^='/c/']").nth(1)).to_be_visible()
         listed = [link.get_attribute("href") for link in keyed.sidebar.locator("a[href^='/c/']").all()]
         at = listed.index(f"/c/{newer}")
         press(page, "Alt+ArrowDown")
