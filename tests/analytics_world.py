@@ -134,7 +134,7 @@ class World:
 
     def rows(self, sql: str, *values: Any) -> list[dict[str, Any]]:
         """Read the database beside the server."""
-        connection = sqlite3.connect(self.node.database.path)
+        connection = sqlite3.connect(self.node.settings.database_path)
         connection.row_factory = sqlite3.Row
         try:
             return [dict(row) for row in connection.execute(sql, values)]

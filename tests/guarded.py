@@ -5,9 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from legato.core.principal import Role
-from legato.storage.database import Database
 from legato.storage.keys import create_key
-from legato.storage.migrate import migrate
+from legato.storage.sqlite import SqliteDatabase
 from legato.storage.statement import Transaction
 from tests.client import Client
 from tests.server import ServerProcess
@@ -18,14 +17,11 @@ PAGE = "https://chat.example"
 
 def make_keys(path: Path, owners: dict[str, Role]) -> dict[str, str]:
     """Make a key for each owner in a server's database; return them by owner."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    migrate(path)
-    database = Database(path)
-    connection = database.connect(writes=True)
-    tx = Transaction(connection)
-    made = {owner: create_key(tx, owner=owner, role=role, name=owner, now_ms=1) for owner, role in owners.items()}
-    database.close()
-    return made
+
+    def make(tx: Transaction) -> dict[str, str]:
+        return {owner: create_key(tx, owner=owner, role=role, name=owner, now_ms=1) for owner, role in owners.items()}
+
+    return SqliteDatabase(path).transact(make, writes=True)
 
 
 class Guarded:

@@ -21,7 +21,7 @@ from legato.http.api import create_api
 from legato.runs.node import Node
 from legato.steps.service import StepService
 from legato.storage.keys import create_key, create_publishable_key, revoke_key
-from legato.storage.migrate import migrate
+from legato.storage.sqlite import SqliteDatabase
 from legato.storage.statement import Transaction
 from tests.asgi import AsgiAnswer, call
 from tests.conftest import node_settings
@@ -111,7 +111,7 @@ class Site:
 
     def rows(self, query: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """Return what is in the database."""
-        with closing(sqlite3.connect(self.node.database.path)) as connection:
+        with closing(sqlite3.connect(self.node.settings.database_path)) as connection:
             return connection.execute(query, parameters).fetchall()
 
 
@@ -141,7 +141,7 @@ def _new_database() -> bytes:
     """A database of this version: to migrate one takes half a second."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "legato.db"
-        migrate(path)
+        SqliteDatabase(path).migrate()
         return path.read_bytes()
 
 

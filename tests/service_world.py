@@ -11,6 +11,7 @@ from legato.runs.conversations import Conversations
 from legato.runs.node import Node
 from legato.runs.replies import Runs
 from legato.storage.statement import Transaction
+from tests.statements import execute, query
 
 ANN = Principal(id="ann", role="member")
 BEN = Principal(id="ben", role="member")
@@ -61,7 +62,7 @@ class World:
         """What a SELECT finds."""
 
         def read(tx: Transaction) -> list[tuple[Any, ...]]:
-            return tx.cursor.connection.execute(sql, parameters).fetchall()
+            return query(tx, sql, *parameters)
 
         return await self.node.database.read(read)
 
@@ -69,7 +70,7 @@ class World:
         """Write as no part of the server does."""
 
         def write(tx: Transaction) -> None:
-            tx.cursor.connection.execute(sql, parameters)
+            execute(tx, sql, *parameters)
 
         await self.node.committer.write(write)
 

@@ -37,8 +37,7 @@ from legato.steps.registry import Registry
 from legato.steps.service import StepService, tool_context
 from legato.steps.step_set import StepSet
 from legato.storage.committer import Committer
-from legato.storage.database import Database
-from legato.storage.migrate import migrate
+from legato.storage.database import open_database
 from legato.telemetry.watch import watch
 from legato.tools.base import Tool
 from legato.tools.box import ToolBox
@@ -126,10 +125,9 @@ async def open_node(
     Raises:
         ConfigurationError: The data folder or a setting cannot be used.
     """
-    database = Database(settings.database_path, durability=settings.durability)
-    database.lock()
+    database = open_database(settings)
     try:
-        migrate(settings.database_path)
+        database.open()
         models = create_models(settings)
         box = ToolBox(tools, [create_mcp_server(name, table, settings) for name, table in settings.mcp.items()])
         committer = Committer(database)

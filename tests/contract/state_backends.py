@@ -11,7 +11,7 @@ from typing import Any
 
 from legato.storage.committer import Committer
 from legato.storage.database import Database
-from legato.storage.migrate import migrate
+from legato.storage.sqlite import SqliteDatabase
 from legato.storage.state import State
 from legato.storage.state_rows import DELETE_ROWS, delete_expired
 
@@ -57,7 +57,7 @@ async def sqlite(folder: Path) -> AsyncIterator[World]:
     path = folder / "legato.db"
     if not path.exists():
         path.write_bytes(_empty_sqlite())
-    database = Database(path, durability="process")
+    database = SqliteDatabase(path, durability="process")
     committer = Committer(database)
     try:
         yield World(database, committer, Hands())
@@ -71,7 +71,7 @@ def _empty_sqlite() -> bytes:
     """A migrated file, made once: hundreds of tests begin with one."""
     with TemporaryDirectory() as folder:
         path = Path(folder) / "legato.db"
-        migrate(path)
+        SqliteDatabase(path).migrate()
         return path.read_bytes()
 
 

@@ -16,6 +16,7 @@ from legato.runs.conversations import Conversations
 from legato.runs.node import Node
 from legato.storage.outbox import OutboxEvent, first_events
 from tests.service_world import ANN, BEN, LateClock, World
+from tests.statements import execute
 
 
 @pytest.fixture
@@ -297,18 +298,16 @@ async def test_refused_feedback_leaves_nothing(
 async def test_state_goes_with_its_conversation(world: World) -> None:
     """The owner's group of this conversation goes; others', and other groups, stay."""
     await world.node.committer.write(
-        lambda tx: (
-            tx.cursor.connection.executemany(
+        lambda tx: [
+            execute(
+                tx,
                 'INSERT INTO state (owner, "group", key, value, version, updated_at_ms) VALUES (?, ?, ?, ?, 1, 0)',
-                [
-                    (owner, group, key, msgspec.json.encode(key).decode())
-                    for owner in ("ann", "ben")
-                    for group in ("conversation:c", "conversation:cc", "c", "conversation:")
-                    for key in ("a", "b")
-                ],
+                *(owner, group, key, msgspec.json.encode(key).decode()),
             )
-            and None
-        )
+            for owner in ("ann", "ben")
+            for group in ("conversation:c", "conversation:cc", "c", "conversation:")
+            for key in ("a", "b")
+        ]
     )
     for principal in (ANN, BEN):
         await world.conversations(principal).create("c")

@@ -30,7 +30,7 @@ from legato.runs.end import EndRun
 from legato.runs.start import StartRun
 from legato.runs.tail import Tail
 from legato.runs.tool_round import ToolRound
-from legato.storage import committer, database
+from legato.storage import committer, sqlite
 from legato.storage.committer import Committer
 from tests import tool_server
 
@@ -156,7 +156,7 @@ def install(fuse: Fuse) -> None:
         def __getattr__(self, name: str) -> Any:
             return getattr(sqlite3, name)
 
-    setattr(database, "sqlite3", Sqlite())  # noqa: B010
+    setattr(sqlite, "sqlite3", Sqlite())  # noqa: B010
     append = Committer.append
 
     def append_and_pass(self: Committer, run: committer.Appending, item: Any) -> None:

@@ -26,7 +26,7 @@ from legato.steps.context import Context
 from legato.steps.engine import Engine
 from legato.steps.runner import StepRunner
 from legato.steps.state_views import StepState
-from legato.storage.committer import Committer
+from legato.storage.committer import Line
 from legato.storage.outbox import put_event
 from tests.faults.crashing_server import Fuse
 
@@ -76,16 +76,16 @@ def install(fuse: Fuse) -> None:
     """Put the fuse into every place of SEAMS."""
     for module in [each for each in sys.modules.values() if getattr(each, "put_event", None) is put_event]:
         fuse.around(module, "put_event", "put")
-    committed = Committer._committed
+    committed = Line.committed
 
-    def tell(self: Committer, batch: Any) -> None:
+    def tell(self: Line, batch: Any) -> None:
         if batch.rings:
             fuse.passes("told-before")
         committed(self, batch)
         if batch.rings:
             fuse.passes("told-after")
 
-    Committer._committed = tell  # type: ignore[method-assign]
+    Line.committed = tell  # type: ignore[method-assign]
     fuse.around(relay, "delete_events", "delete")
     around(fuse, Engine, "hand_over", lambda engine: "hand-over")
     around(fuse, StepRunner, "handle", lambda runner: "handle")

@@ -14,7 +14,7 @@ from pathlib import Path
 from legato.core.clock import SystemClock
 from legato.core.operations import append, increment
 from legato.storage.committer import Committer
-from legato.storage.database import Database
+from legato.storage.sqlite import SqliteDatabase
 from legato.storage.state import State
 
 LATEST = 8
@@ -32,7 +32,7 @@ async def count(state: State, writer: int) -> None:
 
 
 async def main(path: Path, writers: int) -> None:
-    database = Database(path, durability="process")
+    database = SqliteDatabase(path, durability="process")
     state = State(database, Committer(database), SystemClock(), "ann")
     await asyncio.gather(*(count(state, writer) for writer in range(writers)))
 

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import hmac
-import sqlite3
 import time
 import uuid
-from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from legato.storage.keys import find_principal, revoke_key
+from legato.storage.sqlite import SqliteDatabase
 from legato.storage.statement import Transaction
 from tests.client import Client, Connection, request_bytes
 from tests.guarded import PAGE, Guarded, make_keys
@@ -186,8 +185,8 @@ def test_keys_are_compared_in_constant_time(monkeypatch: pytest.MonkeyPatch, tmp
         return original(a, b)
 
     monkeypatch.setattr(hmac, "compare_digest", comparing)
-    with closing(sqlite3.connect(tmp_path / "legato.db")) as connection:
-        tx = Transaction(connection)
+
+    def compare(tx: Transaction) -> None:
         found = find_principal(tx, made)
         assert found is not None
         assert (found.id, found.role) == ("ann", "admin")
@@ -198,13 +197,14 @@ def test_keys_are_compared_in_constant_time(monkeypatch: pytest.MonkeyPatch, tmp
         assert find_principal(tx, made) is None
         assert not revoke_key(tx, made.split("_")[1], 3), "it was revoked already"
 
+    SqliteDatabase(tmp_path / "legato.db").transact(compare, writes=True)
+
 
 def test_a_revoked_key_is_refused(guarded: Guarded) -> None:
     """At once where it was not used, within a few seconds where it was."""
     made = make_keys(guarded.process.database, {"old": "member"})["old"]
-    with closing(sqlite3.connect(guarded.process.database)) as connection:
-        revoke_key(Transaction(connection), made.split("_")[1], 2)
-        connection.commit()
+    database = SqliteDatabase(guarded.process.database)
+    assert database.transact(lambda tx: revoke_key(tx, made.split("_")[1], 2), writes=True)
     client = guarded.client(None, Authorization=f"Bearer {made}")
     assert client.ask("GET", "/conversations").status == 401
 
@@ -215,9 +215,8 @@ def test_a_key_that_is_in_use_is_revoked_within_seconds(guarded: Guarded) -> Non
     made = make_keys(guarded.process.database, {"used": "member"})["used"]
     client = guarded.client(None, Authorization=f"Bearer {made}")
     assert client.ask("GET", "/conversations").status == 200
-    with closing(sqlite3.connect(guarded.process.database)) as connection:
-        revoke_key(Transaction(connection), made.split("_")[1], 2)
-        connection.commit()
+    database = SqliteDatabase(guarded.process.database)
+    assert database.transact(lambda tx: revoke_key(tx, made.split("_")[1], 2), writes=True)
     until = time.monotonic() + 7
     while client.ask("GET", "/conversations").status == 200:
         assert time.monotonic() < until

@@ -13,6 +13,7 @@ import pytest
 from legato.storage.server_figures import STATEMENTS
 from legato.storage.statement import Transaction
 from tests.page_world import DAY_MS, Site, open_site
+from tests.statements import execute, query
 
 HOUR_MS = 3_600_000
 MONDAY_MS = 1_767_571_200_000
@@ -53,12 +54,13 @@ async def put(site: Site, replies: Sequence[Reply]) -> None:
 
     def write(tx: Transaction) -> None:
         for number, reply in enumerate(replies):
-            (key,) = tx.cursor.execute("SELECT key FROM conversation WHERE owner = ?", (reply.owner,)).fetchone()
-            tx.cursor.execute(
+            ((key,),) = query(tx, "SELECT key FROM conversation WHERE owner = ?", reply.owner)
+            execute(
+                tx,
                 "INSERT INTO reply_count (run_id, conversation_key, owner, session_id, model, outcome, input_tokens, "
                 "output_tokens, estimated, cost_nusd, response_time_ms, first_token_ms, at_ms, thumb) "
                 "VALUES (?, ?, ?, ?, ?, ?, ?, ?, 0, NULL, ?, ?, ?, ?)",
-                (
+                *(
                     f"r-{number}",
                     key,
                     reply.owner,
@@ -166,7 +168,10 @@ async def test_figures_of_nothing_are_none(site: Site) -> None:
 async def test_figures_read_one_range_of_an_index(site: Site) -> None:
     """Whatever is stored: no statement reads a whole table."""
     for statement in STATEMENTS:
-        plan = [row[3] for row in site.rows(f"EXPLAIN QUERY PLAN {statement.sql}", [1] * statement.sql.count("?"))]
+        plan = [
+            row[3]
+            for row in site.rows(f"EXPLAIN QUERY PLAN {statement.sqlite.sql}", [1] * statement.sqlite.sql.count("?"))
+        ]
         assert plan[0].startswith("SEARCH reply_count USING INDEX ix_reply_count_at (at_ms"), plan
         assert not [line for line in plan if line.startswith("SCAN")], plan
 

@@ -16,10 +16,10 @@ from sqlalchemy import ClauseElement
 from sqlalchemy.dialects import postgresql
 
 from legato.storage import reply_counts, reply_figures, session_figures
-from legato.storage.migrate import migrate
 from legato.storage.reply_figures import Span, find_figures
 from legato.storage.session_figures import list_sessions
-from legato.storage.statement import Prepared, Transaction
+from legato.storage.sqlite import SqliteDatabase, SqliteTransaction
+from legato.storage.statement import Prepared
 
 EVER: Final = 2**53
 
@@ -28,13 +28,13 @@ class Rows:
     """Replies of one owner, as rows."""
 
     def __init__(self, path: Path) -> None:
-        migrate(path)
+        SqliteDatabase(path).migrate()
         self.connection = sqlite3.connect(path, isolation_level=None)
         self.connection.execute(
             "INSERT INTO conversation (key, owner, id, title, title_source, leaf_depth, next_turn, message_count,"
             " created_at_ms, last_message_at_ms) VALUES (1, 'ann', 'c', '', 'words', 0, 1, 0, 0, 0)"
         )
-        self.tx = Transaction(self.connection)
+        self.tx = SqliteTransaction(self.connection.cursor())
 
     def fill(self, rows: list[tuple[str, str | None, int, int | None, int]]) -> None:
         """Put replies of (session, model, response time, time to first token, end)."""
@@ -142,7 +142,9 @@ def test_every_statement_reads_a_range(rows: Rows, statement: Prepared) -> None:
     """All tables are searched by an index; scanned is only what was found so."""
     plan = [
         row[3]
-        for row in rows.connection.execute(f"EXPLAIN QUERY PLAN {statement.sql}", [None] * statement.sql.count("?"))
+        for row in rows.connection.execute(
+            f"EXPLAIN QUERY PLAN {statement.sqlite.sql}", [None] * statement.sqlite.sql.count("?")
+        )
     ]
     assert not [
         line for line in plan if line.startswith("SCAN") and line.split()[1] in ("reply_count", "run", "message")

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from legato.cli.database_file import revision
 from legato.settings import CLIENT_VARIABLES, Settings
 from legato.storage.migrate import HEAD
+from legato.storage.sqlite import SqliteDatabase
 from tests.cli_process import legato
 from tests.client import Client
 from tests.conftest import StartServer
@@ -216,7 +216,7 @@ def test_a_backup_of_a_server_that_writes_is_whole(start_server: StartServer, tm
     with closing(sqlite3.connect(copy)) as database:
         assert database.execute("PRAGMA integrity_check").fetchone() == ("ok",)
         assert database.execute("SELECT count(*) FROM message").fetchone()[0] >= 10
-    assert revision(copy) == HEAD
+    assert SqliteDatabase(copy).revision() == HEAD
     other = ServerProcess(tmp_path / "other")
     shutil.copytree(copy.parent, other.data_dir)
     try:

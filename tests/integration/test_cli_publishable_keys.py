@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
-from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -11,7 +9,7 @@ from typer.testing import CliRunner, Result
 
 from legato.cli.keys import app
 from legato.storage.keys import find_key, find_origins, find_principal
-from legato.storage.statement import Transaction
+from legato.storage.sqlite import SqliteDatabase
 
 SHOP = ("--publishable", "--origin", "https://shop.example")
 
@@ -32,19 +30,17 @@ def test_a_publishable_key_is_made_listed_and_revoked(tmp_path: Path) -> None:
     assert "https://shop.example" in listed
     assert "http://localhost:8000" in listed
     assert key.split("_", 2)[2] not in listed
-    with closing(sqlite3.connect(tmp_path / "legato.db")) as connection:
-        tx = Transaction(connection)
-        found = find_key(tx, key)
-        assert found is not None
-        assert found.role == "visitor"
-        assert found.origins == {"https://shop.example", "http://localhost:8000"}
-        assert len(found.signing_secret) == 32
-        assert find_principal(tx, key) is None
-        assert find_origins(tx) == found.origins
+    database = SqliteDatabase(tmp_path / "legato.db")
+    found = database.transact(lambda tx: find_key(tx, key), writes=False)
+    assert found is not None
+    assert found.role == "visitor"
+    assert found.origins == {"https://shop.example", "http://localhost:8000"}
+    assert len(found.signing_secret) == 32
+    assert database.transact(lambda tx: find_principal(tx, key), writes=False) is None
+    assert database.transact(find_origins, writes=False) == found.origins
     assert run(tmp_path, "revoke", key).exit_code == 0
-    with closing(sqlite3.connect(tmp_path / "legato.db")) as connection:
-        assert find_key(Transaction(connection), key) is None
-        assert find_origins(Transaction(connection)) == frozenset()
+    assert database.transact(lambda tx: find_key(tx, key), writes=False) is None
+    assert database.transact(find_origins, writes=False) == frozenset()
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ from legato.runs.node import Node
 from tests.asgi import AsgiAnswer, call
 from tests.conftest import OpenNode
 from tests.guarded import Guarded
+from tests.statements import query
 
 LOCAL = Principal(id="local", role="admin")
 Document = dict[str, Any]
@@ -110,7 +111,7 @@ async def test_what_comes_out_goes_in_again(node: Node) -> None:
     assert {each["id"] for each in first["messages"]}.isdisjoint({each["id"] for each in second["messages"]})
     assert all(each["runId"] is None for each in second["messages"])
     sql = "SELECT count(*) FROM run WHERE conversation_key = (SELECT key FROM conversation WHERE id = ?)"
-    ((runs,),) = await node.database.read(lambda tx: tx.cursor.execute(sql, (name,)).fetchall())
+    ((runs,),) = await node.database.read(lambda tx: query(tx, sql, name))
     assert runs == 0
 
 

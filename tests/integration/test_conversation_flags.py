@@ -13,6 +13,7 @@ from legato.runs.conversations import Conversations
 from legato.runs.node import Node
 from tests.asgi import call
 from tests.client import Client
+from tests.statements import execute
 
 LOCAL = Principal(id="local", role="admin")
 
@@ -107,8 +108,6 @@ async def test_cleanup_takes_archived_and_temporary_ones_too(open_test_node: Any
     """Both age as any other; a pinned one is kept."""
     async with open_test_node(conversation_idle_h=1) as node:
         await make(node)
-        await node.committer.write(
-            lambda tx: tx.cursor.execute("UPDATE conversation SET last_message_at_ms = 1").rowcount
-        )
+        await node.committer.write(lambda tx: execute(tx, "UPDATE conversation SET last_message_at_ms = 1"))
         assert await Conversations(node, LOCAL).expire() == 3
         assert set(await Conversations(node, LOCAL).ids()) == {"pinned", "both"}

@@ -13,6 +13,7 @@ from legato.providers.scripted import reply
 from legato.runs.node import Node
 from legato.storage.statement import Transaction
 from tests.service_world import ANN, BEN, LateClock, World
+from tests.statements import execute, query
 
 
 @pytest.fixture
@@ -22,19 +23,21 @@ async def world(node: Node) -> World:
 
 def fill(tx: Transaction) -> None:
     """Two owners, three conversations each, 18 messages a conversation; the times are few, so that most are equal."""
-    execute = tx.cursor.connection.execute
     for owner, name in itertools.product(("ann", "ben"), "abc"):
-        key = execute(
+        execute(
+            tx,
             "INSERT INTO conversation (owner, id, title, title_source, leaf_depth, next_turn, message_count,"
             " created_at_ms, last_message_at_ms) VALUES (?, ?, '', 'words', 0, 1, 18, 0, 0)",
-            (owner, name),
-        ).lastrowid
+            *(owner, name),
+        )
+        ((key,),) = query(tx, "SELECT key FROM conversation WHERE owner = ? AND id = ?", owner, name)
         for number in range(18):
             # Branches of three, and times that do not follow the order of writing.
             execute(
+                tx,
                 "INSERT INTO message (id, conversation_key, owner, branch, depth, role, parts, status, session_id,"
                 " created_at_ms) VALUES (?, ?, ?, ?, ?, 'user', '[]', 'complete', ?, ?)",
-                (
+                *(
                     f"{owner}-{name}-{number}",
                     key,
                     owner,

@@ -23,6 +23,7 @@ from legato.storage.statement import Transaction
 from tests.asgi import call
 from tests.conftest import node_settings
 from tests.service_world import ANN, BEN, LateClock, World
+from tests.statements import execute
 
 
 @asynccontextmanager
@@ -100,16 +101,17 @@ async def test_everything_goes_with_it(world: World) -> None:
     """Messages, runs, logs, what was counted, and its state; nothing of others, by the same names or not."""
 
     def also(tx: Transaction) -> None:
-        execute = tx.cursor.connection.execute
         execute(
+            tx,
             "INSERT INTO reply_count (run_id, conversation_key, owner, session_id, at_ms)"
-            " SELECT id, conversation_key, owner, session_id, 0 FROM run"
+            " SELECT id, conversation_key, owner, session_id, 0 FROM run",
         )
         for owner in ("ann", "ben"):
             for group in ("conversation:old", "conversation:new", "notes"):
                 execute(
+                    tx,
                     'INSERT INTO state (owner, "group", key, value, version, updated_at_ms) VALUES (?,?,?,?,1,0)',
-                    (owner, group, "k", "1"),
+                    *(owner, group, "k", "1"),
                 )
 
     await world.say("old")
@@ -224,11 +226,10 @@ async def test_a_page_holds_the_writer_for_few_messages(world: World) -> None:
     for number in range(retention.PAGE + 5):
         await world.conversations().create(f"c{number:03}")
     await world.node.committer.write(
-        lambda tx: (
-            tx.cursor.connection.execute(
-                "UPDATE conversation SET last_message_at_ms = key, message_count = iif(key < 6, ?, 0)", (many,)
-            )
-            and None
+        lambda tx: execute(
+            tx,
+            "UPDATE conversation SET last_message_at_ms = key, message_count = CASE WHEN key < 6 THEN ? ELSE 0 END",
+            many,
         )
     )
     behind: tuple[int, int] | None = (-1, -1)

@@ -16,9 +16,10 @@ from starlette.types import ASGIApp
 import legato.storage
 from legato.http.api import create_api
 from legato.runs.node import Node
-from legato.storage.migrate import migrate
+from legato.storage.sqlite import SqliteDatabase, SqliteTransaction
 from legato.storage.statement import Prepared, Transaction
 from tests.asgi import call
+from tests.statements import execute, query
 
 ALLOWED_SCANS = {
     "runs._SELECT_SEGMENTS": "recovery reads every segment that is left, which is those of unfinished runs",
@@ -50,7 +51,7 @@ def statements() -> Iterator[tuple[str, str, Prepared]]:
                 yield from ((info.name, f"{name}[{key}]", each) for key, each in value.items())
             if isinstance(value, Prepared) and (info.name, name) not in {
                 # Imported from where they are made.
-                ("turns", "INSERT_SEGMENT"),
+                ("sqlite", "INSERT_SEGMENT"),
                 ("conversations", "INSERT_CONVERSATION"),
                 ("transfer", "INSERT_CONVERSATION"),
                 ("transfer", "INSERT_MESSAGE"),
@@ -62,7 +63,7 @@ def statements() -> Iterator[tuple[str, str, Prepared]]:
 def connection(tmp_path_factory: pytest.TempPathFactory) -> Iterator[sqlite3.Connection]:
     """An empty database, which plans as a database without statistics does."""
     path: Path = tmp_path_factory.mktemp("plans") / "legato.db"
-    migrate(path)
+    SqliteDatabase(path).migrate()
     found = sqlite3.connect(path)
     yield found
     found.close()
@@ -78,7 +79,7 @@ def plan_of(connection: sqlite3.Connection, sql: str) -> list[str]:
 )
 def test_no_plan_scans_a_table(connection: sqlite3.Connection, name: str, statement: Prepared) -> None:
     """Every statement finds its rows by an index; the exceptions are listed with their reasons."""
-    plan = plan_of(connection, statement.sql)
+    plan = plan_of(connection, statement.sqlite.sql)
     scans = [
         line
         for line in plan
@@ -128,7 +129,7 @@ INDEXES = {
 def test_a_range_of_one_index_is_read(connection: sqlite3.Connection, name: str, index: str) -> None:
     """Not only no scan: the range that was meant, in its order."""
     (statement,) = [each for module, known, each in statements() if f"{module}.{known}" == name]
-    plan = plan_of(connection, statement.sql)
+    plan = plan_of(connection, statement.sqlite.sql)
     assert index in plan[0], plan
     assert not any("TEMP" in line for line in plan), plan
 
@@ -144,7 +145,7 @@ def test_what_belongs_to_a_conversation_is_found_by_an_index(connection: sqlite3
 
 
 OF_THE_INDEX = {
-    statement.sql
+    statement.sqlite.sql
     for module, name, statement in statements()
     if module == "search_index" and name not in ("_INSERT_DUE", "_STEP_BACK")
 }
@@ -157,12 +158,12 @@ class Statements:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.made: list[str] = []
         for name in ("run", "insert", "one", "all"):
-            monkeypatch.setattr(Transaction, name, self._counting(getattr(Transaction, name)))
+            monkeypatch.setattr(SqliteTransaction, name, self._counting(getattr(SqliteTransaction, name)))
 
     def _counting(self, original: Any) -> Any:
         def counting(tx: Transaction, statement: Prepared, **values: Any) -> Any:
-            if statement.sql not in OF_THE_INDEX:
-                self.made.append(statement.sql)
+            if statement.sqlite.sql not in OF_THE_INDEX:
+                self.made.append(statement.sqlite.sql)
             return original(tx, statement, **values)
 
         return counting
@@ -230,19 +231,21 @@ async def test_a_request_takes_few_statements(
 
 def grow(tx: Transaction, turns: int) -> None:
     """Lengthen the conversation `long` to so many turns, as rows."""
-    key, branch, depth, leaf = tx.cursor.connection.execute(
-        "SELECT key, leaf_branch, leaf_depth, leaf_id FROM conversation WHERE id = 'long'"
-    ).fetchone()
+    ((key, branch, depth, leaf),) = query(
+        tx, "SELECT key, leaf_branch, leaf_depth, leaf_id FROM conversation WHERE id = 'long'"
+    )
     for turn in range(depth // 2, turns):
         for at, role in ((1, "user"), (2, "assistant")):
             name = f"m-{turn}-{at}"
-            tx.cursor.connection.execute(
+            execute(
+                tx,
                 "INSERT INTO message (id, conversation_key, owner, parent_id, branch, depth, role, parts, status,"
                 " created_at_ms) VALUES (?, ?, 'local', ?, ?, ?, ?, ?, 'complete', 0)",
-                (name, key, leaf, branch, 2 * turn + at, role, '[{"type":"text","text":"x"}]'),
+                *(name, key, leaf, branch, 2 * turn + at, role, '[{"type":"text","text":"x"}]'),
             )
             leaf = name
-    tx.cursor.connection.execute(
+    execute(
+        tx,
         "UPDATE conversation SET leaf_id = ?, leaf_depth = ?, next_turn = ?, message_count = ? WHERE key = ?",
-        (leaf, 2 * turns, turns + 1, 2 * turns, key),
+        *(leaf, 2 * turns, turns + 1, 2 * turns, key),
     )

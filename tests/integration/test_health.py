@@ -50,7 +50,7 @@ async def test_the_queue_opens_after_the_server_listens(tmp_path: Path) -> None:
 async def test_a_database_that_takes_no_writes_is_named(tmp_path: Path) -> None:
     """The first word of what is wrong, without a path; and ready again when it is back."""
     async with open_site(tmp_path, bot=Legato()) as site:
-        with closing(sqlite3.connect(site.node.database.path, isolation_level=None)) as other:
+        with closing(sqlite3.connect(site.node.settings.database_path, isolation_level=None)) as other:
             other.execute("BEGIN EXCLUSIVE")
             with pytest.raises(StorageUnavailable):
                 await site.node.committer.write(lambda tx: None, wait_s=0.1)

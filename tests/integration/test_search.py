@@ -23,6 +23,7 @@ from tests.asgi import call
 from tests.client import Client
 from tests.conftest import OpenNode
 from tests.guarded import Guarded
+from tests.statements import execute, query
 
 ANN, BEN = Principal(id="ann", role="member"), Principal(id="ben", role="member")
 
@@ -77,7 +78,7 @@ async def found(node: Node, query: str, principal: Principal = ANN) -> list[str]
 
 
 async def rows(node: Node, sql: str) -> list[tuple[Any, ...]]:
-    return await node.database.read(lambda tx: tx.cursor.execute(sql).fetchall())
+    return await node.database.read(lambda tx: query(tx, sql))
 
 
 QUERIES = [
@@ -198,7 +199,7 @@ async def test_retention_takes_index_rows_along(open_test_node: OpenNode) -> Non
         assert await found(node, "elefant") == ["[Elefant]", "[Elefant]"]
 
         def age(tx: Transaction) -> None:
-            tx.cursor.execute("UPDATE conversation SET last_message_at_ms = 1")
+            execute(tx, "UPDATE conversation SET last_message_at_ms = 1")
 
         await node.committer.write(age)
         assert await Conversations(node, ANN).expire() == 1
@@ -233,8 +234,8 @@ async def test_what_was_there_before_the_index_is_found(open_test_node: OpenNode
         assert await write_next(node)
 
         def forget(tx: Transaction) -> None:
-            tx.cursor.execute("DELETE FROM search_entry")
-            tx.cursor.execute("UPDATE search_place SET done_key = 0")
+            execute(tx, "DELETE FROM search_entry")
+            execute(tx, "UPDATE search_place SET done_key = 0")
 
         await node.committer.write(forget)
         assert await write_next(node)

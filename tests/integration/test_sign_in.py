@@ -106,7 +106,7 @@ async def test_what_is_stored_opens_nothing(site: Site) -> None:
     ((stored, key_id),) = site.rows("SELECT hash, key_id FROM sign_in")
     assert (len(stored), key_id) == (32, site.keys["ann"].split("_")[1])
     await site.node.committer.flush()
-    for path in site.node.database.path.parent.iterdir():
+    for path in site.node.settings.database_path.parent.iterdir():
         assert cookie.encode() not in path.read_bytes()
     assert (await site.ask("GET", "/me", key=cookie)).status == 401
     assert (await site.ask("GET", "/me", cookie=site.keys["ann"])).status == 401

@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from legato.storage.migrate import migrate
+from legato.storage.sqlite import SqliteDatabase
 from tests.cli_process import ended, environment
 
 ROOT = Path(__file__).parents[2]
@@ -57,7 +57,7 @@ def kept(database: Path) -> tuple[dict[str, object], int]:
 def test_acknowledged_increments_outlive_kills(tmp_path: Path) -> None:
     """Every count that was told is there, at most the one under way beside it, and all parts of each or none."""
     database = tmp_path / "legato.db"
-    migrate(database)
+    SqliteDatabase(database).migrate()
     chance = random.Random(3)
     before: dict[int, int] = dict.fromkeys(range(WRITERS), 0)
     for _ in range(KILLS):

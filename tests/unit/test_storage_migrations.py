@@ -15,7 +15,8 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import create_engine, inspect
 
 import legato.storage
-from legato.storage.migrate import HEAD, migrate
+from legato.storage.migrate import HEAD
+from legato.storage.sqlite import SqliteDatabase
 from legato.storage.tables import metadata
 
 SCRIPTS = ScriptDirectory(str(Path(legato.storage.__file__).parent / "migrations"))
@@ -57,8 +58,8 @@ def test_a_database_of_any_revision_is_brought_to_the_tables(tmp_path: Path, rev
                 "VALUES ('1', 'ann', 'admin', 'ann', x'00', 1)"
             )
             database.commit()
-    migrate(path)
-    migrate(path)
+    SqliteDatabase(path).migrate()
+    SqliteDatabase(path).migrate()
     engine = create_engine(f"sqlite:///{path}")
     with engine.connect() as connection:
         options = {"compare_type": True, "compare_server_default": True, "include_name": is_of_the_schema}

@@ -112,11 +112,11 @@ def _data_folder(path: Path, runs: bool) -> Check:
 
 
 def _database(path: Path) -> Check:
-    from legato.cli.database_file import revision
     from legato.storage.migrate import HEAD
+    from legato.storage.sqlite import read_revision
 
     try:
-        found = revision(path)
+        found = read_revision(path)
     except sqlite3.Error as error:
         mend = "restore a backup over it, or set LEGATO_DATA_DIR to another folder"
         return Check(name="database", state="wrong", found=f"{short_path(path)}: {error}", mend=mend)
@@ -180,15 +180,15 @@ def _port(settings: Settings, runs: bool) -> Check:
 
 
 def _keys(settings: Settings, path: Path) -> Check:
-    from legato.cli.database_file import revision
     from legato.storage.migrate import HEAD
+    from legato.storage.sqlite import read_revision
 
     name = "keys"
     if settings.auth == "none":
         return Check(name=name, state="skipped", found="not asked for")
     good = 0
     try:
-        if revision(path) == HEAD:
+        if read_revision(path) == HEAD:
             connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
             try:
                 good = connection.execute("SELECT count(*) FROM api_key WHERE revoked_at_ms IS NULL").fetchone()[0]

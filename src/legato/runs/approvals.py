@@ -46,7 +46,7 @@ async def approve(
     given = ApprovalGiven(call_id=call_id, by=principal.id, granted=granted, reason=reason)
     if not decide(node, run, given):
         raise Conflict("the call is being decided already")
-    await node.committer.write(lambda tx: None, wait_s=node.settings.storage_wait_s)
+    await node.committer.flush(wait_s=node.settings.storage_wait_s)
 
 
 def decide(node: Node, run: LiveRun, given: ApprovalGiven) -> bool:

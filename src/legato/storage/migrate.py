@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 from pathlib import Path
 
 from legato.core.errors import ConfigurationError
@@ -11,18 +10,17 @@ HEAD = "0005"
 """The newest revision in migrations/versions; a test holds it to that."""
 
 
-def migrate(path: Path) -> None:
-    """Upgrade the SQLite file at `path`, making it if absent.
+def upgrade(url: str, *, where: str, found: str | None) -> None:
+    """Run the migrations that are missing.
+
+    Args:
+        url: The database as SQLAlchemy names it; it is there.
+        where: The same in words for people.
+        found: Its revision; None where it is empty.
 
     Raises:
-        ConfigurationError: It is no database, cannot be written, or was written by a newer version.
+        ConfigurationError: It was written by a newer version.
     """
-    try:
-        version = _version(path)
-    except sqlite3.Error as error:
-        raise ConfigurationError(f"the database {path} cannot be used: {error}") from error
-    if version == HEAD:
-        return
     # Half a second of imports that a start without migrations need not pay.
     from alembic import command
     from alembic.config import Config
@@ -31,33 +29,16 @@ def migrate(path: Path) -> None:
 
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
-    engine = create_engine(f"sqlite:///{path}")
+    engine = create_engine(url)
     try:
         with engine.connect() as connection:
-            connection.exec_driver_sql("PRAGMA journal_mode=WAL")
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
             connection.commit()
     except CommandError as error:
         raise ConfigurationError(
-            f"the database {path} is of revision {version}, which this version does not know: "
+            f"the database {where} is of revision {found}, which this version does not know: "
             "it was written by a newer Legato; install that one"
         ) from error
     finally:
         engine.dispose()
-
-
-def _version(path: Path) -> str | None:
-    if not path.exists():
-        return None
-    connection = sqlite3.connect(path)
-    try:
-        row = connection.execute(
-            "SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name = 'alembic_version'"
-        ).fetchone()
-        if not row[0]:
-            return None
-        found = connection.execute("SELECT version_num FROM alembic_version").fetchone()
-        return found[0] if found else None
-    finally:
-        connection.close()

@@ -76,4 +76,4 @@ def first_events(tx: Transaction, limit: int, after: int = 0) -> list[tuple[int,
 
 def delete_events(tx: Transaction, places: Sequence[int]) -> None:
     """Forget events: the queue has them."""
-    tx.many(_DELETE, [(place,) for place in places])
+    tx.many(_DELETE, [{"place": place} for place in places])

@@ -192,7 +192,7 @@ def measure(tx: Transaction, statement: Prepared, values: dict[str, Any]) -> tup
     times: Measured = {}
     firsts: Measured = {}
     # Sorting this many rows, or making named ones of them, costs more than all else. Few durations are different.
-    for key, response_ms, first_ms in tx.cursor.execute(statement.sql, statement.bind(values)):
+    for key, response_ms, first_ms in tx.tuples(statement, **values):
         counts = times.get(key)
         if counts is None:
             counts = times[key] = {}

@@ -19,6 +19,7 @@ from sqlalchemy import (
     bindparam,
     case,
     func,
+    literal,
     literal_column,
     select,
 )
@@ -36,7 +37,7 @@ LOOK_AT_MOST: Final = 20_000
 _SIZES: Final[dict[Span, int | None]] = {"day": DAY_MS, "hour": HOUR_MS, "model": None}
 _in_span = and_(COLUMNS.at_ms >= bindparam("since_ms"), COLUMNS.at_ms < bindparam("until_ms"))
 # No id holds the separator.
-_session = COLUMNS.owner + literal_column("char(31)", String) + COLUMNS.session_id
+_session = COLUMNS.owner + literal("\x1f", String) + COLUMNS.session_id
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -88,6 +88,14 @@ _EXPIRED = Prepared(
     .order_by(state.c.expires_at_ms)
     .limit(bindparam("most"))
 )
+_DELETE_EXPIRED = Prepared(
+    delete(state).where(
+        state.c.owner == bindparam("owner"),
+        state.c.group == bindparam("group"),
+        state.c.key == bindparam("key"),
+        state.c.expires_at_ms <= bindparam("now_ms"),
+    )
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -273,7 +281,7 @@ def list_groups(tx: Transaction, span: Span, now_ms: int) -> tuple[str, ...]:
 def clear_page(tx: Transaction, owner: str, group: str, least: str, now_ms: int) -> tuple[int, str | None]:
     """Delete up to DELETE_ROWS rows from the key `least` on; return how many were live, and where to go on or None."""
     rows = tx.all(_KEYS, owner=owner, group=group, least=least, most=DELETE_ROWS)
-    tx.many(_DELETE, [(row.owner, row.group, row.key) for row in rows])
+    tx.many(_DELETE, [{"owner": row.owner, "group": row.group, "key": row.key} for row in rows])
     live = sum(_live(row, now_ms) for row in rows)
     return live, rows[-1].key + _FIRST if len(rows) == DELETE_ROWS else None
 
@@ -284,7 +292,8 @@ def delete_expired(tx: Transaction, now_ms: int, limit: int = DELETE_ROWS) -> in
     Fewer than `limit` means that none is left.
     """
     rows = tx.all(_EXPIRED, now_ms=now_ms, most=limit)
-    tx.many(_DELETE, [tuple(row) for row in rows])
+    # A value that was renewed meanwhile stays.
+    tx.many(_DELETE_EXPIRED, [{**row._asdict(), "now_ms": now_ms} for row in rows])
     return len(rows)
 
 

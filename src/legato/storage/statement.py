@@ -1,47 +1,111 @@
-"""A SQLAlchemy Core statement, compiled once and then run on the driver.
+"""A SQLAlchemy Core statement, compiled once for each database and then run on the driver; and who runs it.
 
 Building and compiling a statement costs fifty times what SQLite needs to run it; a turn runs a dozen. The statement
-stays the one that both databases share, only its execution is short.
+stays the one that both databases share, only its execution is short. Storage code sees no driver: it is given a
+Transaction, of which each database has its own.
 """
 
 from __future__ import annotations
 
-import sqlite3
+import itertools
+from abc import ABC, abstractmethod
 from collections import namedtuple
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache, cached_property
 from operator import itemgetter
-from typing import Any
+from typing import Any, ClassVar, Literal, TypeAlias
 
-from sqlalchemy import Table, bindparam, insert
-from sqlalchemy.dialects import sqlite
+from sqlalchemy import Table, TextClause, bindparam, insert
+from sqlalchemy.engine.interfaces import Dialect
 from sqlalchemy.sql import CompoundSelect, Select
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.dml import UpdateBase
 
-_SQLITE = sqlite.dialect(paramstyle="qmark")
+Kind: TypeAlias = Literal["sqlite", "postgresql"]
+Values: TypeAlias = Mapping[str, Any]
+
+_numbers = itertools.count()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Compiled:
+    """A statement as one database takes it.
+
+    Attributes:
+        names: The parameters, in the order in which the SQL text wants them.
+        constants: Those of them that the statement itself gives.
+        pick: Makes the tuple of parameters of a dict that has all of `names`; a missing one is a KeyError.
+        name: Unique in the process: what a statement that is prepared in the database is called there.
+    """
+
+    sql: str
+    names: tuple[str, ...]
+    constants: dict[str, Any]
+    pick: Callable[[dict[str, Any]], tuple[Any, ...]]
+    name: str
 
 
 class Prepared:
-    """One statement with named parameters (`bindparam`s), ready for SQLite."""
+    """One statement with named parameters (`bindparam`s), compiled for a database when it first runs there.
 
-    __slots__ = ("_constants", "_pick", "_row", "sql")
+    An INSERT of one row that leaves out a key which the database counts returns that key on PostgreSQL.
 
-    def __init__(self, statement: Select[Any] | UpdateBase | CompoundSelect[Any]) -> None:
-        compiled = statement.compile(dialect=_SQLITE)
+    Attributes:
+        statement: As SQLAlchemy has it.
+        writes: Whether rows that it returns are rows that it has changed.
+    """
+
+    def __init__(self, statement: Select[Any] | UpdateBase | CompoundSelect[Any] | TextClause) -> None:
+        self.statement = statement
+        self.writes = isinstance(statement, UpdateBase)
+
+    # Attributes of the instance once they were asked for: a statement that runs costs no call for them.
+
+    @cached_property
+    def sqlite(self) -> Compiled:
+        """The statement with `?` for parameters."""
+        return self._compile(_sqlite())
+
+    @cached_property
+    def postgres(self) -> Compiled:
+        """The statement with `$1`, `$2` … for parameters, without casts; a name that stands twice is one parameter."""
+        return self._compile(_postgres())
+
+    @cached_property
+    def row(self) -> Callable[[Sequence[Any]], Any]:
+        """Make a named tuple of a row."""
+        assert not isinstance(self.statement, TextClause)
+        names = [str(column.key) for column in self.statement.exported_columns]
+        kind: Any = namedtuple("Row", names)  # type: ignore[misc]
+        made: Callable[[Sequence[Any]], Any] = kind._make
+        return made
+
+    def _compile(self, dialect: Dialect) -> Compiled:
+        compiled = self.statement.compile(dialect=dialect)
         assert isinstance(compiled, SQLCompiler)
-        self.sql = str(compiled)
         names = tuple(compiled.positiontup or ())
-        self._pick = _picker(names)
-        self._constants: dict[str, Any] = {name: value for name, value in compiled.params.items() if value is not None}
-        columns = [str(column.key) for column in statement.exported_columns]
-        self._row: Any = namedtuple("Row", columns) if columns else None
+        return Compiled(
+            sql=str(compiled),
+            names=names,
+            constants={name: value for name, value in compiled.params.items() if value is not None},
+            pick=_picker(names),
+            name=f"p{next(_numbers)}",
+        )
 
-    def bind(self, values: dict[str, Any]) -> tuple[Any, ...]:
-        """Return the parameters in the order of the SQL text; a missing name is a KeyError."""
-        return self._pick(self._constants | values if self._constants else values)
 
-    def row(self, values: Sequence[Any]) -> Any:
-        return self._row._make(values)
+@cache
+def _sqlite() -> Dialect:
+    from sqlalchemy.dialects import sqlite
+
+    return sqlite.dialect(paramstyle="qmark")
+
+
+@cache
+def _postgres() -> Dialect:
+    from sqlalchemy.dialects.postgresql.base import PGDialect
+
+    return PGDialect(paramstyle="numeric_dollar")  # type: ignore[no-untyped-call]
 
 
 def _picker(names: tuple[str, ...]) -> Callable[[dict[str, Any]], tuple[Any, ...]]:
@@ -54,43 +118,46 @@ def _picker(names: tuple[str, ...]) -> Callable[[dict[str, Any]], tuple[Any, ...
             return itemgetter(*names)
 
 
-class Transaction:
+class Transaction(ABC):
     """What storage code is given: statements in, rows out, inside one transaction.
 
     Attributes:
+        database: Which database it is on, for the few statements that only one of them has.
         rings: Something was put into the outbox: whoever empties it is to be told once it is committed.
+        wrote: Rows that its statements have changed, ever: it has grown where something was written.
     """
 
-    __slots__ = ("cursor", "rings")
+    __slots__ = ("rings", "wrote")
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
-        # One for all statements: the driver would make one for each, and remember it for a while.
-        self.cursor = connection.cursor()
+    database: ClassVar[Kind]
+
+    def __init__(self) -> None:
         self.rings = False
+        self.wrote = 0
 
+    @abstractmethod
     def run(self, statement: Prepared, **values: Any) -> int:
         """Run a statement for its effect; return how many rows it changed."""
-        return self.cursor.execute(statement.sql, statement.bind(values)).rowcount
 
+    @abstractmethod
     def insert(self, statement: Prepared, **values: Any) -> int:
-        """Run an INSERT of one row; return its integer key."""
-        key = self.cursor.execute(statement.sql, statement.bind(values)).lastrowid
-        assert key is not None
-        return key
+        """Run an INSERT of one row; return its integer key, or something else where the table counts none."""
 
-    def many(self, statement: Prepared, rows: list[tuple[Any, ...]]) -> None:
-        """Run a statement once per row; `rows` hold the parameters in the statement's order."""
-        self.cursor.executemany(statement.sql, rows)
+    @abstractmethod
+    def many(self, statement: Prepared, rows: Sequence[Values]) -> None:
+        """Run a statement once per row of parameters, for its effect."""
 
+    @abstractmethod
     def one(self, statement: Prepared, **values: Any) -> Any:
         """Return the first row as a named tuple, or None."""
-        row = self.cursor.execute(statement.sql, statement.bind(values)).fetchone()
-        return None if row is None else statement.row(row)
 
+    @abstractmethod
     def all(self, statement: Prepared, **values: Any) -> list[Any]:
         """Return all rows as named tuples."""
-        rows = self.cursor.execute(statement.sql, statement.bind(values)).fetchall()
-        return [statement.row(row) for row in rows]
+
+    @abstractmethod
+    def tuples(self, statement: Prepared, **values: Any) -> list[tuple[Any, ...]]:
+        """Return all rows as plain tuples: for many rows, of which named ones would cost more than all else."""
 
 
 def insert_into(table: Table, *, without: str = "") -> Prepared:

@@ -48,5 +48,5 @@ def insert_conversation(tx: Transaction, owner: str, values: dict[str, Any], mes
     """
     key = tx.insert(INSERT_CONVERSATION, owner=owner, **values)
     shared = {"owner": owner, "conversation_key": key}
-    tx.many(INSERT_MESSAGE, [INSERT_MESSAGE.bind(shared | each) for each in messages])
+    tx.many(INSERT_MESSAGE, [shared | each for each in messages])
     return find_conversation(tx, owner, values["id"])

@@ -16,11 +16,10 @@ from legato.core.errors import (
     LegatoError,
     NotFound,
 )
-from legato.core.event import SCHEMA_VERSION, LogItem
-from legato.storage.codec import SEGMENT_FORMAT, encode_segment
-from legato.storage.committer import INSERT_SEGMENT
+from legato.core.event import LogItem
 from legato.storage.request_keys import find_repeated, keep_key
 from legato.storage.runs import count_waiting
+from legato.storage.segments import insert_segment
 from legato.storage.statement import Prepared, Transaction, insert_into
 from legato.storage.tables import (
     conversation,
@@ -343,17 +342,3 @@ def _place_behind_parent(tx: Transaction, new: NewTurn, found: Any) -> tuple[str
         branch, depth, parent_id = parent.branch, parent.depth, new.parent
     taken = branch is None or tx.one(_SELECT_TAKEN, conversation_key=found.key, branch=branch, depth=depth + 1)
     return (new.user_message_id if taken else branch), depth, parent_id
-
-
-def insert_segment(tx: Transaction, run_key: int, first_seq: int, epoch: int, items: list[LogItem]) -> int:
-    """Write one segment inside a larger transaction; return its id."""
-    return tx.insert(
-        INSERT_SEGMENT,
-        run_key=run_key,
-        first_seq=first_seq,
-        count=len(items),
-        epoch=epoch,
-        schema=SCHEMA_VERSION,
-        format=SEGMENT_FORMAT,
-        data=encode_segment(items),
-    )

@@ -12,6 +12,11 @@ KEY = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 AGES = "retention = 'default' AND NOT pinned"
 
 
+def _since_start(column: str) -> str:
+    """Return the SQL of the milliseconds since the start, at least 0; null where one of the times is unknown."""
+    return f"CASE WHEN {column} < started_at_ms THEN 0 ELSE {column} - started_at_ms END"
+
+
 def upgrade() -> None:
     op.add_column("conversation", sa.Column("retention", sa.String(), nullable=False, server_default="default"))
     op.add_column("conversation", sa.Column("pinned", sa.Boolean(), nullable=False, server_default=sa.false()))
@@ -24,8 +29,8 @@ def upgrade() -> None:
     )
     op.add_column("run", sa.Column("response_time_ms", sa.BigInteger(), nullable=True))
     op.add_column("run", sa.Column("first_token_ms", sa.BigInteger(), nullable=True))
-    op.execute("UPDATE run SET response_time_ms = max(0, ended_at_ms - started_at_ms) WHERE ended_at_ms IS NOT NULL")
-    op.execute("UPDATE run SET first_token_ms = max(0, first_token_at_ms - started_at_ms)")
+    op.execute(f"UPDATE run SET response_time_ms = {_since_start('ended_at_ms')} WHERE ended_at_ms IS NOT NULL")
+    op.execute(f"UPDATE run SET first_token_ms = {_since_start('first_token_at_ms')}")
     op.add_column("message", sa.Column("session_id", sa.String(), nullable=True))
     op.execute("UPDATE message SET session_id = (SELECT session_id FROM run WHERE run.id = message.run_id)")
     op.create_index("ix_message_owner_created", "message", ["owner", "created_at_ms", "key"])
