@@ -20,7 +20,8 @@ from tests.guarded import Guarded, make_keys
 from tests.server import ServerProcess
 
 REFUSED = ("status of 429", "status of 413", "status of 404", "status of 503")
-CUT = ("ERR_CONNECTION_REFUSED", "ERR_CONNECTION_RESET", "ERR_EMPTY_RESPONSE")
+# What Chromium calls a server that is gone, by where the connection was when it went.
+CUT = ("ERR_CONNECTION_REFUSED", "ERR_CONNECTION_RESET", "ERR_EMPTY_RESPONSE", "ERR_SOCKET_NOT_CONNECTED")
 COUNT = re.compile(r"You can send again in (\d+) s")
 
 

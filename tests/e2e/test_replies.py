@@ -95,6 +95,7 @@ def test_a_server_killed_in_mid_reply_loses_nothing(visits: Visits, start_server
         "ERR_INCOMPLETE_CHUNKED_ENCODING",
         "ERR_CONNECTION_RESET",
         "ERR_EMPTY_RESPONSE",
+        "ERR_SOCKET_NOT_CONNECTED",
     )
     chat.send("script: seed=17 tokens=120 delay_ms=25")
     expect(chat.reply).to_contain_text("17.10")
