@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import APIResponse, Route, expect
 
 from tests.client import Client
 from tests.e2e.browser import Visits
@@ -58,6 +58,31 @@ def test_a_conversation_is_renamed(chat: Chat, titled: str) -> None:
     expect(chat.row(f"{titled} renamed")).to_be_visible()
     chat.page.reload()
     expect(chat.page.get_by_role("heading", level=1)).to_have_text(f"{titled} renamed")
+
+
+def test_an_answer_that_comes_late_takes_nothing_back(chat: Chat, titled: str) -> None:
+    """A conversation that is pinned before the answer to its renaming has come stays pinned."""
+    held: list[tuple[Route, APIResponse]] = []
+
+    def hold(route: Route) -> None:
+        if "title" in (route.request.post_data or ""):
+            held.append((route, route.fetch()))
+        else:
+            route.fallback()
+
+    chat.page.route("**/conversations/*", hold)
+    chat.choose(titled, "Rename")
+    name = chat.sidebar.get_by_role("textbox", name="Title of the conversation")
+    name.fill(f"{titled} renamed")
+    name.press("Enter")
+    with chat.page.expect_response(lambda response: "pinned" in (response.request.post_data or "")):
+        chat.choose(f"{titled} renamed", "Pin")
+    ((route, answer),) = held
+    with chat.page.expect_response(lambda response: "title" in (response.request.post_data or "")):
+        route.fulfill(response=answer)
+    chat.page.evaluate("new Promise(drawn => requestAnimationFrame(() => setTimeout(drawn)))")
+    pinned = chat.sidebar.get_by_role("region", name="Pinned")
+    expect(pinned.get_by_role("link", name=f"{titled} renamed")).to_be_visible()
 
 
 def test_a_pinned_conversation_stands_first(chat: Chat, titled: str) -> None:

@@ -13,17 +13,26 @@ const place = (conversation: ConversationOut): void => {
   archive.put(conversation);
 };
 
+/** The latest change of each conversation: the answer to one before it would take this one back. */
+const latest = new Map<string, object>();
+
 async function change(
   conversation: ConversationOut,
   changes: Partial<Pick<ConversationOut, "pinned" | "archived" | "title">>,
   t: Strings,
 ): Promise<boolean> {
+  latest.set(conversation.id, changes);
+  const settle = (found: ConversationOut): void => {
+    if (latest.get(conversation.id) !== changes) return;
+    latest.delete(conversation.id);
+    place(found);
+  };
   place({ ...conversation, ...changes });
   try {
-    place(await api.conversations.update(conversation.id, changes));
+    settle(await api.conversations.update(conversation.id, changes));
     return true;
   } catch (error) {
-    place(conversation);
+    settle(conversation);
     toast({ text: errorText(error, t), tone: "danger" });
     return false;
   }
