@@ -4,9 +4,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input
 ARGS ?=
+# Two files of tests at once. Files keep their order: the long ones come early, so that both workers end at the same
+# time, and those of a package follow each other, so that a browser is started few times.
+TWO := -n2 --dist=loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help serve page test quick check format faults mutants screenshots bench lock docs clean
+.PHONY: help serve page test quick check format faults soak mutants screenshots bench lock docs clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -38,10 +41,10 @@ serve: $(VENV)/serve.stamp ## Start the server on http://localhost:3111 (first t
 	@exec $(BIN)/legato serve $(ARGS)
 
 test: page ## All tests, real servers included
-	$(BIN)/pytest $(ARGS)
+	$(BIN)/python -m tests $(TWO) $(ARGS)
 
 quick: page ## The tests that take under a minute
-	$(BIN)/pytest -m "not slow" $(ARGS)
+	$(BIN)/pytest $(TWO) -m "not slow" $(ARGS)
 
 check: $(VENV)/dev.stamp ## What CI runs: format, lint, types, import contracts, docs drift, tests
 	$(BIN)/ruff format --check .
@@ -60,6 +63,9 @@ docs: $(VENV)/dev.stamp ## Make the reference pages anew from the code
 
 faults: $(VENV)/dev.stamp ## Kill, cut and starve real servers; count what was lost (long)
 	$(BIN)/python -m tests.faults $(ARGS)
+
+soak: $(VENV)/dev.stamp ## Keep 1,000 replies going on nodes that come and go, for 30 minutes; does the one that stays grow?
+	$(BIN)/python -m tests.faults.soak $(ARGS)
 
 mutants: $(VENV)/dev.stamp ## Plant known bugs and see the tests catch each
 	$(BIN)/python -m tests.mutants $(ARGS)

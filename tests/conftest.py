@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
@@ -23,11 +24,21 @@ StartServer = Callable[..., ServerProcess]
 OpenNode = Callable[..., AbstractAsyncContextManager[Node]]
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Two parts of the tests, which `python -m tests` runs one after the other; all, where the option is not given."""
+    parser.addoption("--alone", choices=("only", "never"), help="only the tests marked `alone`, or all others")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """`make quick` is for between two edits: it leaves out what opens nodes and queues by the hundred."""
     for item in items:
         if Path(__file__).parent / "integration" in item.path.parents:
             item.add_marker(pytest.mark.slow)
+    if part := config.getoption("alone"):
+        alone = [item for item in items if item.get_closest_marker("alone")]
+        others = [item for item in items if not item.get_closest_marker("alone")]
+        items[:], left = (alone, others) if part == "only" else (others, alone)
+        config.hook.pytest_deselected(items=left)
 
 
 @pytest.fixture(scope="session")
@@ -130,6 +141,20 @@ def postgres() -> Iterator[Postgres]:
 def postgres_url(postgres: Postgres) -> Iterator[str]:
     """An empty database, gone after the test."""
     url = postgres.make_database()
+    yield url
+    postgres.drop_database(url)
+
+
+@pytest.fixture
+def node_database_url(postgres: Postgres, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A database in which a node has been before, so that all tables are there; gone after the test."""
+
+    async def visit(url: str) -> None:
+        async with open_node(node_settings(tmp_path_factory.mktemp("visit"), database_url=url)):
+            pass
+
+    postgres.make_template("node", lambda url: asyncio.run(visit(url)))
+    url = postgres.make_database("node")
     yield url
     postgres.drop_database(url)
 

@@ -5,6 +5,7 @@ A system's Node may be old, and its npm then takes old versions without a word.
 
 from __future__ import annotations
 
+import fcntl
 import importlib.util
 import os
 import subprocess
@@ -53,15 +54,22 @@ def install() -> None:
     Raises:
         NoNode: npm could not install it; holds what it said.
     """
+    with (ROOT / "package-lock.json").open("rb") as lock:
+        # Tests in another process may want it too: it is done once, and the others wait.
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if _is_installed():
+            return
+        outcome = run(npm("ci"), ROOT, limit_s=300)
+    if outcome.returncode:
+        raise NoNode(f"npm ci failed:\n{outcome.stdout}")
+
+
+def _is_installed() -> bool:
     modules, lock = ROOT / "node_modules", ROOT / "package-lock.json"
     note = modules / ".package-lock.json"
     # A build of the page installs what it needs, and leaves out what only tests need.
     whole = all((modules / name).is_dir() for name in ("typescript", "vitest"))
-    if whole and note.exists() and note.stat().st_mtime >= lock.stat().st_mtime:
-        return
-    outcome = run(npm("ci"), ROOT, limit_s=300)
-    if outcome.returncode:
-        raise NoNode(f"npm ci failed:\n{outcome.stdout}")
+    return whole and note.exists() and note.stat().st_mtime >= lock.stat().st_mtime
 
 
 def run(command: Sequence[str], folder: Path, *, limit_s: float) -> subprocess.CompletedProcess[str]:

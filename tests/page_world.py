@@ -25,6 +25,7 @@ from legato.storage.sqlite import SqliteDatabase
 from legato.storage.statement import Transaction
 from tests.asgi import AsgiAnswer, call
 from tests.conftest import node_settings
+from tests.statements import query as query_rows
 
 SHOP: Final = "https://shop.example"
 OWN: Final = "http://localhost"
@@ -110,7 +111,9 @@ class Site:
         return made
 
     def rows(self, query: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-        """Return what is in the database."""
+        """Return what is in the database; with parameters on SQLite alone."""
+        if self.node.database.kind == "postgresql":
+            return self.node.database.transact(lambda tx: query_rows(tx, query), writes=False)
         with closing(sqlite3.connect(self.node.settings.database_path)) as connection:
             return connection.execute(query, parameters).fetchall()
 
@@ -122,7 +125,8 @@ async def open_site(
     """Open a node, with keys unless `settings` say otherwise, and its application; with a bot its steps are at work."""
     values: Mapping[str, Any] = {"auth": "keys", "rate_limit": "off"} | settings
     (folder / "node").mkdir(parents=True, exist_ok=True)
-    (folder / "node" / "legato.db").write_bytes(_new_database())
+    if "database_url" not in values:
+        (folder / "node" / "legato.db").write_bytes(_new_database())
     clock = ShiftedClock()
     async with open_node(node_settings(folder / "node", **values), clock=clock) as node:
         registry = (bot or Legato()).registry()

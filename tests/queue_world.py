@@ -10,9 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import sqlalchemy as sa
+
 from legato.core.clock import Clock
 from legato.steps.engine import Engine, Step
-from legato.steps.jobs import CronTick, JobEvent
+from legato.steps.jobs import CronTick, JobEvent, Work
+from legato.steps.queue_address import QueueAddress
+from tests.postgres import Postgres
 
 WITHIN_S = 15.0
 
@@ -40,11 +44,28 @@ def events(count: int, topic: str = "lead", *, prefix: str = "e") -> list[JobEve
     return [event(f"{prefix}{n}", topic) for n in range(count)]
 
 
-class QueueWorld:
-    """One queue file, and the engines that are opened on it one after another."""
+def make_queue_database(postgres: Postgres) -> str:
+    """Make a database with an empty queue in it, and return its address."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def fill(url: str) -> None:
+        from legato.steps.engine_runtime import Runtime
+
+        async def run(job_id: str, work: Work) -> None:
+            raise AssertionError(job_id)
+
+        Runtime(url, flush=False, alone=False, executor_id="fill", run=run, left={}, poll_s=60.0, keep_s=60.0).close(
+            0.0
+        )
+
+    postgres.make_template("queue", fill)
+    return postgres.make_database("queue")
+
+
+class QueueWorld:
+    """One queue, and the engines that are opened on it one after another, as a server opens them."""
+
+    def __init__(self, address: QueueAddress) -> None:
+        self.address = address
         self.calls: list[Call] = []
         self.ended: list[str] = []
         self.ticks: list[tuple[str, CronTick, int]] = []
@@ -53,10 +74,37 @@ class QueueWorld:
         self.behaviour: Behaviour | None = None
         self.engine: Engine
 
+    @property
+    def path(self) -> Path:
+        """The queue's file."""
+        assert isinstance(self.address, Path)
+        return self.address
+
+    def rows(self, columns: str, tables: str) -> list[tuple[Any, ...]]:
+        """Return columns of rows of DBOS's tables, of which one is named first, and what else a SELECT has."""
+        return self.order(f"SELECT {columns} FROM {self._schema}{tables}")
+
+    def order(self, statement: str) -> list[tuple[Any, ...]]:
+        """Run a statement on DBOS's tables, in which `{}` stands before each table's name; return its rows."""
+        from legato.steps.engine_database import connect
+
+        engine = connect(self.address, flush=False)
+        try:
+            with engine.begin() as connection:
+                done = connection.execute(sa.text(statement.format(self._schema)))
+                return [tuple(row) for row in done] if done.returns_rows else []
+        finally:
+            engine.dispose()
+
+    @property
+    def _schema(self) -> str:
+        return "" if isinstance(self.address, Path) else "dbos."
+
     async def open(self, *steps: Step, clock: Clock | None = None, **options: Any) -> Engine:
         """Open an engine; the one before it must be closed."""
-        values: dict[str, Any] = {"durability": "process", "poll_s": 0.5}
-        self.engine = Engine(self.path, clock=clock, **(values | options))
+        alone = isinstance(self.address, Path)
+        values: dict[str, Any] = {"durability": "process", "poll_s": 0.5, "alone": alone}
+        self.engine = Engine(self.address, clock=clock, **(values | options))
         await self.engine.start(steps, self._handle, self._tick)
         return self.engine
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -16,6 +18,8 @@ from legato.providers.scripted import Call, read_journal
 
 START_S = 30.0
 """How long a start may take on a busy machine."""
+PORTS = range(20_000, 32_000)
+"""Below those that Linux takes for connections (32768 and up) and macOS and Windows do (49152 and up)."""
 MODELS = """\
 [models.scripted]
 provider = "scripted"
@@ -174,15 +178,32 @@ class ServerProcess:
 
 
 def free_port() -> int:
-    """Return a port that is free on IPv4 and IPv6 loopback now."""
-    for _ in range(50):
-        with socket.socket() as four:
-            four.bind(("127.0.0.1", 0))
-            port: int = four.getsockname()[1]
-            try:
-                with socket.socket(socket.AF_INET6) as six:
-                    six.bind(("::1", port))
-            except OSError:
-                continue
+    """Return a port that is free on IPv4 and IPv6 loopback now.
+
+    None that the system gives out by itself, and none that another worker of pytest-xdist returns: it is free still
+    when a server is started on it, or is started again.
+    """
+    low, high = _own_ports()
+    for _ in range(1000):
+        port = random.randrange(low, high)
+        if _is_free(socket.AF_INET, "127.0.0.1", port) and _is_free(socket.AF_INET6, "::1", port):
             return port
-    return port
+    raise AssertionError(f"no port from {low} to {high - 1} is free")
+
+
+def _is_free(family: socket.AddressFamily, host: str, port: int) -> bool:
+    try:
+        with socket.socket(family) as probe:
+            probe.bind((host, port))
+    except OSError as error:
+        # A machine may be without IPv6.
+        return error.errno in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)
+    return True
+
+
+def _own_ports() -> tuple[int, int]:
+    """Return this worker's share of PORTS, from the first to the one behind the last."""
+    count = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    number = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    size = len(PORTS) // count
+    return PORTS[size * number], PORTS[size * number] + size

@@ -74,6 +74,13 @@ class World:
 
         await self.node.committer.write(write)
 
+    async def until_begun(self, count: int) -> None:
+        """Wait until so many runs wait or are being made, here or elsewhere."""
+        async with asyncio.timeout(10):
+            unfinished = "SELECT count(*) FROM run WHERE state IN ('queued', 'running')"
+            while await self.rows(unfinished) != [(count,)]:  # noqa: ASYNC110 - a row has no event
+                await asyncio.sleep(0.005)
+
     async def until_live(self, count: int) -> None:
         """Wait until so many runs are live."""
         async with asyncio.timeout(10):

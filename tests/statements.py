@@ -9,9 +9,12 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from sqlalchemy import text
+from sqlalchemy import TextClause, text
+from sqlalchemy.exc import UnsupportedCompilationError
+from sqlalchemy.sql.util import find_tables
 
 import legato.storage
+from legato.storage.postgres_tables import postgres_metadata
 from legato.storage.statement import Prepared, Transaction
 
 
@@ -25,6 +28,18 @@ def all_statements() -> dict[str, Prepared]:
                 for key, each in _prepared(value):
                     found.setdefault(id(each), (f"{info.name}.{name}{key}", each))
     return dict(found.values())
+
+
+def is_of_postgres(statement: Prepared) -> bool:
+    """Whether PostgreSQL alone has it: it is plain SQL, of one of its own tables, or of a type of its own."""
+    if isinstance(statement.statement, TextClause):
+        return True
+    try:
+        assert statement.sqlite
+    except UnsupportedCompilationError:
+        return True
+    tables = find_tables(statement.statement, include_selects=True, include_joins=True, include_crud=True)
+    return any(table in postgres_metadata.tables.values() for table in tables)
 
 
 def _prepared(value: object) -> Iterator[tuple[str, Prepared]]:

@@ -1,4 +1,4 @@
-"""What is configured, made: models, the servers of tools, and where traces go.
+"""What is configured, made: models, the servers of tools, hints between nodes, and where traces go.
 
 With `app.py` the only file that names concrete adapters.
 """
@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 from dotenv import dotenv_values
 
 from legato.core.errors import ConfigurationError, InvalidRequest
+from legato.fanout.base import Hints
+from legato.fanout.memory import MemoryHints
 from legato.providers.base import Provider
 from legato.providers.embedded import EmbeddedProvider
 from legato.providers.openai import OpenAIProvider
@@ -19,6 +21,7 @@ from legato.providers.scripted import Script, ScriptedProvider
 from legato.providers.weights import default_weights
 from legato.runs.models import Models
 from legato.settings import McpServerSettings, ModelSettings, Settings
+from legato.storage.database import Database
 from legato.tools.mcp import McpServer
 from legato.tools.mcp_config import McpServerConfig
 
@@ -67,6 +70,28 @@ def create_traces(endpoint: str) -> Traces:
     from legato.telemetry.traces import Traces
 
     return Traces(endpoint)
+
+
+def create_hints(settings: Settings, database: Database, namespace: str) -> Hints:
+    """Return what tells the other nodes of a database that something has happened; SQLite has none.
+
+    Args:
+        namespace: The same for all nodes of the database.
+
+    Raises:
+        ConfigurationError: `redis_url` cannot be read.
+    """
+    if database.kind == "sqlite":
+        return MemoryHints()
+    # Not above: each takes a tenth of a second and 20 MB.
+    if settings.redis_url is not None:
+        from legato.fanout.redis import RedisHints
+
+        return RedisHints(settings.redis_url.get_secret_value(), namespace=namespace)
+    from legato.fanout.notify import NotifyHints
+
+    assert settings.database_url is not None
+    return NotifyHints(settings.database_url, namespace=namespace, application_name=database.application_name)
 
 
 def default_model(settings: Settings) -> str:

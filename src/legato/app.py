@@ -15,18 +15,20 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from legato.adapters import create_mcp_server, create_models, create_traces
+from legato.adapters import create_hints, create_mcp_server, create_models, create_traces
 from legato.core.clock import Clock, SystemClock
 from legato.core.errors import ConfigurationError
+from legato.core.ids import new_id
 from legato.http.api import create_api
 from legato.http.server import LegatoServer, listen, raise_file_limit
-from legato.policies.rate_limit import create_limits, create_visitor_limits
+from legato.policies.rate_limit import create_limits, create_visitor_limits, create_windows
 from legato.runs.care import look_after
 from legato.runs.drain import drain
+from legato.runs.follow import create_feed
 from legato.runs.live import LiveRun
 from legato.runs.node import Node
 from legato.runs.recover import leave, recover
@@ -37,10 +39,14 @@ from legato.steps.registry import Registry
 from legato.steps.service import StepService, tool_context
 from legato.steps.step_set import StepSet
 from legato.storage.committer import Committer
-from legato.storage.database import open_database
+from legato.storage.database import Database, open_database
+from legato.storage.probe import find_identity
 from legato.telemetry.watch import watch
 from legato.tools.base import Tool
 from legato.tools.box import ToolBox
+
+if TYPE_CHECKING:
+    from legato.storage.postgres_aside import Aside
 
 log = structlog.get_logger(__name__)
 
@@ -48,6 +54,8 @@ MODEL_LOAD_S = 10.0
 """How long a start with unfinished replies waits for an embedded model before it listens."""
 DEAF_S = 2.0
 """How long tasks that are left at the very end may take to end."""
+COUNT_S = 2.0
+"""How long counting a post, or the replies of all nodes, may take."""
 SWITCH_S = 0.0003
 """How long a busy thread keeps the interpreter from the event loop: Python's own 5 ms, at every hand-over of events to
 the queue and every commit, made the slowest hundredth of chunks several times as late."""
@@ -125,21 +133,32 @@ async def open_node(
     Raises:
         ConfigurationError: The data folder or a setting cannot be used.
     """
+    clock = clock or SystemClock()
     database = open_database(settings)
+    executor_id = new_id("n", clock.now_ms())
+    # Whoever has to end the sessions of a process that died finds them by this.
+    database.application_name = f"legato:{executor_id}"
     try:
         database.open()
         models = create_models(settings)
         box = ToolBox(tools, [create_mcp_server(name, table, settings) for name, table in settings.mcp.items()])
         committer = Committer(database)
-        clock = clock or SystemClock()
+        hints = create_hints(settings, database, await database.read(find_identity))
+        counting = _create_aside(database, statement_s=COUNT_S, wait_s=settings.storage_wait_s)
+        # Pages of messages that are read meanwhile must not make streams late.
+        following = _create_aside(database, statement_s=settings.storage_wait_s)
+        windows = create_windows(counting, clock)
         node = Node(
             settings=settings,
             database=database,
             committer=committer,
             models=models,
             clock=clock,
-            limits=create_limits(settings, clock),
-            visitor_limits=create_visitor_limits(settings, clock),
+            limits=create_limits(settings, windows),
+            visitor_limits=create_visitor_limits(settings, windows),
+            hints=hints,
+            feed=create_feed(following, patience_s=settings.storage_wait_s),
+            executor_id=executor_id,
         )
         if settings.otlp_endpoint:
             node.traces = create_traces(settings.otlp_endpoint)
@@ -150,34 +169,77 @@ async def open_node(
             box.start()
         if tool_context is not None:
             node.tool_context = partial(tool_context, node)
+        keeping = await _join(node, counting)
         if await recover(node):
             # Replies that were cut go on at once when the socket listens: wait for a model that is being loaded.
             waits = [asyncio.ensure_future(provider.ready()) for provider in models.providers]
             await asyncio.wait(waits, timeout=MODEL_LOAD_S)
+        await hints.start()
         care = asyncio.gather(look_after(node), keep_searchable(node), watch(node.metrics, node.live))
         try:
             yield node
         finally:
             care.cancel()
             await leave(node)
+            await hints.close()
+            if node.feed is not None and following is not None:
+                await node.feed.close()
+                following.close()
             node.readers.cut_all()
             await asyncio.gather(care, *node.tasks, return_exceptions=True)
             await box.close()
             for provider in models.providers:
                 await provider.close()
             await committer.close()
+            if node.lease is not None:
+                keeping.cancel()
+                await asyncio.gather(keeping, return_exceptions=True)
+                await node.lease.close()
+            if counting is not None:
+                counting.close()
             if node.traces is not None:
                 await node.traces.close()
     finally:
         database.close()
 
 
-async def serve(settings: Settings, on_ready: Callable[[int], None], bot: Legato | None = None) -> None:
+def _create_aside(database: Database, *, statement_s: float, wait_s: float | None = None) -> Aside | None:
+    """Return a further connection to a database that several nodes share; None where there can be one alone."""
+    if database.kind == "sqlite":
+        return None
+    from legato.storage.postgres import PostgresDatabase
+    from legato.storage.postgres_aside import Aside
+
+    assert isinstance(database, PostgresDatabase)
+    return Aside(database, statement_s=statement_s, wait_s=wait_s)
+
+
+async def _join(node: Node, counting: Aside | None) -> asyncio.Future[Any]:
+    """Make the node one of several, where the database lets it; return what keeps it among them."""
+    connection = _create_aside(node.database, statement_s=node.settings.lease_s / 2)
+    if connection is None or counting is None:
+        return asyncio.get_running_loop().create_future()
+    from legato.runs.admission import Admission
+    from legato.runs.lease import Lease
+
+    node.lease = Lease(node, connection)
+    node.admission = Admission(node, counting)
+    await node.lease.begin()
+    return asyncio.gather(node.lease.keep(), node.admission.keep())
+
+
+async def serve(
+    settings: Settings,
+    on_ready: Callable[[int], None],
+    bot: Legato | None = None,
+    sockets: Sequence[socket.socket] = (),
+) -> None:
     """Run a server until it is told to stop.
 
     Args:
         on_ready: Called with the port when it listens.
         bot: The developer's steps and tools.
+        sockets: Listening ones, where another process has opened them; it closes its copies at the end.
 
     Raises:
         ConfigurationError: It cannot start as it is configured.
@@ -186,7 +248,7 @@ async def serve(settings: Settings, on_ready: Callable[[int], None], bot: Legato
     registry = bot.registry()
     check_access(settings)
     raise_file_limit()
-    sockets = listen(settings.host, settings.port)
+    sockets = sockets or listen(settings.host, settings.port)
     port: int = sockets[0].getsockname()[1]
     async with (
         _closing(sockets),
@@ -212,7 +274,7 @@ async def serve(settings: Settings, on_ready: Callable[[int], None], bot: Legato
         server = LegatoServer(api, on_ready=ready, on_stop=lambda: drain(node, server.requests))
         _freeze()
         try:
-            await server.serve(sockets=sockets)
+            await server.serve(sockets=[*sockets])
         finally:
             for sock in sockets:
                 sock.close()
@@ -239,9 +301,11 @@ def _freeze() -> None:
     gc.freeze()
 
 
-async def _serve_and_go(settings: Settings, on_ready: Callable[[int], None], bot: Legato | None) -> None:
+async def _serve_and_go(
+    settings: Settings, on_ready: Callable[[int], None], bot: Legato | None, sockets: Sequence[socket.socket]
+) -> None:
     """Serve, and end the process even where a handler will not end: all that counts is on the disk by then."""
-    await serve(settings, on_ready, bot)
+    await serve(settings, on_ready, bot, sockets)
     left = asyncio.all_tasks() - {asyncio.current_task()}
     for task in left:
         task.cancel()
@@ -252,12 +316,18 @@ async def _serve_and_go(settings: Settings, on_ready: Callable[[int], None], bot
         os._exit(0)
 
 
-def run(settings: Settings, on_ready: Callable[[int], None], bot: Legato | None = None) -> None:
+def run(
+    settings: Settings,
+    on_ready: Callable[[int], None],
+    bot: Legato | None = None,
+    sockets: Sequence[socket.socket] = (),
+) -> None:
     """Run `serve` on a fresh event loop, uvloop where there is one."""
     sys.setswitchinterval(SWITCH_S)
+    serving = _serve_and_go(settings, on_ready, bot, sockets)
     try:
         import uvloop
     except ImportError:
-        asyncio.run(_serve_and_go(settings, on_ready, bot))
+        asyncio.run(serving)
     else:
-        uvloop.run(_serve_and_go(settings, on_ready, bot))
+        uvloop.run(serving)

@@ -123,8 +123,24 @@ class Settings(BaseSettings):
     host: str = Field("localhost", description="Address to listen on; `localhost` is IPv4 and IPv6 loopback.")
     port: int = Field(3111, ge=0, le=65535, description="Port to listen on; 0 picks a free one.")
     data_dir: Path = Field(Path("data"), description="Folder of the embedded database.")
-    database_url: str | None = Field(None, description="`sqlite:///path`; by default a file in `data_dir`.")
-    workers: int = Field(1, ge=1, le=64, description="Worker processes; SQLite takes one.")
+    database_url: str | None = Field(
+        None,
+        description="`sqlite:///path`, or `postgresql://user:password@host:port/name` (PostgreSQL 14 or later, "
+        "encoding UTF8) for any number of servers; by default a file in `data_dir`.",
+    )
+    database_pool: int = Field(
+        4,
+        ge=1,
+        le=64,
+        description="Connections of a server that read from PostgreSQL; twelve more write, wait and queue.",
+    )
+    redis_url: SecretStr | None = Field(
+        None,
+        description="`redis://user:password@host:port`, or `rediss://` over TLS: where servers of one PostgreSQL "
+        "database tell each other that a reply has grown. By default PostgreSQL itself does. Nothing is kept there, "
+        "and without it readers at other servers are a quarter of a second late.",
+    )
+    workers: int = Field(1, ge=1, le=64, description="Worker processes, each a node of its own; SQLite takes one.")
     reload: bool = Field(False, description="Start anew when a Python file, legato.toml or .env changes.")
 
     model: WordList = Field(
@@ -189,7 +205,8 @@ class Settings(BaseSettings):
     rate_limit: str | None = Field(
         None,
         description="Most messages of one caller in a time, over all its sessions: `10/minute`, `100/hour`, several "
-        "as `10/minute;200/day`, or `off`. By default `10/minute` with keys, `off` without.",
+        "as `10/minute;200/day`, or `off`. By default `10/minute` with keys, `off` without. This and the three below "
+        "hold over all servers of one PostgreSQL database together.",
     )
     session_rate_limit: str = Field(
         "off", description="The same for each session of a caller; only beside a `rate_limit`."
@@ -205,16 +222,34 @@ class Settings(BaseSettings):
     )
 
     durability: Literal["power", "process"] = Field(
-        "power", description="`power`: what is shown survives a power cut. `process`: it survives `kill -9`."
+        "power",
+        description="`power`: what is shown survives a power cut. `process`: it survives `kill -9`, on SQLite; "
+        "PostgreSQL keeps it either way.",
     )
     drain_s: float = Field(20.0, ge=0, le=3600, description="How long SIGTERM waits for running replies.")
+    lease_s: float = Field(
+        5.0,
+        ge=1,
+        le=60,
+        description="Among several servers on PostgreSQL: so long after the last sign of life of one, the others take "
+        "its replies over. Longer than the database is ever away without a reason.",
+    )
     storage_wait_s: float = Field(
         5.0, gt=0, description="How long a request waits for a database that takes no writes."
     )
 
-    max_active_runs: int = Field(5000, ge=1, description="Replies being made at once; past it 503.")
+    max_active_runs: int = Field(
+        5000,
+        ge=1,
+        description="Replies being made at once, by all servers of one PostgreSQL database together; past it 503.",
+    )
     max_waiting_turns: int = Field(16, ge=1, description="Turns waiting in one conversation; past it 429.")
-    max_readers: int = Field(10_000, ge=1, description="Open streams; past it 503.")
+    max_readers: int = Field(
+        10_000,
+        ge=1,
+        description="Open streams of one process, whose sockets and memory it guards: four processes take four times "
+        "as many; past it 503.",
+    )
     max_body_bytes: int = Field(1_048_576, ge=1024, description="Largest request body; past it 413.")
     max_reply_bytes: int = Field(1_048_576, ge=1024, description="Longest reply; it ends with `length` there.")
 
@@ -255,6 +290,14 @@ class Settings(BaseSettings):
             return [word.strip() for word in value.split(",") if word.strip()]
         return value
 
+    @field_validator("redis_url")
+    @classmethod
+    def _check_redis(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and not value.get_secret_value().startswith(("redis://", "rediss://")):
+            # What it says instead is not repeated: it may be a password.
+            raise ValueError("name redis://user:password@host:port, or rediss:// over TLS")
+        return value
+
     @field_validator("conversation_idle_h", mode="before")
     @classmethod
     def _off(cls, value: object) -> object:
@@ -273,6 +316,11 @@ class Settings(BaseSettings):
         return init_settings, env_settings, dotenv_settings, in_file
 
     @property
+    def uses_postgres(self) -> bool:
+        """Whether `database_url` names a PostgreSQL database."""
+        return (self.database_url or "").partition("://")[0] in ("postgresql", "postgres")
+
+    @property
     def database_path(self) -> Path:
         """The SQLite file.
 
@@ -284,7 +332,8 @@ class Settings(BaseSettings):
         scheme, _, rest = self.database_url.partition("://")
         if scheme != "sqlite" or not rest.startswith("/") or len(rest) < 2:
             raise ConfigurationError(
-                f"database_url begins with {scheme!r}: this version stores in SQLite, sqlite:///path/to/legato.db"
+                f"database_url begins with {scheme!r}: name sqlite:///path/to/legato.db or "
+                "postgresql://user:password@host:port/name"
             )
         return Path(rest[1:])
 

@@ -1,28 +1,79 @@
-"""`State` over every database, for the files of its contract."""
+"""Each database, for the files of a contract that is one for all."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AbstractAsyncContextManager
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from legato.app import open_node
+from legato.runs.node import Node
 from legato.storage.state import State
-from tests.contract.state_backends import BACKENDS, OpenWorld, World
+from tests.conftest import OpenNode, node_settings
+from tests.contract.rivals import PostgresRivals, Rivals, SqliteRivals
+from tests.contract.state_backends import OpenWorld, World, open_state
+from tests.contract.storage_backends import PostgresStorage, SqliteStorage, Storage
+from tests.postgres import Postgres
 
 
-@pytest.fixture(params=BACKENDS.values(), ids=list(BACKENDS))
-def open_world(request: pytest.FixtureRequest) -> OpenWorld:
-    found: OpenWorld = request.param
-    return found
+@pytest.fixture(scope="session")
+def postgres_storage(postgres: Postgres) -> PostgresStorage:
+    return PostgresStorage(postgres)
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)])
+def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Storage]:
+    """An empty database of each kind."""
+    if request.param == "sqlite":
+        yield SqliteStorage(tmp_path)
+        return
+    found: PostgresStorage = request.getfixturevalue("postgres_storage")
+    yield found
+    found.empty()
 
 
 @pytest.fixture
-async def world(open_world: OpenWorld, tmp_path: Path) -> AsyncIterator[World]:
-    async with open_world(tmp_path) as world:
+def open_test_node(storage: Storage, tmp_path: Path) -> OpenNode:
+    """Opens a node inside this process, over each database."""
+
+    def opened(**settings: Any) -> AbstractAsyncContextManager[Node]:
+        return open_node(node_settings(tmp_path, **storage.settings(), **settings))
+
+    return opened
+
+
+@pytest.fixture
+def open_world(storage: Storage) -> OpenWorld:
+    """Opens the world of the contract of `State`."""
+    return partial(open_state, storage)
+
+
+@pytest.fixture
+async def world(open_world: OpenWorld) -> AsyncIterator[World]:
+    async with open_world() as world:
         yield world
 
 
 @pytest.fixture
 def state(world: World) -> State:
     return world.state()
+
+
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def rivals(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rivals]:
+    """Two writers on one database, which the tests of a file share: each trial has a conversation of its own."""
+    if request.param == "sqlite":
+        alone = SqliteRivals(tmp_path_factory.mktemp("rivals"))
+        yield alone
+        alone.close()
+        return
+    server: Postgres = request.getfixturevalue("postgres")
+    url = server.make_database()
+    pair = PostgresRivals(url)
+    yield pair
+    pair.close()
+    server.drop_database(url)

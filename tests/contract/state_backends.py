@@ -1,19 +1,16 @@
-"""The databases that the contract of `State` is run over: each opens a world with a clock that the test sets."""
+"""What the contract of `State` is run in: a database, and a clock that the test sets."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from functools import cache
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from legato.storage.committer import Committer
 from legato.storage.database import Database
-from legato.storage.sqlite import SqliteDatabase
 from legato.storage.state import State
 from legato.storage.state_rows import DELETE_ROWS, delete_expired
+from tests.contract.storage_backends import Storage
 
 
 class Hands:
@@ -27,6 +24,9 @@ class Hands:
 
     def monotonic_s(self) -> float:
         return self.ms / 1000
+
+    def elapsed_s(self) -> float:
+        return self.monotonic_s()
 
     def pass_s(self, seconds: float) -> None:
         self.ms += round(seconds * 1000)
@@ -48,34 +48,19 @@ class World:
         return await self._committer.write(lambda tx: delete_expired(tx, self.clock.now_ms(), limit))
 
 
-OpenWorld = Callable[[Path], AbstractAsyncContextManager[World]]
+OpenWorld = Callable[[], AbstractAsyncContextManager[World]]
 
 
 @asynccontextmanager
-async def sqlite(folder: Path) -> AsyncIterator[World]:
-    """Open the database of a folder, made where it is absent; what was there stays."""
-    path = folder / "legato.db"
-    if not path.exists():
-        path.write_bytes(_empty_sqlite())
-    database = SqliteDatabase(path, durability="process")
+async def open_state(storage: Storage) -> AsyncIterator[World]:
+    """Open a database; what was there stays."""
+    database = storage.database()
     committer = Committer(database)
     try:
         yield World(database, committer, Hands())
     finally:
         await committer.close()
         database.close()
-
-
-@cache
-def _empty_sqlite() -> bytes:
-    """A migrated file, made once: hundreds of tests begin with one."""
-    with TemporaryDirectory() as folder:
-        path = Path(folder) / "legato.db"
-        SqliteDatabase(path).migrate()
-        return path.read_bytes()
-
-
-BACKENDS: Mapping[str, OpenWorld] = {"sqlite": sqlite}
 
 
 async def keys(state: State, group: str = "g", **options: Any) -> list[str]:

@@ -189,7 +189,7 @@ async def test_whoever_waits_learns_of_a_delete(world: World) -> None:
     """Of the running reply and of one that waits behind it: there is no such run any more."""
     runs = world.runs()
     waiting = [asyncio.create_task(runs.reply("script: tokens=9 stall=2", conversation_id="c")) for _ in range(2)]
-    await world.until_live(2)
+    await world.until_begun(2)
     await asyncio.sleep(0.05)
     await world.conversations().delete("c")
     async with asyncio.timeout(10):

@@ -53,6 +53,7 @@ def test_the_loader_is_tiny() -> None:
     assert len(gzip.compress((FOLDER / "widget.js").read_bytes(), 9)) <= 1100
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 def test_the_first_paint_comes_soon(chat: Chat, visits: Visits) -> None:
     """From a warm server the page is there within a second."""
@@ -63,6 +64,7 @@ def test_the_first_paint_comes_soon(chat: Chat, visits: Visits) -> None:
     assert paint <= MOST_PAINT_MS
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 def test_a_fast_reply_keeps_the_page_smooth(chat: Chat) -> None:
     """5,000 chunks, 500 a second or more, into a conversation of 1,000 messages, all loaded: few frames are late."""
@@ -103,6 +105,7 @@ def load_all(chat: Chat, word: str, times: int) -> None:
     chat.page.wait_for_timeout(500)
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 def test_a_long_reply_is_replayed_in_slices(chat: Chat) -> None:
     """40 kB at once: no task of the page holds it up for long."""
@@ -122,6 +125,7 @@ def test_a_long_reply_is_replayed_in_slices(chat: Chat) -> None:
     assert max(tasks, default=0) <= MOST_TASK_MS
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 def test_a_page_that_comes_late_stays_usable(chat: Chat, visits: Visits) -> None:
     """A reply of which 40 kB are there is replayed to a page that is opened now, and once more after its end."""

@@ -75,10 +75,11 @@ BOOT_SEAMS = ("adopt-before", "adopt-after", "begin", "commit-before", "commit-a
 
 
 class Fuse:
-    """Kills the process at the chosen pass of the chosen place."""
+    """Kills the process at the chosen pass of the chosen place, or stops it there (SIGSTOP)."""
 
-    def __init__(self, seam: str, at: int, arm: Path | None) -> None:
+    def __init__(self, seam: str, at: int, arm: Path | None, *, number: signal.Signals = signal.SIGKILL) -> None:
         self._seam = seam
+        self._number = number
         self.disk_s = SLOW_S if seam in SLOW_SEAMS else 0.0
         self._left = at
         self._arm = arm
@@ -90,10 +91,10 @@ class Fuse:
             return
         with self._lock:
             self._left -= 1
-            if self._left <= 0:
-                os.kill(os.getpid(), signal.SIGKILL)
+            if self._left == 0:
+                os.kill(os.getpid(), self._number)
                 # The signal may be taken by another thread a moment later: nothing more may happen here.
-                time.sleep(60)
+                time.sleep(60 if self._number is signal.SIGKILL else 0.5)
 
     def around(self, owner: Any, method: str, seam: str, *, before: bool = True, after: bool = True) -> None:
         """Make a method of a class (or a function of a module) pass `<seam>-before` and `<seam>-after`."""
@@ -170,7 +171,7 @@ def install(fuse: Fuse) -> None:
     fuse.around(Tail, "publish", "publish")
     fuse.around(Edge, "write", "write")
     fuse.around(Edge, "finish", "finish", after=False)
-    fuse.around(recover, "adopt_all", "adopt")
+    fuse.around(recover, "adopt", "adopt")
     fuse.around(StartRun, "apply", "start-apply")
     fuse.around_async(execute, "log_calls", "called")
     fuse.around_async(ToolRound, "_start", "started")

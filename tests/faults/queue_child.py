@@ -1,6 +1,8 @@
-"""One of several processes on one queue file, with ticks every second: `python -m tests.faults.queue_child FOLDER`.
+"""One of several processes on one queue: `python -m tests.faults.queue_child ADDRESS FOLDER`.
 
-It says `open` when it takes jobs, appends the id of each tick that it runs to ticks.log, and works until it is killed.
+It says `open` and its executor's id when it takes jobs, and works until it is killed. It appends the id of each tick
+that it runs to ticks.log, and that of each event to events.log, each with a space and its pid. Orders come on its
+input: `give N` hands over so many events, `up ID` takes up what a dead process had taken; each is answered by `done`.
 """
 
 from __future__ import annotations
@@ -8,31 +10,50 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import uvloop
 
 from legato.steps.engine import Engine
-from legato.steps.jobs import CronStep, CronTick, CronTrigger, JobEvent
+from legato.steps.jobs import CronStep, CronTick, CronTrigger, JobEvent, QueueStep
+from legato.steps.queue_address import QueueAddress
+from tests.queue_world import events
 
 EVERY_SECOND = CronStep(name="clean", triggers=[CronTrigger("* * * * * *")])
+WORK = QueueStep(name="work", topics=["lead"])
 
 
-async def keep_time(folder: Path) -> None:
-    """Run ticks beside other processes."""
-    ticks = os.open(folder / "ticks.log", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+async def keep_time(address: QueueAddress, folder: Path) -> None:
+    """Run ticks and jobs beside other processes."""
+    files = {name: os.open(folder / name, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600) for name in _LOGS}
 
-    async def handle(step: str, events: list[JobEvent], attempt: int) -> None:
-        raise AssertionError(step)
+    def note(name: str, ids: Sequence[str]) -> None:
+        os.write(files[name], "".join(f"{each} {os.getpid()}\n" for each in ids).encode())
+
+    async def handle(step: str, batch: list[JobEvent], attempt: int) -> None:
+        await asyncio.sleep(0.01)
+        note("events.log", [event.id for event in batch])
 
     async def tick(step: str, tick: CronTick, attempt: int) -> None:
-        os.write(ticks, f"{tick.id}\n".encode())
+        note("ticks.log", [tick.id])
 
-    engine = Engine(folder / "queue.db", durability="process", poll_s=0.2, alone=False)
-    await engine.start([EVERY_SECOND], handle, tick)
-    print("open", flush=True)
+    engine = Engine(address, durability="process", poll_s=0.2, alone=False)
+    await engine.start([EVERY_SECOND, WORK], handle, tick)
+    print("open", engine.executor_id, flush=True)
+    while order := (await asyncio.to_thread(sys.stdin.readline)).split():
+        match order:
+            case ["give", count]:
+                await engine.hand_over("batch", events(int(count)))
+            case ["up", executor]:
+                await engine.take_up([executor])
+        print("done", flush=True)
     await asyncio.sleep(3600)
 
 
+_LOGS = ("ticks.log", "events.log")
+
+
 if __name__ == "__main__":
-    uvloop.run(keep_time(Path(sys.argv[1])))
+    given = sys.argv[1]
+    uvloop.run(keep_time(given if "://" in given else Path(given), Path(sys.argv[2])))

@@ -11,6 +11,8 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
+from tests.server import free_port
+
 START_S = 30.0
 
 _CONFIG = """\
@@ -18,14 +20,6 @@ _CONFIG = """\
 provider = "scripted"
 script = {{ journal = "{journal}", prefill = {prefill} }}
 """
-
-
-def free_port() -> int:
-    """Return a port that nothing listens on at present."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 class Server:

@@ -7,9 +7,9 @@ import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 
-from legato.steps.engine import queue_path
 from legato.steps.engine_letters import open_letters
 from legato.steps.jobs import JobCounts
+from legato.steps.queue_address import queue_path
 from tests.faults.client import Connection, Response, call, chat_bytes
 from tests.faults.oracle import Tally
 from tests.faults.scenario import Context

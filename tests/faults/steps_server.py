@@ -26,7 +26,7 @@ from legato.steps.context import Context
 from legato.steps.engine import Engine
 from legato.steps.runner import StepRunner
 from legato.steps.state_views import StepState
-from legato.storage.committer import Line
+from legato.storage.line import Line
 from legato.storage.outbox import put_event
 from tests.faults.crashing_server import Fuse
 

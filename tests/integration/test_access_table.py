@@ -61,6 +61,15 @@ async def site(tmp_path: Path) -> AsyncIterator[Site]:
         yield opened
 
 
+@pytest.fixture(params=["sqlite", "postgresql"])
+async def any_site(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Site]:
+    """The same, on each database: what cannot be kept, or not even looked for, is not the same in both."""
+    settings = {} if request.param == "sqlite" else {"database_url": request.getfixturevalue("postgres_url")}
+    async with open_site(tmp_path, bot=Legato(), **settings) as opened:
+        await opened.make_keys(ann="admin", ben="member", eve="member")
+        yield opened
+
+
 async def routes_of(site: Site) -> list[Route]:
     document = (await site.ask("GET", "/openapi.json", key=site.keys["ann"])).json
     found = [(method.upper(), path) for path, operations in document["paths"].items() for method in operations]
@@ -195,8 +204,9 @@ BOMBS: Final[dict[str, bytes]] = {
 
 
 @pytest.mark.parametrize("name", BOMBS)
-async def test_a_bad_body_is_refused_by_every_route(site: Site, name: str) -> None:
+async def test_a_bad_body_is_refused_by_every_route(any_site: Site, name: str) -> None:
     """With 4xx and few words, also where none is read; nothing is stored."""
+    site = any_site
     bodies = [each for each in (*await routes_of(site), *OPEN) if each[0] in ("POST", "PUT", "PATCH")]
     # No route of an admin's reads a body.
     bodies = [route for route in bodies if not route[1].startswith("/admin")]
@@ -218,11 +228,19 @@ VALUES: Final = (
 )
 
 
-async def test_no_question_is_the_servers_fault(tmp_path: Path) -> None:
+async def test_no_id_is_the_servers_fault(any_site: Site) -> None:
+    """Whatever stands in a path in place of an id, there is nothing of this name, or it is refused: there is no 5xx."""
+    for route in await routes_of(any_site):
+        if "{" not in route[1]:
+            continue
+        for value in filter(None, VALUES):
+            answer = await ask(any_site, route, dict.fromkeys(ABSENT, value), key=any_site.keys["ann"])
+            assert 400 <= answer.status < 500, (route, value, answer.body)
+
+
+async def test_no_question_is_the_servers_fault(any_site: Site) -> None:
     """Whatever the parameters of a route say, the answer is what was asked for, or 4xx: there is no 5xx."""
-    async with open_site(tmp_path, bot=Legato()) as site:
-        await site.make_keys(ann="admin")
-        await ask_badly(site)
+    await ask_badly(any_site)
 
 
 async def ask_badly(site: Site) -> None:

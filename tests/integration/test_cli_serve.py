@@ -121,7 +121,7 @@ def test_a_port_in_use_is_named(tmp_path: Path) -> None:
         ([], {"LEGATO_PORT": "x"}, "port: "),
         (["--host", "0.0.0.0"], {}, "LEGATO_AUTH=keys"),
         ([], {"LEGATO_MODEL": "gpt-5"}, "needs OPENAI_API_KEY"),
-        (["--database-url", "postgresql://x/y"], {}, "this version stores in SQLite"),
+        (["--database-url", "mysql://x/y"], {}, "postgresql://user:password@host:port/name"),
         (["typo.py"], {}, "typo.py: unknown setting prot"),
         ([], {"LEGATO_APPROVAL_TIMEOUT_S": "601"}, "approval_timeout_s: input should be less than or equal to 600"),
         (["taken.py"], {}, "step mine: GET /conversations is Legato's own (GET /conversations): take another path"),

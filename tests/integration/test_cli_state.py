@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from legato.cli.database_file import settings_of, write
+from legato.cli.database import settings_of, write
 from legato.cli.main import app
 from legato.storage.state_rows import Place, put_value
 from tests.cli_process import legato

@@ -6,7 +6,6 @@ import asyncio
 import sqlite3
 from collections.abc import AsyncIterator, Sequence
 from itertools import pairwise
-from pathlib import Path
 
 import pytest
 from dbos._sys_db import SystemDatabase
@@ -15,14 +14,15 @@ from legato.core.errors import ConfigurationError, InvalidJob, NotFound, Storage
 from legato.steps import attempts, engine_runtime
 from legato.steps.engine_letters import open_letters
 from legato.steps.jobs import JobCounts, JobEvent, QueueStep, StepOptions, Work
+from legato.steps.queue_address import QueueAddress
 from tests.queue_world import QueueWorld, event, events
 
 LEAD = QueueStep(name="find_lead", topics=["lead"], backoff_s=0.02)
 
 
 @pytest.fixture
-async def world(tmp_path: Path) -> AsyncIterator[QueueWorld]:
-    made = QueueWorld(tmp_path / "queue.db")
+async def world(queue_address: QueueAddress) -> AsyncIterator[QueueWorld]:
+    made = QueueWorld(queue_address)
     yield made
     await made.engine.close()
 
@@ -170,7 +170,7 @@ async def test_what_is_redriven_without_a_server_has_all_its_attempts_too(world:
     await engine.hand_over("b1", events(1))
     await world.dead()
     await engine.close()
-    with open_letters(world.path) as letters:
+    with open_letters(world.address) as letters:
         assert letters is not None
         letters.redrive("find_lead:e0")
     await world.open(step)
@@ -250,7 +250,7 @@ async def test_jobs_of_a_step_that_is_gone_become_dead_letters_that_say_so(world
     world.behaviour = hang
     engine = await world.open(LEAD)
     await engine.hand_over("b1", events(50))
-    engine = await world.again(QueueStep(name="other", topics=["lead"]))
+    engine = await world.again(QueueStep(name="other", topics=["lead"]), alone=True)
     await world.dead(50)
     letter = await engine.dead_letter("find_lead:e7")
     assert letter.error_type == "UnknownStep"
@@ -307,7 +307,7 @@ def test_options_that_make_no_sense_are_refused(options: dict[str, object], word
 
 async def test_a_fault_of_the_queue_is_not_the_jobs(world: QueueWorld, monkeypatch: pytest.MonkeyPatch) -> None:
     """The job is done later, and is no dead letter."""
-    monkeypatch.setattr(engine_runtime, "STRANDED_S", 0.0)
+    monkeypatch.setattr(engine_runtime, "STRANDED_S", 0.5)
     right = attempts.JobRunner._run
     faults = iter([StorageUnavailable("away"), RuntimeError("a bug")])
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from datetime import datetime
-from pathlib import Path
 
 import pytest
 
@@ -13,6 +12,7 @@ from legato.core.clock import SystemClock
 from legato.core.errors import InvalidJob
 from legato.steps import cron_clock
 from legato.steps.jobs import CronStep, CronTrigger, JobEvent
+from legato.steps.queue_address import QueueAddress
 from tests.queue_world import QueueWorld
 
 HOURLY = CronStep(name="clean", triggers=[CronTrigger("0 * * * *")])
@@ -33,9 +33,9 @@ class WallClock(SystemClock):
 
 
 @pytest.fixture
-async def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[QueueWorld]:
+async def world(queue_address: QueueAddress, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[QueueWorld]:
     monkeypatch.setattr(cron_clock.CronClock.__init__, "__kwdefaults__", {"look_s": 0.01})
-    made = QueueWorld(tmp_path / "queue.db")
+    made = QueueWorld(queue_address)
     yield made
     await made.engine.close()
 

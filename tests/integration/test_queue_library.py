@@ -8,7 +8,6 @@ import logging
 import pickle
 import re
 import socket
-import sqlite3
 import stat
 import subprocess
 import sys
@@ -25,15 +24,23 @@ from dbos import _queue, _utils, _workflow_commands
 
 import legato
 from legato.core.errors import ConfigurationError, InvalidJob
-from legato.steps.engine import Engine, queue_path
+from legato.steps.engine import Engine
 from legato.steps.jobs import JobEvent, QueueStep
+from legato.steps.queue_address import QueueAddress, queue_path
 from tests.queue_world import QueueWorld, events
 
 LEAD = QueueStep(name="find_lead", topics=["lead"], backoff_s=0.01, attempts=2)
 
 
 @pytest.fixture
-async def world(tmp_path: Path) -> AsyncIterator[QueueWorld]:
+async def world(queue_address: QueueAddress) -> AsyncIterator[QueueWorld]:
+    made = QueueWorld(queue_address)
+    yield made
+    await made.engine.close()
+
+
+@pytest.fixture
+async def file_world(tmp_path: Path) -> AsyncIterator[QueueWorld]:
     made = QueueWorld(tmp_path / "queue.db")
     yield made
     await made.engine.close()
@@ -66,9 +73,7 @@ async def test_nothing_is_pickled(world: QueueWorld, monkeypatch: pytest.MonkeyP
     for name in ("dumps", "loads", "Pickler", "Unpickler"):
         monkeypatch.setattr(pickle, name, refuse)
     await work_through(world)
-    with sqlite3.connect(world.path) as connection:
-        kept = connection.execute("SELECT DISTINCT serialization, application_version FROM workflow_status").fetchall()
-    assert kept == [("legato-json", "1")]
+    assert world.rows("DISTINCT serialization, application_version", "workflow_status") == [("legato-json", "1")]
 
 
 async def test_no_address_is_listened_on_or_talked_to(world: QueueWorld, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -175,8 +180,9 @@ async def test_one_process_has_one_queue(world: QueueWorld, tmp_path: Path) -> N
     await third.close()
 
 
-async def test_a_file_that_is_no_queue_is_refused(world: QueueWorld) -> None:
+async def test_a_file_that_is_no_queue_is_refused(file_world: QueueWorld) -> None:
     """In words, once, without a stack."""
+    world = file_world
     world.path.write_bytes(b"no database at all" * 1000)
     with pytest.raises(ConfigurationError, match="file is not a database"):
         await world.open(LEAD)
@@ -184,8 +190,23 @@ async def test_a_file_that_is_no_queue_is_refused(world: QueueWorld) -> None:
     await world.open(LEAD)
 
 
-async def test_the_file_is_its_owners_alone(world: QueueWorld) -> None:
+@pytest.mark.parametrize(
+    "address", ["postgresql://legato:secret@127.0.0.1:1/lg", "postgresql://legato:secret@127.0.0.1:x/lg"]
+)
+async def test_a_database_that_does_not_answer_is_named_without_its_password(address: str) -> None:
+    """Where it is, and why not."""
+    engine = Engine(address, alone=False)
+
+    async def handle(step: str, batch: list[JobEvent], attempt: int) -> None: ...
+
+    with pytest.raises(ConfigurationError, match=r"the queue 127\.0\.0\.1:./lg cannot be used") as caught:
+        await engine.start([LEAD], handle)
+    assert "secret" not in caught.value.message
+
+
+async def test_the_file_is_its_owners_alone(file_world: QueueWorld) -> None:
     """It holds what people wrote."""
+    world = file_world
     await work_through(world)
     files = list(world.path.parent.glob("queue.db*"))
     assert world.path in files

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import uuid
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import pytest
 from starlette.types import ASGIApp
 
+from legato.app import open_node
 from legato.core.principal import Principal
 from legato.core.search_text import Phrase, snippet_of
 from legato.http.api import create_api
@@ -21,11 +23,20 @@ from legato.storage.search_index import PAGE_CHARS, IndexPage, read_page, write_
 from legato.storage.statement import Transaction
 from tests.asgi import call
 from tests.client import Client
-from tests.conftest import OpenNode
+from tests.conftest import OpenNode, node_settings
 from tests.guarded import Guarded
 from tests.statements import execute, query
 
 ANN, BEN = Principal(id="ann", role="member"), Principal(id="ben", role="member")
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def open_test_node(request: pytest.FixtureRequest, tmp_path: Path) -> OpenNode:
+    """Opens a node on either database."""
+    at: dict[str, Any] = {}
+    if request.param == "postgresql":
+        at["database_url"] = request.getfixturevalue("node_database_url")
+    return lambda **settings: open_node(node_settings(tmp_path / "node", **at, **settings))
 
 
 @pytest.fixture(autouse=True)
@@ -185,11 +196,9 @@ async def test_a_deleted_conversation_leaves_nothing_in_the_index(node: Node) ->
         await Conversations(node, ANN).delete(name)
         assert await found(node, "elefant") == []
         assert await rows(node, "SELECT count(*) FROM search_entry") == [(0,)]
-        ((mark,),) = await rows(node, "SELECT 1") and [("",)]
-        assert mark == ""
-        assert await rows(node, 'SELECT count(*) FROM search_index WHERE search_index MATCH \'"a" * OR "0" *\'') == [
-            (0,)
-        ]
+        if node.database.kind == "sqlite":
+            left = 'SELECT count(*) FROM search_index WHERE search_index MATCH \'"a" * OR "0" *\''
+            assert await rows(node, left) == [(0,)]
 
 
 async def test_retention_takes_index_rows_along(open_test_node: OpenNode) -> None:
@@ -222,7 +231,8 @@ async def test_a_page_that_became_stale_is_not_written(node: Node) -> None:
         assert page is not None
         return write_page(tx, page)
 
-    assert not await node.committer.write(write)
+    # Keys are given again on SQLite alone: there a delete makes the whole page stale, elsewhere what is gone of it.
+    assert not await node.committer.write(write) or node.database.kind == "postgresql"
     assert await found(node, "elefant") == []
     assert await found(node, "igel") == ["[Igel]", "[Igel]"]
 
@@ -235,7 +245,14 @@ async def test_what_was_there_before_the_index_is_found(open_test_node: OpenNode
 
         def forget(tx: Transaction) -> None:
             execute(tx, "DELETE FROM search_entry")
-            execute(tx, "UPDATE search_place SET done_key = 0")
+            if tx.database == "sqlite":
+                execute(tx, "UPDATE search_place SET done_key = 0")
+            else:
+                execute(tx, "DELETE FROM search_due")
+                again = (
+                    "INSERT INTO search_due (conversation_key, message_key) SELECT conversation_key, key FROM message"
+                )
+                execute(tx, again)
 
         await node.committer.write(forget)
         assert await write_next(node)
@@ -250,7 +267,7 @@ async def test_pages_of_the_index_are_small(node: Node) -> None:
     sizes = []
     while (page := await node.database.read(read_page)) is not None:
         sizes.append(sum(len(entry.words) for entry in page.entries))
-        assert await write_next(node) or page.done_key
+        assert await write_next(node) or page.done_key or page.done_dues
     assert len(sizes) >= 3
     assert max(sizes) < PAGE_CHARS + 5000
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from legato.fanout.hint import Hint, HintKind
 from legato.http import credentials
 from legato.http.credentials import KEY_CACHE_S
 from legato.http.throttle import SIGN_INS
@@ -331,3 +332,21 @@ async def test_signing_in_again_ends_the_sign_in_before(site: Site) -> None:
     assert answer.json["id"] == "ben"
     assert (await site.ask("GET", "/me", cookie=first)).status == 401
     assert (await site.ask("GET", "/me", cookie=cookie_of(answer))).json["id"] == "ben"
+
+
+async def test_a_hint_takes_back_what_is_remembered(site: Site) -> None:
+    """Another node has ended a sign-in: credentials are looked up again, and what a look has found that had begun
+    before the hint is not kept."""
+    known, key = credentials.Credentials(site.node), site.keys["ann"]
+    forget = Hint(kind=HintKind.FORGET)
+    assert await known.of_key(key)
+    assert known.known(key)
+    site.node.wakes.hints._hear([forget])
+    assert known.known(key) is None
+    look = asyncio.create_task(known.of_key(key))
+    await asyncio.sleep(0)
+    site.node.wakes.hints._hear([forget])
+    assert await look
+    assert known.known(key) is None
+    assert await known.of_key(key)
+    assert known.known(key)

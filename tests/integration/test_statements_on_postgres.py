@@ -5,10 +5,9 @@ from __future__ import annotations
 from psycopg.postgres import types
 from psycopg.pq import ExecStatus
 from psycopg.pq.abc import PGconn
-from sqlalchemy import create_engine
 
+from legato.storage.migrate import upgrade
 from legato.storage.statement import Prepared
-from legato.storage.tables import metadata
 from tests.postgres import Postgres
 from tests.statements import all_statements
 
@@ -18,14 +17,12 @@ OF_SQLITE = {
 }
 """Statements that only SQLite has, and why."""
 TYPES = {"bool", "int2", "int4", "int8", "float8", "text", "varchar", "bytea"}
-"""Parameters and results that storage code may have: no decimals, which would come back as objects."""
+"""Parameters and results that storage code may have: no decimals or times, which would come back as objects."""
 
 
 def test_postgresql_prepares_every_statement(postgres: Postgres, postgres_url: str) -> None:
     """With parameters of plain types, in the order in which they are named; the exceptions are listed."""
-    engine = create_engine(postgres_url.replace("postgresql://", "postgresql+psycopg://", 1))
-    metadata.create_all(engine)
-    engine.dispose()
+    upgrade(postgres_url, where="a test's database")
     refused = {}
     with postgres.connect(postgres_url) as connection:
         for name, statement in all_statements().items():
@@ -44,5 +41,6 @@ def _fault(pgconn: PGconn, statement: Prepared) -> str:
         return f"{found.nparams} parameters, {len(compiled.names)} are named"
     kinds = [found.param_type(place) for place in range(found.nparams)]
     kinds += [found.ftype(place) for place in range(found.nfields)]
+    # An array is known by the type of what it holds.
     strange = {types[kind].name for kind in kinds} - TYPES
     return f"types {strange}" if strange else ""

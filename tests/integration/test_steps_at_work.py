@@ -14,6 +14,7 @@ from pydantic import BaseModel, Field
 from legato import ChatMessageCompleted, Context, Event, Legato, QueueEvent, append, increment
 from legato.core.errors import Conflict
 from legato.testing import TestServer, serving
+from tests.postgres import Postgres
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 TRACEPARENT = {"traceparent": f"00-{TRACE}-b7ad6b7169203331-01"}
@@ -128,9 +129,14 @@ async def state_of(group: str, key: str, ctx: Context) -> Any:
     return await (ctx.shared if group == "beats" else ctx.state).get(group, key)
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[TestServer]:
-    with serving(app, heartbeat_s=0.2) as running:
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def server(request: pytest.FixtureRequest) -> Iterator[TestServer]:
+    closed.clear()
+    settings: dict[str, Any] = {}
+    if request.param == "postgresql":
+        postgres: Postgres = request.getfixturevalue("postgres")
+        settings["database_url"] = postgres.make_database()
+    with serving(app, heartbeat_s=0.2, **settings) as running:
         yield running
 
 

@@ -21,7 +21,10 @@ from legato.steps.relay import MOST_EVENTS, Relay
 from legato.storage.outbox import OutboxEvent, first_events, put_event
 from legato.storage.statement import Transaction
 from tests.conftest import OpenNode
+from tests.feed_world import until
+from tests.postgres import Postgres
 from tests.queue_world import QueueWorld
+from tests.two_nodes import open_mates, rows
 
 
 class Queue:
@@ -247,3 +250,24 @@ async def test_what_an_earlier_process_left_is_handed_over(open_test_node: OpenN
         await _until(lambda: len(queue.ids) == MOST_EVENTS + 10)
         await relay.close()
         assert queue.ids == [f"e{number}" for number in range(MOST_EVENTS + 10)]
+
+
+async def test_one_node_relays_what_all_have_committed(postgres: Postgres, tmp_path: Path) -> None:
+    """In the order in which it was committed; when another node leads, that one goes on."""
+    async with open_mates(postgres, tmp_path) as mates:
+        queues = [Queue() for _ in mates]
+        relays = [Relay(mate.node, queue) for mate, queue in zip(mates, queues, strict=True)]
+        told = []
+        for number in range(20):
+            told.append(f"e{number}")
+            await mates[number % 2].node.committer.write(_put(told[-1]))
+        await until(lambda: [id_ for queue in queues for id_ in queue.ids] == told)
+        leads = [mate.node.leads for mate in mates]
+        assert [bool(queue.ids) for queue in queues] == leads
+        assert sum(leads) == 1
+        ended = "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND objid = 2"
+        assert rows(mates[0], ended) == [(True,)]
+        await mates[0].node.committer.write(_put("later"))
+        await until(lambda: any("later" in queue.ids for queue in queues))
+        for relay in relays:
+            await relay.close()

@@ -85,7 +85,7 @@ def test_a_copy_shares_nothing_that_can_change() -> None:
         (OrderedDict(), "give a plain dict"),
         (defaultdict(int), "give a plain dict"),
         (1j, "a number"),
-        (object(), "give null"),
+        pytest.param(object(), "give null", id="an object"),
         (float("nan"), "is nan"),
         (float("inf"), "is inf"),
         (float("-inf"), "is -inf"),

@@ -1,10 +1,8 @@
-"""Windows that move, and the limits that are made of them."""
+"""Windows in memory, and the limits made of windows; what all windows do is in tests/contract/test_windows.py."""
 
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from legato.core.errors import RateLimited
 from legato.http.rate_limits import rate_limit_fields
@@ -36,89 +34,20 @@ def limits_of(clock: Clock, rates: str, session_rates: str = "off") -> RateLimit
     )
 
 
-# Windows
-
-
-async def test_a_window_moves(clock: Clock) -> None:
-    """Each leaves it on its own, not all at once: 10 within any 60 seconds, wherever they begin."""
-    windows = MemoryWindows(clock)
-    for _ in range(10):
-        assert await windows.take("k", MINUTE) is not None
-        clock.now_s += 5
-    assert await windows.take("k", MINUTE) is None
-    assert await windows.look("k", MINUTE) == (10, 10.0)
-    clock.now_s += 9.999
-    assert await windows.take("k", MINUTE) is None
-    clock.now_s += 0.001
-    assert await windows.take("k", MINUTE) is not None
-    assert await windows.take("k", MINUTE) is None
-    assert await windows.look("k", MINUTE) == (10, 5.0)
-
-
-async def test_what_was_refused_is_not_counted(clock: Clock) -> None:
-    """Whoever goes on asking gets room at the same time as who waits."""
-    windows = MemoryWindows(clock)
-    rate = Rate(amount=1, window_s=60)
-    assert await windows.take("k", rate) is not None
-    for _ in range(59):
-        clock.now_s += 1
-        assert await windows.take("k", rate) is None
-    clock.now_s += 1
-    assert await windows.take("k", rate) is not None
-
-
-async def test_what_is_given_back_was_never_there(clock: Clock) -> None:
-    """The very one: those counted after it keep their own times."""
-    windows = MemoryWindows(clock)
-    rate = Rate(amount=2, window_s=60)
-    first = await windows.take("k", rate)
-    assert first is not None
-    clock.now_s += 30
-    assert await windows.take("k", rate) is not None
-    await windows.give_back("k", rate, first)
-    assert await windows.look("k", rate) == (1, 60.0)
-    await windows.give_back("k", rate, first)
-    assert await windows.look("k", rate) == (1, 60.0), "a second time nothing happens"
-
-
-@given(
-    st.lists(
-        st.tuples(st.sampled_from(["a", "b"]), st.sampled_from([0.0, 0.5, 1.0, 7.0, 61.0]), st.booleans()), max_size=80
-    ),
-    st.integers(1, 4),
-)
-async def test_windows_are_exact(steps: list[tuple[str, float, bool]], amount: int) -> None:
-    """As a list of all times says it, whatever is taken, refused and given back in between."""
-    clock = Clock()
-    windows = MemoryWindows(clock)
-    rate = Rate(amount=amount, window_s=10)
-    counted: dict[str, list[float]] = {"a": [], "b": []}
-    for key, pause_s, give_back in steps:
-        clock.now_s += pause_s
-        within = [at_s for at_s in counted[key] if at_s > clock.now_s - 10]
-        mark = await windows.take(key, rate)
-        assert (mark is not None) == (len(within) < amount)
-        if mark is not None and give_back:
-            await windows.give_back(key, rate, mark)
-        elif mark is not None:
-            counted[key].append(clock.now_s)
-        for each, times in counted.items():
-            left = [at_s + 10 - clock.now_s for at_s in times if at_s > clock.now_s - 10]
-            used, reset_s = await windows.look(each, rate)
-            assert (used, reset_s) == (len(left), min(left, default=0.0))
+# What only memory has to forget by itself
 
 
 async def test_windows_that_are_over_are_forgotten(clock: Clock) -> None:
     """20,000 sessions leave nothing behind, and no call has to remove them all."""
     windows = MemoryWindows(clock)
     for number in range(20_000):
-        assert await windows.take(f"s-{number}", MINUTE) is not None
+        assert await windows.take([(f"s-{number}", MINUTE)]) == (clock.now_s,)
     assert len(windows) == 20_000
     clock.now_s += 60
     most = 0
     for _ in range(20_000 // FORGET_MOST):
         before = len(windows)
-        await windows.take("new", MINUTE)
+        await windows.take([("new", MINUTE)])
         most = max(most, before - len(windows))
     assert len(windows) == 1
     assert most <= FORGET_MOST
@@ -127,24 +56,23 @@ async def test_windows_that_are_over_are_forgotten(clock: Clock) -> None:
 async def test_a_look_leaves_nothing_behind(clock: Clock) -> None:
     """Neither at a key that was never counted for, nor at one whose window is over."""
     windows = MemoryWindows(clock)
-    assert await windows.look("k", MINUTE) == (0, 0.0)
+    assert await windows.look([("k", MINUTE)]) == [(0, 0.0)]
     assert len(windows) == 0
-    mark = await windows.take("k", MINUTE)
-    assert mark is not None
+    marks = await windows.take([("k", MINUTE)])
+    assert isinstance(marks, tuple)
     clock.now_s += 60
-    assert await windows.look("k", MINUTE) == (0, 0.0)
+    assert await windows.look([("k", MINUTE)]) == [(0, 0.0)]
     assert len(windows) == 0
-    await windows.give_back("k", MINUTE, mark)
+    await windows.give_back([("k", MINUTE)], marks)
 
 
 async def test_old_keys_do_not_hide_behind_busy_ones(clock: Clock) -> None:
     """A key that counts again and again keeps no other one alive."""
     windows = MemoryWindows(clock)
-    await windows.take("busy", MINUTE)
-    await windows.take("idle", MINUTE)
+    await windows.take([("busy", MINUTE), ("idle", MINUTE)])
     for _ in range(7):
         clock.now_s += 10
-        await windows.take("busy", MINUTE)
+        await windows.take([("busy", MINUTE)])
     assert len(windows) == 1
 
 

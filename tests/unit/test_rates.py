@@ -11,6 +11,7 @@ from legato.core.errors import ConfigurationError
 from legato.http.rate_limits import rate_limit_fields
 from legato.policies.rate_limit import RateLimits, create_limits
 from legato.policies.rates import Rate, parse_rates
+from legato.policies.windows import MemoryWindows
 from legato.settings import Settings
 
 
@@ -85,7 +86,7 @@ def test_a_rate_is_said_in_words(rate: Rate, words: str) -> None:
 
 
 def made(**values: Any) -> RateLimits | None:
-    return create_limits(Settings(**values), SystemClock())
+    return create_limits(Settings(**values), MemoryWindows(SystemClock().monotonic_s))
 
 
 @pytest.mark.parametrize(

@@ -7,37 +7,13 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from alembic import command
-from alembic.autogenerate import compare_metadata
-from alembic.config import Config
-from alembic.migration import MigrationContext
-from alembic.script import ScriptDirectory
-from sqlalchemy import create_engine, inspect
+from sqlalchemy import create_engine
 
-import legato.storage
+from legato.core.errors import ConfigurationError
 from legato.storage.migrate import HEAD
 from legato.storage.sqlite import SqliteDatabase
 from legato.storage.tables import metadata
-
-SCRIPTS = ScriptDirectory(str(Path(legato.storage.__file__).parent / "migrations"))
-REVISIONS = [each.revision for each in SCRIPTS.walk_revisions()][::-1]
-
-
-def upgrade_to(path: Path, revision: str) -> None:
-    """Bring a database to a revision that is not the newest."""
-    engine = create_engine(f"sqlite:///{path}")
-    config = Config()
-    config.set_main_option("script_location", SCRIPTS.dir)
-    with engine.connect() as connection:
-        config.attributes["connection"] = connection
-        command.upgrade(config, revision)
-        connection.commit()
-    engine.dispose()
-
-
-def is_of_the_schema(name: str | None, kind: str, parents: object) -> bool:
-    """Whether storage.tables describes it: not the full-text index, which each database has its own of."""
-    return not (kind == "table" and name is not None and name.startswith("search_index"))
+from tests.migrations import REVISIONS, SCRIPTS, differences, former_tables, upgrade_to, use
 
 
 def test_there_is_one_line_of_revisions_and_its_end_is_known() -> None:
@@ -51,7 +27,7 @@ def test_a_database_of_any_revision_is_brought_to_the_tables(tmp_path: Path, rev
     """Tables, columns, their types and defaults, indexes and constraints; what was in it stays."""
     path = tmp_path / "legato.db"
     if revision is not None:
-        upgrade_to(path, revision)
+        upgrade_to(f"sqlite:///{path}", revision)
         with closing(sqlite3.connect(path)) as database:
             database.execute(
                 "INSERT INTO api_key (id, owner, role, name, hash, created_at_ms) "
@@ -60,17 +36,43 @@ def test_a_database_of_any_revision_is_brought_to_the_tables(tmp_path: Path, rev
             database.commit()
     SqliteDatabase(path).migrate()
     SqliteDatabase(path).migrate()
-    engine = create_engine(f"sqlite:///{path}")
-    with engine.connect() as connection:
-        options = {"compare_type": True, "compare_server_default": True, "include_name": is_of_the_schema}
-        context = MigrationContext.configure(connection, opts=options)
-        assert compare_metadata(context, metadata) == []
-        for table in metadata.tables.values():
-            assert inspect(connection).get_pk_constraint(table.name)["constrained_columns"] == [
-                column.name for column in table.primary_key
-            ]
-        kept = connection.exec_driver_sql("SELECT owner FROM api_key").all()
-        index = connection.exec_driver_sql("SELECT count(*) FROM search_index WHERE search_index MATCH 'x'").all()
-    engine.dispose()
+    assert differences(f"sqlite:///{path}", metadata) == []
+    with closing(sqlite3.connect(path)) as database:
+        kept = database.execute("SELECT owner FROM api_key").fetchall()
+        index = database.execute("SELECT count(*) FROM search_index WHERE search_index MATCH 'x'").fetchall()
     assert index == [(0,)]
     assert kept == ([] if revision is None else [("ann",)])
+
+
+@pytest.mark.parametrize("revision", REVISIONS[4:-1])
+def test_what_knows_an_older_schema_can_use_the_newest(tmp_path: Path, revision: str) -> None:
+    """Each revision from the floor on: all that it knew can be written, read, changed and deleted as before."""
+    upgrade_to(f"sqlite:///{tmp_path}/old.db", revision)
+    old = former_tables(f"sqlite:///{tmp_path}/old.db")
+    path = tmp_path / "legato.db"
+    SqliteDatabase(path).migrate()
+    with closing(sqlite3.connect(path)) as database:
+        assert database.execute("SELECT least_revision FROM schema_floor").fetchall() == [(REVISIONS[4],)]
+    engine = create_engine(f"sqlite:///{path}")
+    use(engine, old)
+    engine.dispose()
+
+
+@pytest.mark.parametrize(("floor", "refused"), [(HEAD, False), ("9000", True), (None, True)])
+def test_a_newer_database_is_used_as_far_as_it_allows(tmp_path: Path, floor: str | None, refused: bool) -> None:
+    """A newer version says from which revision on its schema can be used; who knows less is told to be upgraded."""
+    path = tmp_path / "legato.db"
+    SqliteDatabase(path).migrate()
+    with closing(sqlite3.connect(path)) as database:
+        database.execute("UPDATE alembic_version SET version_num = '9001'")
+        database.execute(
+            "UPDATE schema_floor SET least_revision = ?" if floor else "DROP TABLE schema_floor",
+            (floor,)[: bool(floor)],
+        )
+        database.commit()
+    if refused:
+        with pytest.raises(ConfigurationError, match="of revision 9001, which this version does not know"):
+            SqliteDatabase(path).migrate()
+    else:
+        SqliteDatabase(path).migrate()
+        assert SqliteDatabase(path).revision() == "9001"

@@ -13,6 +13,7 @@ from typing import Annotated
 
 import typer
 
+from legato.cli.database import DatabaseUrl, DataDir
 from legato.cli.exits import CONFIGURATION, FAILED, help_end
 from legato.cli.terminal import complain, console, size_text
 from legato.core.errors import ConfigurationError
@@ -35,18 +36,24 @@ _STEP_PAGES = 512
 def backup(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="Where the copy goes.")],
     force: Annotated[bool, typer.Option("--force", help="Overwrite FILE if it is there.")] = False,
-    data_dir: Annotated[Path | None, typer.Option(help="Folder of the embedded database.")] = None,
-    database_url: Annotated[str | None, typer.Option(help="`sqlite:///path/to/legato.db`")] = None,
+    data_dir: DataDir = None,
+    database_url: DatabaseUrl = None,
 ) -> None:
-    """Copy the database to a file while the server runs, and the queue of its steps to another beside it.
+    """Copy the SQLite database to a file while the server runs, and the queue of its steps to another beside it.
 
     Each copy is the state of one moment, whole and checked; it appears under its name only then. The queue's is taken
-    last: a job may be in both copies and run twice, never in none.
+    last: a job may be in both copies and run twice, never in none. PostgreSQL has `pg_dump` for this.
     """
-    from legato.cli.database_file import settings_of
-    from legato.steps.engine import queue_path
+    from legato.cli.database import settings_of
+    from legato.steps.queue_address import queue_path
 
-    source = settings_of(data_dir, database_url).database_path
+    settings = settings_of(data_dir, database_url)
+    if settings.uses_postgres:
+        raise ConfigurationError(
+            "this copies an SQLite file; PostgreSQL has a program for it, and copies both schemas, the conversations' "
+            'and the queue\'s: pg_dump --format=custom --file=FILE "$LEGATO_DATABASE_URL"'
+        )
+    source = settings.database_path
     _check(source, file, force)
     copies = [(source, file)]
     if queue_path(source).is_file():

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from legato.cli.database import DatabaseUrl, DataDir
 from legato.cli.exits import FAILED, help_end
 from legato.cli.terminal import complain, console, neutral, one_line
-from legato.core.errors import ConfigurationError, NotFound, StorageUnavailable
+from legato.core.errors import NotFound
 
 if TYPE_CHECKING:
     from legato.steps.engine_letters import Letters
@@ -32,8 +33,6 @@ app = typer.Typer(
     ),
 )
 
-DataDir = Annotated[Path | None, typer.Option(help="Folder of the embedded database.")]
-DatabaseUrl = Annotated[str | None, typer.Option(help="`sqlite:///path/to/legato.db`")]
 Ids = Annotated[list[str] | None, typer.Argument(metavar="ID", help="From `legato dead-letters list`.")]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object a line.")]
 _PAGE = 500
@@ -177,18 +176,16 @@ def _all(letters: Letters, step: str) -> list[str]:
 
 @contextmanager
 def _letters(data_dir: Path | None, database_url: str | None) -> Iterator[Letters | None]:
-    from legato.cli.database_file import settings_of
-    from legato.steps.engine import queue_path
+    from legato.cli.database import settings_of
     from legato.steps.engine_letters import open_letters
+    from legato.steps.queue_address import queue_address
 
     try:
-        with open_letters(queue_path(settings_of(data_dir, database_url).database_path)) as letters:
+        with open_letters(queue_address(settings_of(data_dir, database_url))) as letters:
             yield letters
     except NotFound as error:
         complain(f"{error.message}: `legato dead-letters list` shows all")
         raise typer.Exit(FAILED) from None
-    except StorageUnavailable as error:
-        raise ConfigurationError(error.message) from error
 
 
 def _fields(letter: DeadLetter) -> dict[str, Any]:

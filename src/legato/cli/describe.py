@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit, urlunsplit
 
 from legato.adapters import EMBEDDED, OPENAI_URL, create_models, default_model
+from legato.providers.weights import default_weights
 
 if TYPE_CHECKING:
     from legato.providers.base import Provider
@@ -33,6 +34,7 @@ class ModelView:
         context_tokens: Its context window, or None if unknown.
         missing: Why it cannot answer as things are, or None.
         mend: What to do about that.
+        size_bytes: Of its file, where it runs here and the file is there.
     """
 
     name: str
@@ -44,6 +46,7 @@ class ModelView:
     context_tokens: int | None
     missing: str | None
     mend: str | None
+    size_bytes: int | None
 
 
 def describe_models(settings: Settings) -> list[ModelView]:
@@ -91,10 +94,11 @@ def short_path(path: Path) -> str:
 def _describe(provider: Provider, settings: Settings, order: int, file: Path | None) -> ModelView:
     table = settings.models.get(provider.name)
     where, base_url, context_tokens = "in this process", None, provider.context_window
-    has_key, missing, mend = False, None, None
+    has_key, missing, mend, size_bytes = False, None, None, None
     if provider.kind == "embedded":
         path = file or (table.path if table is not None else None)
         where, context_tokens, missing, mend = _embedded(path, settings, context_tokens)
+        size_bytes = _size_of(path or default_weights(settings.models_dir))
     elif provider.kind == "openai":
         base_url = (table.base_url if table is not None else None) or settings.openai_base_url
         where = without_credentials(base_url)
@@ -111,7 +115,12 @@ def _describe(provider: Provider, settings: Settings, order: int, file: Path | N
         context_tokens=context_tokens,
         missing=missing,
         mend=mend,
+        size_bytes=size_bytes,
     )
+
+
+def _size_of(path: Path) -> int | None:
+    return path.stat().st_size if path.is_file() else None
 
 
 def _embedded(
@@ -120,7 +129,7 @@ def _embedded(
     """Return (where, context window, what is missing, how to mend it)."""
     from legato.providers import gguf
     from legato.providers.embedded import supported
-    from legato.providers.weights import default_weights, weights_present
+    from legato.providers.weights import weights_present
 
     weights = path or default_weights(settings.models_dir)
     where = short_path(weights)

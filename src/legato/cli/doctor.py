@@ -13,7 +13,7 @@ from legato.cli.terminal import complain, console, neutral
 from legato.core.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from legato.cli.checks import Check
+    from legato.cli.check import Check
 
 HELP_END = help_end(
     "legato doctor",
@@ -37,7 +37,8 @@ def doctor(
     database_url: Annotated[str | None, typer.Option(help="As for `legato serve`.")] = None,
 ) -> None:
     """Look at what is configured, what is missing, and how to mend it. Keys are never shown."""
-    from legato.cli.checks import Check, check_compiled, check_python, check_server
+    from legato.cli.check import Check
+    from legato.cli.checks import check_compiled, check_python, check_server
     from legato.cli.sources import shown_settings
     from legato.settings import load_settings
 

@@ -10,7 +10,7 @@ FAILED: Final = 1
 USAGE: Final = 2
 """The command line cannot be understood."""
 UNREACHABLE: Final = 69
-"""sysexits.h EX_UNAVAILABLE: no server answers at the address."""
+"""sysexits.h EX_UNAVAILABLE: no server, or no database, answers at the address."""
 CONFIGURATION: Final = 78
 """sysexits.h EX_CONFIG: it cannot run as it is configured."""
 STOPPED: Final = 130

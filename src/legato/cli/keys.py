@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from legato.cli.database import DatabaseUrl, DataDir
 from legato.cli.exits import FAILED, help_end
 from legato.cli.terminal import complain, console, one_line
 
@@ -25,9 +25,6 @@ app = typer.Typer(
         "legato keys revoke 1f2e3d4c5b6a",
     ),
 )
-
-DataDir = Annotated[Path | None, typer.Option(help="Folder of the embedded database.")]
-DatabaseUrl = Annotated[str | None, typer.Option(help="`sqlite:///path/to/legato.db`")]
 
 
 @app.command(
@@ -61,7 +58,7 @@ def create(
     database_url: DatabaseUrl = None,
 ) -> None:
     """Make a key and print it, once. A running server takes it at once."""
-    from legato.cli.database_file import settings_of, write
+    from legato.cli.database import settings_of, write
     from legato.core.clock import SystemClock
     from legato.core.ids import id_fault
     from legato.core.principal import APP, VISITOR
@@ -105,7 +102,7 @@ def list_all(data_dir: DataDir = None, database_url: DatabaseUrl = None) -> None
 
     from rich.table import Table
 
-    from legato.cli.database_file import read, settings_of
+    from legato.cli.database import read, settings_of
     from legato.storage.keys import list_keys
 
     rows = read(settings_of(data_dir, database_url), list_keys) or []
@@ -144,7 +141,7 @@ def revoke(
     database_url: DatabaseUrl = None,
 ) -> None:
     """Make a key worthless. A running server refuses it within 5 seconds."""
-    from legato.cli.database_file import read, settings_of, write
+    from legato.cli.database import read, settings_of, write
     from legato.core.clock import SystemClock
     from legato.storage.keys import PREFIX, PUBLISHABLE, list_keys, revoke_key
 

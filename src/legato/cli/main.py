@@ -10,7 +10,7 @@ import typer
 from legato.cli import backup, chat, dead_letters, doctor, keys, models, new, serve, state, steps
 from legato.cli.exits import CONFIGURATION, STOPPED, UNREACHABLE, help_end
 from legato.cli.terminal import complain
-from legato.core.errors import ConfigurationError
+from legato.core.errors import ConfigurationError, StorageUnavailable
 
 app = typer.Typer(
     name="legato",
@@ -22,7 +22,7 @@ app = typer.Typer(
         "legato doctor                    # what is missing, and how to mend it",
         "legato new my-bot                # a bot of your own, to begin with",
         exits={
-            UNREACHABLE: "no server answers (chat)",
+            UNREACHABLE: "no server answers, or no database",
             CONFIGURATION: "a setting is wrong or missing",
             STOPPED: "stopped by Ctrl-C",
         },
@@ -72,3 +72,7 @@ def main() -> None:
     except ConfigurationError as error:
         complain(error.message)
         sys.exit(CONFIGURATION)
+    except StorageUnavailable as error:
+        # Another code: it may be there when it is asked again.
+        complain(error.message)
+        sys.exit(UNREACHABLE)

@@ -1,4 +1,4 @@
-"""`legato serve --reload`: a process that watches files and runs the server as its child.
+"""`legato serve --reload`: a process that watches files and runs the server, of one worker, as its child.
 
 The child has a process group of its own, so that a Ctrl-C at the terminal reaches it once, by way of this process.
 """
@@ -92,8 +92,8 @@ class _Child:
 
 def _without_reload(arguments: list[str]) -> list[str]:
     command, *rest = [argument for argument in arguments if argument not in ("--reload", "--no-reload")]
-    # It may also be switched on in a file or in the environment.
-    return [command, "--no-reload", *rest]
+    # Both may also be set in a file or in the environment; of two the last counts.
+    return [command, "--no-reload", *rest, "--workers", "1"]
 
 
 def _watch(folders: Collection[Path], changed: threading.Event, done: threading.Event) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from legato.cli.exits import CONFIGURATION, FAILED, OK, help_end
+from legato.cli.database import DatabaseUrl, DataDir
+from legato.cli.exits import CONFIGURATION, FAILED, OK, UNREACHABLE, help_end
+from legato.cli.terminal import size_text
 from legato.core.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -21,10 +22,12 @@ HELP_END = help_end(
     "legato serve mybot.app:app --port 8080",
     "LEGATO_MODEL=/path/to/model.gguf legato serve",
     "LEGATO_AUTH=keys legato serve --host 0.0.0.0",
+    "LEGATO_DATABASE_URL=postgresql://… legato serve --workers 4",
     exits={
         OK: "stopped, after the running replies had ended",
         FAILED: "",
         CONFIGURATION: "a setting is wrong, the port or the data folder is in use",
+        UNREACHABLE: "the database does not answer",
     },
 )
 
@@ -41,13 +44,16 @@ def serve(
         str | None, typer.Option(help="Address to listen on; `localhost`, IPv4 and IPv6, by default.")
     ] = None,
     port: Annotated[int | None, typer.Option(help="Port to listen on, 3111 by default; 0 picks a free one.")] = None,
-    data_dir: Annotated[Path | None, typer.Option(help="Folder of the embedded database, `data` by default.")] = None,
-    database_url: Annotated[str | None, typer.Option(help="`sqlite:///path/to/legato.db`, instead.")] = None,
-    workers: Annotated[int | None, typer.Option(help="Worker processes; SQLite takes one.")] = None,
+    data_dir: DataDir = None,
+    database_url: DatabaseUrl = None,
+    workers: Annotated[
+        int | None, typer.Option(help="Worker processes, each a node of its own; SQLite takes one.")
+    ] = None,
     reload: Annotated[
         bool | None,
         typer.Option("--reload/--no-reload", help="Start anew when a Python file, `legato.toml` or `.env` changes."),
     ] = None,
+    seat: Annotated[str | None, typer.Option(hidden=True, help="Of a worker: given by its parent.")] = None,
 ) -> None:
     """Start the server.
 
@@ -71,9 +77,13 @@ def serve(
         return
     from legato.settings import load_settings
 
+    worker = None
+    if seat is not None:
+        from legato.cli.seat import Seat
+
+        worker = Seat.parse(seat).take()
     bot = _bot(target)
     settings = bot.settings(**given) if bot is not None else load_settings(**given)
-    check_workers(settings)
     from legato.telemetry import configure_logs
 
     configure_logs(settings.log_level, settings.log_format)
@@ -82,21 +92,45 @@ def serve(
     from legato.cli.start_lines import print_start
 
     check_access(settings)
+    if worker is not None:
+        run(settings, lambda port: worker.serves(), bot, worker.sockets)
+        return
+    check_workers(settings)
     models = [model for model in describe_models(settings) if model.order]
-    run(settings, lambda bound: print_start(settings, bound, models, given), bot)
+
+    def on_ready(port: int) -> None:
+        print_start(settings, port, models, given)
+
+    if settings.workers == 1:
+        run(settings, on_ready, bot)
+        return
+    from legato.cli.workers import serve_with
+
+    sys.exit(serve_with(settings, sys.argv[1:], on_ready))
 
 
 def check_workers(settings: Settings) -> None:
-    """Refuse more than one process on an SQLite file.
+    """Refuse more than one process on an SQLite file, or with a model that each would load.
 
     Raises:
         ConfigurationError: `workers` is more than 1.
     """
-    if settings.workers > 1:
+    if settings.workers == 1:
+        return
+    from legato.cli.describe import describe_models
+
+    if not settings.uses_postgres:
         raise ConfigurationError(
             f"{settings.workers} workers cannot be had: one process writes an SQLite file; "
-            "more need PostgreSQL, which comes in a later version"
+            "more need PostgreSQL, LEGATO_DATABASE_URL=postgresql://…"
         )
+    for model in describe_models(settings):
+        if model.kind == "embedded":
+            size = "" if model.size_bytes is None else f", {size_text(model.size_bytes)} and working memory each time"
+            raise ConfigurationError(
+                f"{settings.workers} workers would load the embedded model {model.name} as often{size}: "
+                "run it once, as a server of its own that a base_url names, or take one worker"
+            )
 
 
 def _wants_reload(target: str | None, given: dict[str, Any]) -> bool:

@@ -6,6 +6,8 @@ import os
 import tomllib
 from typing import TYPE_CHECKING, Any, Final
 
+from pydantic import SecretStr
+
 from legato.cli.describe import without_credentials
 
 if TYPE_CHECKING:
@@ -17,7 +19,7 @@ _ALIASES: Final = {
     "otlp_endpoint": "OTEL_EXPORTER_OTLP_ENDPOINT",
 }
 _ALWAYS: Final = ("model", "host", "port", "data_dir", "auth", "durability")
-_URLS: Final = ("openai_base_url", "database_url", "otlp_endpoint")
+_URLS: Final = ("openai_base_url", "database_url", "otlp_endpoint", "redis_url")
 
 
 def shown_settings(settings: Settings) -> list[tuple[str, str, str]]:
@@ -54,7 +56,7 @@ def _value(name: str, value: Any) -> str:
     if name == "openai_api_key":
         return "not set" if value is None else "set"
     if name in _URLS and value is not None:
-        return without_credentials(value)
+        return without_credentials(value.get_secret_value() if isinstance(value, SecretStr) else value)
     if name in ("system_prompt", "fallback_reply") and value is not None:
         return f"{len(value)} characters"
     if isinstance(value, list | dict):

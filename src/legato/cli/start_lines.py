@@ -7,8 +7,9 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from legato.cli.describe import INSTEAD, ModelView, short_path
+from legato.cli.describe import INSTEAD, ModelView, short_path, without_credentials
 from legato.cli.terminal import console
+from legato.storage.database import open_database
 from legato.version import __version__
 
 if TYPE_CHECKING:
@@ -58,7 +59,17 @@ def _facts(settings: Settings, models: Sequence[ModelView]) -> list[tuple[str, s
         label = "model" if number == 0 else "then" if number == 1 else ""
         shown = model.name if model.kind == model.name else f"{model.name} ({model.kind})"
         facts.append((label, f"{shown}, {model.where}{state}"))
-    facts.append(("data", short_path(settings.database_path)))
+    if settings.uses_postgres:
+        # Never the address itself: it may hold a password.
+        facts.append(("data", f"PostgreSQL, {open_database(settings).where}"))
+        hints = (
+            "PostgreSQL" if settings.redis_url is None else without_credentials(settings.redis_url.get_secret_value())
+        )
+        facts.append(("hints", hints))
+    else:
+        facts.append(("data", short_path(settings.database_path)))
+    if settings.workers > 1:
+        facts.append(("workers", str(settings.workers)))
     return facts
 
 
@@ -68,7 +79,7 @@ def _try(address: str, settings: Settings, given: dict[str, Any]) -> list[str]:
     body = "-H 'content-type: application/json' -d '{\"message\": \"Hello!\"}'"
     if settings.auth == "none":
         return [post, f"  {body}"]
-    options = [f"--{name.replace('_', '-')} {shlex.quote(str(given[name]))}" for name in _PLACES if name in given]
+    options = [f"--{name.replace('_', '-')} {_place(settings, given[name])}" for name in _PLACES if name in given]
     make_key = " ".join(["legato keys create --name me", *options])
     return [
         f"export LEGATO_CHAT_KEY=$({make_key})",
@@ -79,6 +90,13 @@ def _try(address: str, settings: Settings, given: dict[str, Any]) -> list[str]:
 
 
 _PLACES = ("data_dir", "database_url")
+
+
+def _place(settings: Settings, value: object) -> str:
+    if settings.uses_postgres and value == settings.database_url:
+        # It may hold a password; who types the line has it.
+        return '"$LEGATO_DATABASE_URL"'
+    return shlex.quote(str(value))
 
 
 def _host(host: str) -> str:

@@ -6,11 +6,11 @@ import json
 import re
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
+from legato.cli.database import DatabaseUrl, DataDir
 from legato.cli.exits import FAILED, help_end
 from legato.cli.terminal import complain, console, one_line
 from legato.core.errors import InvalidRequest, InvalidValue, Refused
@@ -48,8 +48,6 @@ IfVersion = Annotated[
     int | None,
     typer.Option("--if-version", min=0, help="Only if this version is there, from `list`; 0: only if none is."),
 ]
-DataDir = Annotated[Path | None, typer.Option(help="Folder of the embedded database.")]
-DatabaseUrl = Annotated[str | None, typer.Option(help="`sqlite:///path/to/legato.db`")]
 
 
 @app.command(
@@ -63,7 +61,7 @@ def get(
     group: Group, key: Key, owner: Owner = LOCAL.id, data_dir: DataDir = None, database_url: DatabaseUrl = None
 ) -> None:
     """Print a value as JSON."""
-    from legato.cli.database_file import read, settings_of
+    from legato.cli.database import read, settings_of
     from legato.storage.state_rows import find_value
 
     place = _place(owner, group, key)
@@ -101,7 +99,7 @@ def set_value(
     database_url: DatabaseUrl = None,
 ) -> None:
     """Put a value, whatever was there, and print its version."""
-    from legato.cli.database_file import settings_of, write
+    from legato.cli.database import settings_of, write
     from legato.core.json_value import encode_json, parse_json
     from legato.storage.state import ttl_in_ms
     from legato.storage.state_rows import put_value
@@ -140,7 +138,7 @@ def list_all(
     database_url: DatabaseUrl = None,
 ) -> None:
     """List a group's keys in their order with values and versions, or the groups."""
-    from legato.cli.database_file import read, settings_of
+    from legato.cli.database import read, settings_of
     from legato.storage.state_rows import Span, list_groups, list_values
 
     span = _checked(lambda: Span(owner=owner, group=group, after=after, limit=limit, prefix=prefix))
@@ -179,14 +177,16 @@ def delete(
     database_url: DatabaseUrl = None,
 ) -> None:
     """Delete a key with its value."""
-    from legato.cli.database_file import settings_of, write
+    from legato.cli.database import settings_of, write_if_there
     from legato.storage.state_rows import delete_value
 
     place = _place(owner, group, key)
     settings = settings_of(data_dir, database_url)
-    if not settings.database_path.exists() or not _doing(
-        lambda: write(settings, lambda tx: delete_value(tx, place, _now_ms(), if_version=if_version))
-    ):
+
+    def remove(tx: Transaction) -> bool:
+        return delete_value(tx, place, _now_ms(), if_version=if_version)
+
+    if not _doing(lambda: write_if_there(settings, remove)):
         raise _absent(place)
     typer.echo(f"{one_line(place.key)} is deleted from {one_line(place.group)}")
 

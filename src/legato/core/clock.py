@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import time
-from typing import Protocol
+from typing import Final, Protocol
+
+# On Linux the monotonic clock stands still in suspend, elsewhere it does not.
+_ELAPSED: Final = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
 class Clock(Protocol):
-    """Two clocks: one for stamps that people read, one for durations."""
+    """Three clocks: one for stamps that people read, two for durations."""
 
     def now_ms(self) -> int:
         """Return milliseconds since the Unix epoch; may jump."""
@@ -15,6 +18,10 @@ class Clock(Protocol):
 
     def monotonic_s(self) -> float:
         """Return seconds of a clock that never goes back."""
+        ...
+
+    def elapsed_s(self) -> float:
+        """Return seconds of a clock that never goes back, and that goes on while the machine is suspended."""
         ...
 
 
@@ -26,3 +33,6 @@ class SystemClock:
 
     def monotonic_s(self) -> float:
         return time.monotonic()
+
+    def elapsed_s(self) -> float:
+        return time.clock_gettime(_ELAPSED)

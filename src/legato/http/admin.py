@@ -137,8 +137,8 @@ async def get_runs(
     request: Request, limit: Annotated[int, Query(ge=1, le=1000, description="Most entries.")] = 200
 ) -> Response:
     """List the replies that are being made now, of all owners, the oldest first, without what they say."""
-    admin = Admin(*context(request))
-    return respond(shapes.LiveRunsOut, {"count": admin.run_count, "runs": list(admin.runs(limit))})
+    found = await Admin(*context(request)).runs(limit)
+    return respond(shapes.LiveRunsOut, {"count": found.total, "runs": list(found.oldest)})
 
 
 @router.get("/sessions", response_model=shapes.SessionsOut, responses=problems(401, 403, 422, 503))

@@ -21,7 +21,7 @@ from legato.http.roles import check_settings
 from legato.http.streams import RunStream
 from legato.http.trace import TRACE_HEADER, trace_id_of
 from legato.runs.approvals import approve
-from legato.runs.follow import check_cursor, find_tail, is_read
+from legato.runs.follow import check_cursor, find_tail, is_read, place_of
 from legato.runs.node import Node
 from legato.runs.start import NewMessage, Started, start
 from legato.runs.stop import stop
@@ -136,7 +136,7 @@ async def follow_run(
         cursor = parse_cursor(last_event_id)
         if cursor is None:
             raise InvalidRequest.of("Last-Event-ID", "is no cursor: <run>.<epoch>.<seq>, as in an event's id")
-    tail = await find_tail(node, principal, run_id)
+    tail = await find_tail(node, principal, run_id, after=place_of(cursor, after))
     place = check_cursor(tail, cursor, after)
     if is_read(tail, place):
         return Response(status_code=204)

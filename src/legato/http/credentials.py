@@ -1,6 +1,7 @@
 """Who a credential belongs to: secret keys, publishable ones, visitors' tokens and the cookies of signed-in pages.
 
-A good one is taken for good for KEY_CACHE_S without looking again, but for a cookie whose sign-in was ended here.
+A good one is taken for good for KEY_CACHE_S without looking again, but for a cookie whose sign-in was ended here. A
+hint from the node where it was ended has the others look again at once.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import structlog
 
 from legato.core.errors import LegatoError
 from legato.core.principal import Caller, Principal, Via, visitor_of
+from legato.fanout.hint import Hint, HintKind
 from legato.http import visitor_tokens
 from legato.runs.node import Node
 from legato.storage.keys import find_key, find_origins, find_publishable_key
@@ -35,6 +37,8 @@ class Credentials:
         self._known: dict[bytes, tuple[Caller | None, float]] = {}
         """Until when each is taken for good, or, where it has no caller, for one whose sign-in was ended here."""
         self._origins: tuple[frozenset[str], float] = (frozenset(), -1.0)
+        self._rounds = 0
+        node.wakes.hints.on_hint(self._hear)
 
     def known(self, key: str) -> Caller | None:
         """Return who holds a key or a visitor's token, if that was found out just now."""
@@ -61,6 +65,13 @@ class Credentials:
     def forget(self, token: str) -> None:
         """Take a cookie for good no more, whatever a look that has begun already finds: its sign-in has ended."""
         self._remember(_digest(token, cookie=True), None, self._node.clock.monotonic_s())
+        self._node.wakes.tell(HintKind.FORGET)
+
+    def _hear(self, hint: Hint) -> None:
+        if hint.kind in (HintKind.FORGET, HintKind.EVERYTHING):
+            self._known = {digest: known for digest, known in self._known.items() if known[0] is None}
+            # What a look that has begun already finds may be too old to be kept.
+            self._rounds += 1
 
     async def _find(self, proof: str, *, cookie: bool) -> Caller | None:
         digest = _digest(proof, cookie=cookie)
@@ -68,14 +79,15 @@ class Credentials:
         known = self._known.get(digest)
         if known is not None and known[1] > now_s:
             return known[0]
-        caller = None
+        caller, rounds = None, self._rounds
         if len(proof) <= MAX_CHARS:
             caller = await (self._look_up_cookie(proof) if cookie else self._look_up_key(proof))
         known = self._known.get(digest)
         # Signed out while it was looked up: no token is good a second time.
         if caller is None or (known is not None and known[0] is None):
             return None
-        self._remember(digest, caller, now_s)
+        if rounds == self._rounds:
+            self._remember(digest, caller, now_s)
         return caller
 
     def _remember(self, digest: bytes, caller: Caller | None, now_s: float) -> None:

@@ -61,7 +61,7 @@ class Readiness:
         """Return how things are."""
         node = self._node
         database: Literal["ok", "takes no writes", "does not answer"] = "ok"
-        if node.committer.stalled_s > 0:
+        if node.committer.stalled_s > 0 or node.suspended:
             database = "takes no writes"
         elif not await self._database_answers():
             database = "does not answer"

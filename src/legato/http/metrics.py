@@ -22,6 +22,7 @@ from legato.http.health import PROBES
 from legato.http.roles import READS
 from legato.http.trace import parent_of
 from legato.runs.admin import Admin
+from legato.runs.count import count_now
 from legato.runs.node import Node
 from legato.steps.registry import Registry
 from legato.steps.service import StepService
@@ -58,14 +59,7 @@ async def get_metrics(request: Request) -> Response:
 
 async def _look(node: Node, steps: StepService | None) -> None:
     """Note what is so now."""
-    queued = sum(run.queued for run in node.live.values())
-    node.metrics.set_node(
-        queued=queued,
-        running=len(node.live) - queued,
-        readers=len(node.readers),
-        stalled_s=node.committer.stalled_s,
-        draining=node.draining,
-    )
+    count_now(node)
     up = False
     try:
         async with asyncio.timeout(PATIENCE_S):

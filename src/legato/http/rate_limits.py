@@ -13,6 +13,7 @@ from urllib.parse import unquote
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from legato.core.errors import StorageUnavailable
 from legato.core.principal import Principal
 from legato.http.edge import EXTENSION, Connection
 from legato.policies.client_address import TrustedProxies
@@ -51,8 +52,13 @@ class RateLimitFields:
                 if session_id is None:
                     # A session that the server made is known by the answer alone.
                     session_id = unquote(Headers(raw=message["headers"]).get("x-session-id", "")) or None
+                try:
+                    standings = await limits.standings(principal.id, session_id, state.get("address"))
+                except StorageUnavailable:
+                    # The answer says so itself, or was given just before.
+                    standings = []
                 # A widget may be limited as a whole alone, of which no visitor is told.
-                if standings := await limits.standings(principal.id, session_id, state.get("address")):
+                if standings:
                     fields = rate_limit_fields(standings).items()
                     message["headers"] += [(name.lower().encode(), value.encode()) for name, value in fields]
             await send(message)

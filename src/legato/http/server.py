@@ -90,8 +90,12 @@ class LegatoServer(uvicorn.Server):
             self.should_exit = True
 
 
-def listen(host: str, port: int) -> list[socket.socket]:
+def listen(host: str, port: int, *, one_of_several: bool = False) -> list[socket.socket]:
     """Return listening sockets; `localhost` is IPv4 and, where there is one, IPv6 loopback. Port 0 picks a free one.
+
+    Args:
+        one_of_several: Other sockets may be bound to the same port so. It does not listen yet: connections are shared
+            out among those that do.
 
     Raises:
         ConfigurationError: The address cannot be had; says what to do.
@@ -106,8 +110,11 @@ def listen(host: str, port: int) -> list[socket.socket]:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             if family == socket.AF_INET6:
                 sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            if one_of_several:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
             sock.bind((each, port))
-            sock.listen(BACKLOG)
+            if not one_of_several:
+                sock.listen(BACKLOG)
             sock.setblocking(False)
             port = sock.getsockname()[1]
         except (OSError, UnicodeError) as error:

@@ -11,7 +11,7 @@ from legato.core.errors import RateLimited
 from legato.http.rate_limits import client_address
 from legato.policies.client_address import TrustedProxies
 from legato.policies.rates import Rate
-from legato.policies.windows import MemoryWindows
+from legato.policies.windows import Full, MemoryWindows
 from legato.runs.node import Node
 
 WINDOW_S: Final = 60
@@ -42,16 +42,16 @@ class Throttle:
             RateLimited: There were too many; says when to try again.
         """
         address = client_address(request.scope, self._proxies) or ""
-        mark = await self._windows.take(address, self._rate)
-        if mark is None:
-            wait_s = max(1, math.ceil((await self._windows.look(address, self._rate))[1]))
+        found = await self._windows.take([(address, self._rate)])
+        if isinstance(found, Full):
+            wait_s = max(1, math.ceil(found.waits_s[0]))
             raise RateLimited(
                 f"at most {self._rate.amount} {self._what} a minute are taken from one address: "
                 f"try again in {wait_s} s",
                 wait_s,
             )
-        return address, mark
+        return address, found[0]
 
     async def give_back(self, mark: tuple[str, float]) -> None:
         """Undo a `take`."""
-        await self._windows.give_back(mark[0], self._rate, mark[1])
+        await self._windows.give_back([(mark[0], self._rate)], mark[1:])

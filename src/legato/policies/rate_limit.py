@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from legato.core.clock import Clock
 from legato.core.errors import ConfigurationError, RateLimited
 from legato.core.principal import key_of_visitor
 from legato.policies.client_address import TrustedProxies
 from legato.policies.rates import Rate, parse_rates
-from legato.policies.windows import MemoryWindows, Windows
+from legato.policies.windows import Full, MemoryWindows, Window, Windows
 from legato.settings import Settings
+
+if TYPE_CHECKING:
+    from legato.storage.postgres_aside import Aside
 
 DEFAULT_WITH_KEYS: Final = "10/minute"
 
@@ -50,7 +53,8 @@ class Standing:
 class Taken:
     """What was counted for one message, to be given back if it is not accepted after all."""
 
-    marks: tuple[tuple[Limit, str, float], ...]
+    windows: tuple[Window, ...]
+    marks: tuple[float, ...]
 
 
 class RateLimits:
@@ -85,30 +89,23 @@ class RateLimits:
         Raises:
             RateLimited: A limit is reached; says which, and when to try again.
         """
-        marks: list[tuple[Limit, str, float]] = []
-        full: list[tuple[Limit, str]] = []
-        keys = self._keys(principal_id, session_id, address)
-        for limit, key in (*keys, *self._widget_keys(principal_id)):
-            mark = await self._windows.take(key, limit.rate)
-            if mark is None:
-                full.append((limit, key))
-            else:
-                marks.append((limit, key, mark))
-        taken = Taken(marks=tuple(marks))
-        if full:
-            await self.give_back(taken)
-            waits = [(limit, (await self._windows.look(key, limit.rate))[1]) for limit, key in full]
-            raise _refusal(*max(waits, key=lambda each: each[1]))
-        return taken
+        keys = [*self._keys(principal_id, session_id, address), *self._widget_keys(principal_id)]
+        windows = tuple((key, limit.rate) for limit, key in keys)
+        found = await self._windows.take(windows)
+        if isinstance(found, Full):
+            place = max(found.waits_s, key=found.waits_s.__getitem__)
+            raise _refusal(keys[place][0], found.waits_s[place])
+        return Taken(windows=windows, marks=found)
 
     async def give_back(self, taken: Taken) -> None:
         """Undo a `take`: the message was not accepted, for another reason."""
-        for limit, key, mark in taken.marks:
-            await self._windows.give_back(key, limit.rate, mark)
+        await self._windows.give_back(taken.windows, taken.marks)
 
     async def standings(self, principal_id: str, session_id: str | None, address: str | None) -> list[Standing]:
         """Return what is left of each limit."""
-        return [await self._standing(limit, key) for limit, key in self._keys(principal_id, session_id, address)]
+        keys = self._keys(principal_id, session_id, address)
+        looks = await self._windows.look([(key, limit.rate) for limit, key in keys])
+        return [_standing(limit, *look) for (limit, _), look in zip(keys, looks, strict=True)]
 
     async def describe(self, principal_id: str, session_id: str | None = None) -> dict[str, Any]:
         """Return what is left to a principal, and to a session of it if one is named, as JSON: each limit by its name.
@@ -138,14 +135,23 @@ class RateLimits:
     def _widget_keys(self, principal_id: str) -> list[tuple[Limit, str]]:
         return [(limit, f"widget\x1f{key_of_visitor(principal_id)}") for limit in self._of_widget]
 
-    async def _standing(self, limit: Limit, key: str) -> Standing:
-        used, reset_s = await self._windows.look(key, limit.rate)
-        rate = limit.rate
-        return Standing(limit=limit, remaining=rate.amount - used, reset_s=reset_s if used else rate.window_s)
+
+def _standing(limit: Limit, used: int, reset_s: float) -> Standing:
+    rate = limit.rate
+    return Standing(limit=limit, remaining=max(0, rate.amount - used), reset_s=reset_s if used else rate.window_s)
 
 
-def create_limits(settings: Settings, clock: Clock) -> RateLimits | None:
-    """Return the limits that are configured, or None where nothing is limited.
+def create_windows(connection: Aside | None, clock: Clock) -> Windows:
+    """Return where is counted: in the database that all nodes share, or in the memory of the only process."""
+    if connection is None:
+        return MemoryWindows(clock.monotonic_s)
+    from legato.policies.database_windows import DatabaseWindows
+
+    return DatabaseWindows(connection, clock)
+
+
+def create_limits(settings: Settings, windows: Windows) -> RateLimits | None:
+    """Return the limits that are configured, counted in `windows`, or None where nothing is limited.
 
     Raises:
         ConfigurationError: A setting is wrong; says what would be right.
@@ -163,10 +169,10 @@ def create_limits(settings: Settings, clock: Clock) -> RateLimits | None:
         )
     if not rates:
         return None
-    return RateLimits(MemoryWindows(clock.monotonic_s), rates=rates, session_rates=session_rates, proxies=proxies)
+    return RateLimits(windows, rates=rates, session_rates=session_rates, proxies=proxies)
 
 
-def create_visitor_limits(settings: Settings, clock: Clock) -> RateLimits | None:
+def create_visitor_limits(settings: Settings, windows: Windows) -> RateLimits | None:
     """Return the limits of a widget's visitors, or None where nothing is limited, or nobody can be a visitor.
 
     An address has no limit of its own here: the visitors of one office or telephone network may share it.
@@ -178,7 +184,7 @@ def create_visitor_limits(settings: Settings, clock: Clock) -> RateLimits | None
     widget_rates = parse_rates("LEGATO_WIDGET_KEY_RATE_LIMIT", settings.widget_key_rate_limit)
     if settings.auth == "none" or not (rates or widget_rates):
         return None
-    return RateLimits(MemoryWindows(clock.monotonic_s), rates=rates, widget_rates=widget_rates)
+    return RateLimits(windows, rates=rates, widget_rates=widget_rates)
 
 
 def _limits(kind: str, rates: tuple[Rate, ...]) -> tuple[Limit, ...]:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Final, Protocol
 
 from legato.policies.rates import Rate
@@ -17,19 +18,30 @@ FORGET_MOST: Final = 1000
 """Keys whose windows are over that one call removes at most (0.2 ms), so that none has to wait for all of them."""
 
 
+Window = tuple[str, Rate]
+"""A key, and the most that may be counted for it in a time. A key and the length of its window belong to one rate."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Full:
+    """Why nothing was counted: the seconds until the oldest leaves, of each window that is full, by its place."""
+
+    waits_s: dict[int, float]
+
+
 class Windows(Protocol):
-    """Counts under keys. A key and the length of its window belong to one rate."""
+    """Counts under keys."""
 
-    async def take(self, key: str, rate: Rate) -> float | None:
-        """Count one, and return the mark to give it back with; None, and nothing counted, where the window is full."""
+    async def take(self, windows: Sequence[Window]) -> tuple[float, ...] | Full:
+        """Count one in each window, and return the marks to give them back with; or in none where one is full."""
         ...
 
-    async def give_back(self, key: str, rate: Rate, mark: float) -> None:
-        """Undo a `take`; nothing happens where it has left the window."""
+    async def give_back(self, windows: Sequence[Window], marks: Sequence[float]) -> None:
+        """Undo a `take`; nothing happens to what has left its window."""
         ...
 
-    async def look(self, key: str, rate: Rate) -> tuple[int, float]:
-        """Return how many are within the window, and the seconds until the oldest leaves it (0.0 if there is none)."""
+    async def look(self, windows: Sequence[Window]) -> list[tuple[int, float]]:
+        """Return how many are within each window, and the seconds until the oldest leaves it (0.0 if there is none)."""
         ...
 
 
@@ -52,7 +64,25 @@ class MemoryWindows:
         """How many windows are kept."""
         return sum(map(len, self._windows.values()))
 
-    async def take(self, key: str, rate: Rate) -> float | None:
+    async def take(self, windows: Sequence[Window]) -> tuple[float, ...] | Full:
+        # Nothing else runs in between: there is no await.
+        marks = [self._take(*window) for window in windows]
+        full = [place for place, mark in enumerate(marks) if mark is None]
+        if not full:
+            return tuple(mark for mark in marks if mark is not None)
+        for window, mark in zip(windows, marks, strict=True):
+            if mark is not None:
+                self._give_back(*window, mark)
+        return Full(waits_s={place: self._look(*windows[place])[1] for place in full})
+
+    async def give_back(self, windows: Sequence[Window], marks: Sequence[float]) -> None:
+        for window, mark in zip(windows, marks, strict=True):
+            self._give_back(*window, mark)
+
+    async def look(self, windows: Sequence[Window]) -> list[tuple[int, float]]:
+        return [self._look(*window) for window in windows]
+
+    def _take(self, key: str, rate: Rate) -> float | None:
         now_s = self._now_s()
         windows = self._windows.get(rate.window_s)
         if windows is None:
@@ -75,7 +105,7 @@ class MemoryWindows:
         windows.move_to_end(key)
         return now_s
 
-    async def give_back(self, key: str, rate: Rate, mark: float) -> None:
+    def _give_back(self, key: str, rate: Rate, mark: float) -> None:
         times = self._windows[rate.window_s].get(key)
         if times is None:
             return
@@ -85,7 +115,7 @@ class MemoryWindows:
         if not times:
             del self._windows[rate.window_s][key]
 
-    async def look(self, key: str, rate: Rate) -> tuple[int, float]:
+    def _look(self, key: str, rate: Rate) -> tuple[int, float]:
         windows = self._windows.get(rate.window_s)
         times = windows.get(key) if windows is not None else None
         if windows is None or times is None:

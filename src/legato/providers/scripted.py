@@ -130,7 +130,7 @@ class Call(msgspec.Struct):
 
 
 class ScriptedProvider:
-    """See the module. `journal` None keeps calls in memory alone."""
+    """See the module. `journal` None keeps calls in memory alone, and what was asked too: in `requests`."""
 
     kind = "scripted"
     names_things = False
@@ -155,7 +155,9 @@ class ScriptedProvider:
         self._calls: list[Call] = []
 
     async def call(self, request: CallRequest, sink: DeltaSink) -> CallEnd:
-        self.requests.append(request)
+        if self._journal is None:
+            # A server that runs for long would keep them all.
+            self.requests.append(request)
         shown = _Shown(request.messages)
         script = Script.parse(shown.question, self._script)
         calls = script.tool_calls(shown.answer) if request.tools else ()

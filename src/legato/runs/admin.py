@@ -5,15 +5,17 @@ Nothing of what people or models said is in it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from legato.core.errors import Forbidden, InvalidRequest
-from legato.core.event import CallStarted
+from legato.core.event import ApprovalAsked, ApprovalGiven, CallStarted, Event
 from legato.core.principal import Principal
 from legato.runs.inputs import LATEST_MS
 from legato.runs.live import LiveRun
 from legato.runs.node import Node
+from legato.storage.active_runs import find_active
 from legato.storage.server_figures import (
     HOUR_MS,
     OwnedSession,
@@ -48,7 +50,7 @@ class RunningReply:
     Attributes:
         model: The one that is called now; None before the first call.
         started_at_ms: When it was asked for.
-        elapsed_ms: Since it began, in this process.
+        elapsed_ms: Since it began; in this process, where that makes it.
         events: Of its log so far.
         calls: Of models, so far.
         takeovers: How often it was taken up after a crash.
@@ -67,6 +69,14 @@ class RunningReply:
     calls: int
     takeovers: int
     approvals: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunningReplies:
+    """The oldest of the replies that are being made or wait, and how many there are in all."""
+
+    total: int
+    oldest: tuple[RunningReply, ...]
 
 
 class Admin:
@@ -106,18 +116,29 @@ class Admin:
         now_ms = self._node.clock.now_ms()
         return await self._node.database.read(lambda tx: find_latest_sessions(tx, now_ms, limit))
 
-    def runs(self, limit: int) -> tuple[RunningReply, ...]:
-        """Return the replies that are being made or wait, the oldest first."""
-        now_s = self._node.clock.monotonic_s()
-        return tuple(_running(run, now_s) for run in [*self._node.live.values()][:limit])
+    async def runs(self, limit: int) -> RunningReplies:
+        """Return the replies that are being made or wait, at all nodes, the oldest first.
 
-    @property
-    def run_count(self) -> int:
-        """How many replies are being made or wait."""
-        return len(self._node.live)
+        Raises:
+            StorageUnavailable: The database cannot be read.
+        """
+        node = self._node
+        now_s = node.clock.monotonic_s()
+        if node.feed is None:
+            here = [*node.live.values()][:limit]
+            return RunningReplies(total=len(node.live), oldest=tuple(_made_here(run, now_s) for run in here))
+        found = await node.database.read(lambda tx: find_active(tx, limit))
+        now_ms = node.clock.now_ms()
+        oldest = [
+            _made_here(run, now_s)
+            if (run := node.live.get(row.id)) is not None
+            else _made_elsewhere(row, found.events.get(row.key, []), now_ms)
+            for row in found.rows
+        ]
+        return RunningReplies(total=found.total, oldest=tuple(oldest))
 
 
-def _running(run: LiveRun, now_s: float) -> RunningReply:
+def _made_here(run: LiveRun, now_s: float) -> RunningReply:
     events: list[Any] = run.tail.log.events
     calls = [event for event in events if isinstance(event, CallStarted)]
     return RunningReply(
@@ -133,4 +154,24 @@ def _running(run: LiveRun, now_s: float) -> RunningReply:
         calls=len(calls),
         takeovers=run.takeovers,
         approvals=sum(not each.done() for each in (run.approvals or {}).values()),
+    )
+
+
+def _made_elsewhere(row: Any, events: Sequence[Event], now_ms: int) -> RunningReply:
+    calls = [event for event in events if isinstance(event, CallStarted)]
+    asked = {event.call_id for event in events if isinstance(event, ApprovalAsked)}
+    given = {event.call_id for event in events if isinstance(event, ApprovalGiven)}
+    return RunningReply(
+        id=row.id,
+        conversation_id=row.conversation_id,
+        session_id=row.session_id,
+        owner=row.owner,
+        state=row.state,
+        model=calls[-1].model if calls else None,
+        started_at_ms=row.created_at_ms,
+        elapsed_ms=max(0, now_ms - (row.started_at_ms or row.created_at_ms)),
+        events=row.events,
+        calls=len(calls),
+        takeovers=max(0, row.takeovers),
+        approvals=len(asked - given),
     )

@@ -121,7 +121,9 @@ class Analytics:
             except InvalidRequest as error:
                 faults.append(f"event {place} ({event.topic}): {error.message}")
         if changes:
-            await self._node.committer.write(lambda tx: _count(tx, changes), wait_s=self._node.settings.storage_wait_s)
+            await self._node.committer.write(
+                lambda tx: count_all(tx, changes), wait_s=self._node.settings.storage_wait_s
+            )
         if faults:
             more = f"; and {len(faults) - MOST_FAULTS} more" if len(faults) > MOST_FAULTS else ""
             raise InvalidJob("; ".join(faults[:MOST_FAULTS]) + more)
@@ -183,12 +185,18 @@ class Analytics:
         return await self._node.database.read(lambda tx: find_figures(tx, span, by, after=after, limit=limit))
 
 
-def _count(tx: Transaction, changes: Sequence[tuple[str, EndedReply | GivenFeedback]]) -> None:
-    for owner, change in changes:
+def count_all(tx: Transaction, changes: Sequence[tuple[str, EndedReply | GivenFeedback]]) -> None:
+    """Count what is not counted yet."""
+    # In one order at every node, so that none waits for one that waits for it.
+    for owner, change in sorted(changes, key=lambda each: _place(each[1])):
         if isinstance(change, EndedReply):
             count_reply(tx, owner, change)
         else:
             count_feedback(tx, owner, change)
+
+
+def _place(change: EndedReply | GivenFeedback) -> tuple[int, str]:
+    return (0, change.run_id) if isinstance(change, EndedReply) else (1, change.message_id)
 
 
 def _read(event: Counted) -> EndedReply | GivenFeedback:

@@ -26,6 +26,10 @@ class ReplyTooLong(Exception):
     """The reply has reached `max_reply_bytes`."""
 
 
+class CallSuspended(Exception):
+    """The node may not go on for a while: neither the model's fault nor the reply's."""
+
+
 class CallSink:
     """Appends a call's deltas to the run's log, and watches the clock between them.
 
@@ -99,6 +103,10 @@ class CallSink:
             what = "no further token" if self.began else "no first token"
             self._fail(UpstreamTimeout(f"{what} came from the model within {limit:g} s"))
 
+    def suspend(self) -> None:
+        """Give the call up, to be made again."""
+        self._fail(CallSuspended())
+
     def show_rest(self) -> None:
         """Show what a seam held back; called when the call has come to its end.
 
@@ -154,6 +162,7 @@ async def call_model(
     Raises:
         RunError: As build_context and Provider.call, and UpstreamTimeout, and Interrupted for a model that began again.
         ReplyTooLong: The reply was cut at its longest.
+        CallSuspended: The node was suspended.
     """
     request = await _request(node, run, provider, shown, so_far, tools)
     sink = run.call = CallSink(node, run, Seam(shown, exact=request.continues) if shown else None)
@@ -163,7 +172,7 @@ async def call_model(
             # Its cancellation has not arrived yet; it must not arrive later.
             await asyncio.sleep(0)
     except asyncio.CancelledError:
-        if sink.failure is None or run.is_interrupted:
+        if sink.failure is None or run.is_interrupted or run.is_let_go:
             raise
         task = asyncio.current_task()
         assert task is not None

@@ -8,12 +8,15 @@ from typing import Final
 import structlog
 
 from legato.memory import give_back
+from legato.runs.count import count_now
 from legato.runs.node import Node
-from legato.runs.recover import prune
+from legato.runs.prune import prune, sweep
 
 log = structlog.get_logger(__name__)
 
 PRUNE_S: Final = 1.0
+SWEEP_S: Final = 60.0
+"""Between two sweeps of what dead nodes have left behind."""
 QUIET_S: Final = (5.0, 20.0)
 """Seconds after the last reply at which freed memory is given back: at once, and when idle connections have gone."""
 RUSH_RUNS: Final = 200
@@ -22,16 +25,22 @@ RUSH_RUNS: Final = 200
 
 async def look_after(node: Node) -> None:
     """Look after runs and readers, delete old segments, and give memory back after a rush."""
-    pruned_s = quiet_s = 0.0
+    pruned_s = swept_s = quiet_s = 0.0
     most_live = 0
     while True:
         await asyncio.sleep(node.tick_s)
         node.tick()
         pruned_s += node.tick_s
+        swept_s += node.tick_s
         if pruned_s >= PRUNE_S:
             pruned_s = 0.0
+            # A scrape asks one worker, and is told what all of them have noted.
+            count_now(node)
             try:
                 await prune(node)
+                if swept_s >= SWEEP_S:
+                    swept_s = 0.0
+                    await sweep(node)
             except Exception:
                 log.exception("old segments could not be deleted")
         most_live = max(most_live, len(node.live))

@@ -55,6 +55,7 @@ from legato.storage.conversations import (
     list_conversations,
     list_ids,
 )
+from legato.storage.followed import find_said
 from legato.storage.message_log import Wanted, find_logged
 from legato.storage.messages import find_message, find_page, find_siblings, find_siblings_of_page
 from legato.storage.statement import Transaction
@@ -233,18 +234,19 @@ class Conversations:
             conversation = _found(find_conversation(tx, self._owner, conversation_id), "conversation")
             tip = leaf_id or conversation.leaf_id
             if tip is None:
-                return [], {}
+                return [], {}, {}
             rows = find_page(tx, conversation.key, tip, after, limit + 1)
             if not rows:
                 row = find_message(tx, self._owner, tip)
                 if row is None or row.conversation_key != conversation.key:
                     raise NotFound("there is no message with this id in the conversation")
-            return rows, find_siblings_of_page(tx, conversation.key, tip, after, limit)
+            siblings = find_siblings_of_page(tx, conversation.key, tip, after, limit)
+            return rows, find_said(tx, rows[:limit], self._node.live), siblings
 
-        rows, siblings = await self._read(read)
+        rows, said, siblings = await self._read(read)
         page = rows[:limit]
         return MessagePage(
-            messages=tuple([message_of(row, self._node, conversation_id, siblings) for row in page]),
+            messages=tuple([message_of(row, self._node, conversation_id, said, siblings) for row in page]),
             next_cursor=page[-1].depth if len(rows) > limit else None,
         )
 
@@ -257,10 +259,10 @@ class Conversations:
 
         def read(tx: Transaction) -> Any:
             row = _found(find_message(tx, self._owner, message_id), "message")
-            return row, find_siblings(tx, row.conversation_key, message_id)
+            return row, find_said(tx, [row], self._node.live), find_siblings(tx, row.conversation_key, message_id)
 
-        row, siblings = await self._read(read)
-        return message_of(row, self._node, row.conversation_id, siblings)
+        row, said, siblings = await self._read(read)
+        return message_of(row, self._node, row.conversation_id, said, siblings)
 
     async def give_feedback(self, message_id: str, thumb: Thumb | None, reason: str | None = None) -> Message:
         """Say whether a reply was good, and why; a thumb of None takes it back.
@@ -283,8 +285,12 @@ class Conversations:
             now_ms=now_ms,
         )
         row, kept = await self._node.committer.execute(write, wait_s=self._node.settings.storage_wait_s)
-        siblings = await self._read(lambda tx: find_siblings(tx, row.conversation_key, message_id))
-        return replace(message_of(row, self._node, row.conversation_id, siblings), feedback=kept)
+
+        def read(tx: Transaction) -> Any:
+            return find_said(tx, [row], self._node.live), find_siblings(tx, row.conversation_key, message_id)
+
+        said, siblings = await self._read(read)
+        return replace(message_of(row, self._node, row.conversation_id, said, siblings), feedback=kept)
 
     async def log(
         self,
@@ -320,10 +326,15 @@ class Conversations:
             until_ms=LATEST_MS if until_ms is None else until_ms,
             limit=limit + 1,
         )
-        rows = await self._read(lambda tx: find_logged(tx, wanted))
+
+        def read(tx: Transaction) -> Any:
+            rows = find_logged(tx, wanted)
+            return rows, find_said(tx, rows[:limit], self._node.live)
+
+        rows, said = await self._read(read)
         page = rows[:limit]
         return MessageLogPage(
-            messages=tuple([message_of(row, self._node, row.conversation_id) for row in page]),
+            messages=tuple([message_of(row, self._node, row.conversation_id, said) for row in page]),
             next_cursor=cursor_of(page[-1].created_at_ms, page[-1].key) if len(rows) > limit else None,
         )
 

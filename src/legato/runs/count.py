@@ -1,4 +1,4 @@
-"""What a reply's end means to metrics and traces."""
+"""What a reply's end means to metrics and traces, and what a node holds now."""
 
 from __future__ import annotations
 
@@ -43,6 +43,18 @@ def count_end(
         fault=terminal.code if isinstance(terminal, RunFailed) else None,
         takeovers=run.takeovers,
         began_ns=run.started.at_ms * 1_000_000,
+    )
+
+
+def count_now(node: Node) -> None:
+    """Tell the metrics what a node holds."""
+    queued = sum(run.queued for run in node.live.values())
+    node.metrics.set_node(
+        queued=queued,
+        running=len(node.live) - queued,
+        readers=len(node.readers),
+        stalled_s=node.committer.stalled_s,
+        draining=node.draining,
     )
 
 

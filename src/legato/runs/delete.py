@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from legato.fanout.hint import HintKind
 from legato.runs.node import Node
 from legato.runs.stop import let_go
 from legato.storage.committer import Command
@@ -24,6 +25,7 @@ class DeleteConversation(Command[int | None]):
     def committed(self, value: int | None) -> None:
         if value is not None:
             let_go(self._node, value)
+            self._node.wakes.tell(HintKind.GONE)
 
 
 class ExpirePage(Command[Expired]):

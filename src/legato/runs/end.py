@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 import structlog
 
-from legato.core.errors import InternalError, LegatoError, RunError
+from legato.core.errors import InternalError, LegatoError, RunError, StorageUnavailable
 from legato.core.event import (
     FinishReason,
     LogItem,
@@ -22,17 +24,31 @@ from legato.core.event import (
 from legato.core.log import RunLog
 from legato.core.reply import STOP_REASONS, Reply, fold_reply
 from legato.core.run import RunState
+from legato.fanout.hint import HintKind
 from legato.runs.count import count_end
 from legato.runs.events import ended_event
 from legato.runs.live import UNKNOWN_MS, LiveRun
 from legato.runs.node import Node
-from legato.storage.codec import pack_log
+from legato.storage.codec import SegmentPiece, pack_log
 from legato.storage.committer import Command
 from legato.storage.outbox import put_event
-from legato.storage.runs import EndedTurn, Fenced, TurnRows, end_message, end_run, insert_log, promote_next
+from legato.storage.pieces import read_pieces
+from legato.storage.runs import (
+    EndedTurn,
+    Fenced,
+    TurnRows,
+    end_message,
+    end_run,
+    insert_log,
+    is_waiting,
+    promote_next,
+)
 from legato.storage.statement import Transaction
 
 log = structlog.get_logger(__name__)
+
+BUSY_S: Final = 1.0
+"""Between two tries to write an end whose rows others hold."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,13 +75,32 @@ class Stopped:
 End = Finished | Failed | Stopped
 
 
-class EndRun(Command[tuple[Terminal, Any | None]]):
+@dataclass(frozen=True, slots=True)
+class Following:
+    """The turn that an end lets run.
+
+    Attributes:
+        row: As storage.runs.RUN_ROWS.
+        node_key: Whose it is now.
+        pieces: Its log, where nobody holds a turn that waits.
+    """
+
+    row: Any
+    node_key: int | None
+    pieces: Sequence[SegmentPiece]
+
+
+class EndRun(Command[tuple[Terminal, Following | None]]):
     """Writes a run's end and lets the next turn of its conversation begin."""
 
     def __init__(self, node: Node, run: LiveRun, end: End) -> None:
         self._node = node
         self._run = run
+        # What is on its way to the disk comes first: the packed log has all of it.
+        self.log = run.tail
         self._end = end
+        # Of a turn that waits and is nobody's all that is known was read before.
+        self._is_waiting = run.queued and node.key is not None
         self._items: list[LogItem] = []
         self._log = RunLog()
         self._reply: Reply | None = None
@@ -73,7 +108,8 @@ class EndRun(Command[tuple[Terminal, Any | None]]):
 
     def prepare(self) -> None:
         run = self._run
-        self._items, run.tail.pending = run.tail.pending, []
+        # What an earlier try took along is still to be written.
+        self._items, run.tail.pending = [*self._items, *run.tail.pending], []
         self._log = run.tail.log.copy()
         self._log.extend(self._items, run.tail.epoch)
         self._reply = reply = fold_reply(self._log)
@@ -95,10 +131,13 @@ class EndRun(Command[tuple[Terminal, Any | None]]):
             now_ms=now_ms,
         )
 
-    def apply(self, tx: Transaction) -> tuple[Terminal, Any | None]:
+    def apply(self, tx: Transaction) -> tuple[Terminal, Following | None]:
         assert self._rows is not None
         assert self._reply is not None
         rows, end = self._rows, self._end
+        if self._is_waiting and not is_waiting(tx, rows.conversation_key, rows.run_key):
+            # It was let run in between: whoever makes it now ends it.
+            raise Fenced
         added = end_run(tx, rows, self._row(end))
         if isinstance(added, str):
             # Somebody's stop was committed before this end: it decides.
@@ -112,14 +151,22 @@ class EndRun(Command[tuple[Terminal, Any | None]]):
         log.extend([terminal], rows.epoch)
         insert_log(tx, rows.run_key, len(log), pack_log(log))
         put_event(tx, ended_event(self._run, self._reply, log, rows, finish_reason=self._row(end).finish_reason))
-        return terminal, promote_next(tx, rows.conversation_key, rows.now_ms)
+        row = promote_next(tx, rows.conversation_key, rows.now_ms)
+        if row is None:
+            return terminal, None
+        pieces = read_pieces(tx, [row.key]).get(row.key, ()) if tx.database == "postgresql" else ()
+        return terminal, Following(row, tx.node_key, pieces)
 
-    def committed(self, value: tuple[Terminal, Any | None]) -> None:
+    def committed(self, value: tuple[Terminal, Following | None]) -> None:
         terminal, _ = value
-        self._node.live.pop(self._run.id, None)
+        node = self._node
+        _forget(node, self._run)
         self._run.tail.publish([*self._items, terminal])
         if self._reply is not None and self._rows is not None:
-            count_end(self._node, self._run, self._reply, self._log, terminal, self._rows.first_token_ms)
+            count_end(node, self._run, self._reply, self._log, terminal, self._rows.first_token_ms)
+            node.wakes.tell(HintKind.ENDED, [self._rows.run_key])
+            if node.key is not None:
+                node.ended[self._rows.run_key] = node.clock.monotonic_s()
 
     def _row(self, end: End) -> EndedTurn:
         match end:
@@ -166,25 +213,48 @@ def _terminal(end: End, count: int, spent_ms: int) -> Terminal:
             )
 
 
-async def end(node: Node, run: LiveRun, how: End) -> Any | None:
-    """End a run, however long the database is away; return the row of the turn that runs next, if any.
+def _forget(node: Node, run: LiveRun) -> None:
+    # A turn that waited may have been taken up here while it was being stopped: that is another object.
+    if node.live.get(run.id) is run:
+        del node.live[run.id]
+
+
+async def _write(node: Node, command: EndRun) -> tuple[Terminal, Following | None]:
+    """Write an end, however long others hold what it changes."""
+    while True:
+        try:
+            return await node.committer.execute(command)
+        except StorageUnavailable:
+            await asyncio.sleep(BUSY_S)
+
+
+async def end(node: Node, run: LiveRun, how: End) -> Following | None:
+    """End a run, however long the database is away; return the turn that runs next, if any.
 
     A run that is no longer this process's (deleted, or adopted elsewhere) is let go: its readers are cut.
     """
     run.release()
     try:
         try:
-            terminal, following = await node.committer.execute(EndRun(node, run, how))
+            terminal, following = await _write(node, EndRun(node, run, how))
         except Fenced:
             raise
         except Exception as error:
             # The database refused what the reply holds: end the run without what was not shown yet.
             log.exception("run could not be ended", run_id=run.id)
-            terminal, following = await node.committer.execute(EndRun(node, run, failure(error)))
+            terminal, following = await _write(node, EndRun(node, run, failure(error)))
     except Fenced:
-        node.live.pop(run.id, None)
-        run.tail.cut()
+        _forget(node, run)
+        run.tail.lose()
         log.info("run is gone", run_id=run.id)
+        return None
+    except Exception:
+        if node.key is None:
+            raise
+        # Held by nobody from now on: it is noticed, and given to whoever can end it.
+        log.exception("run could not be ended as failed", run_id=run.id)
+        _forget(node, run)
+        run.let_go()
         return None
     fields: dict[str, Any] = {
         "run_id": run.id,

@@ -16,11 +16,12 @@ from legato.core.errors import Interrupted, InvalidRequest, NoModel, RunError
 from legato.core.event import ApprovalAsked, CallReason, CallStarted, UsageReported
 from legato.core.reply import fold_reply
 from legato.providers.base import CallEnd, ChatMessage, Provider
-from legato.runs.call import ReplyTooLong, call_model
+from legato.runs.call import CallSuspended, ReplyTooLong, call_model
 from legato.runs.context import messages_so_far
-from legato.runs.end import End, Failed, Finished, Stopped, end, failure
+from legato.runs.end import End, Failed, Finished, Following, Stopped, end, failure
 from legato.runs.live import LiveRun, RunRequest
 from legato.runs.node import Node
+from legato.runs.take_up import take_up
 from legato.runs.title import begin_title
 from legato.runs.tool_round import definitions_of, log_calls, open_calls, run_tools, tools_of
 
@@ -43,6 +44,8 @@ async def _execute(node: Node, run: LiveRun, first_call_logged: bool) -> None:
     # Bound only now: a task that is cancelled before its first step runs nothing, and would never end its run.
     task = asyncio.current_task()
     assert task is not None
+    if run.is_let_go:
+        return
     run.bind(task, _counts_from_s(node, run) + node.settings.run_timeout_s)
     try:
         if run.is_interrupted:
@@ -54,7 +57,7 @@ async def _execute(node: Node, run: LiveRun, first_call_logged: bool) -> None:
         elif run.failure is not None:
             how = failure(run.failure)
         else:
-            # The process is going down: the run stays as it is, for whoever starts next.
+            # The process is going down, or the run is another node's: it stays as it is.
             raise
     except RunError as error:
         how = Failed(error)
@@ -70,8 +73,15 @@ async def _execute(node: Node, run: LiveRun, first_call_logged: bool) -> None:
         promote(node, following)
 
 
-def promote(node: Node, row: Any) -> None:
+def promote(node: Node, following: Following) -> None:
     """Begin the turn that waited, on the row that the end of the turn before it has brought."""
+    row = following.row
+    if node.key is not None:
+        # Whoever took the post may be another node: all there is of the turn comes with its row.
+        if node.owns(following.node_key):
+            node.live[row.id] = taken = take_up(node, row, following.pieces)
+            begin(node, taken)
+        return
     run = node.live.get(row.id)
     if run is None:
         # It was deleted, or its request is still on its way here and finds it running.
@@ -145,10 +155,14 @@ async def _ask(node: Node, run: LiveRun, asked: _Asked, tools: Sequence[Mapping[
         ReplyTooLong: The reply was cut at its longest.
     """
     fault: RunError | None = None
+    suspended = False
     for provider in asked.chain[asked.place :]:
         attempt = 0
         while attempt < node.settings.call_attempts:
-            reason: CallReason = "first" if asked.logged else _reason(run, asked, fault, attempt)
+            await node.going.wait()
+            again = attempt > 0 or suspended
+            reason: CallReason = "first" if asked.logged else _reason(run, asked, fault, again=again)
+            suspended = False
             if not asked.logged:
                 await _log_call(node, run, provider, reason)
             asked.logged = asked.after_tools = False
@@ -162,6 +176,11 @@ async def _ask(node: Node, run: LiveRun, asked: _Asked, tools: Sequence[Mapping[
                 return call_end
             except BaseException as error:
                 _note_call(node, run, provider, reason, began_ns, error)
+                if isinstance(error, CallSuspended):
+                    # Once the node may go on, the same model is asked again.
+                    await node.committer.flush()
+                    suspended = True
+                    continue
                 if not isinstance(error, RunError):
                     raise
                 await node.committer.flush()
@@ -259,13 +278,15 @@ def _counts_from_s(node: Node, run: LiveRun) -> float:
     return run.began_s
 
 
-def _reason(run: LiveRun, asked: _Asked, fault: RunError | None, attempt: int) -> CallReason:
+def _reason(run: LiveRun, asked: _Asked, fault: RunError | None, *, again: bool) -> CallReason:
     if asked.after_tools:
         return "tools"
+    if again:
+        return "retry"
     if fault is None:
         # A turn that was let run, and killed before its first call was logged, has its first call still to come.
         return "takeover" if any(isinstance(event, CallStarted) for event in run.tail.log.events) else "first"
-    return "retry" if attempt else "failover"
+    return "failover"
 
 
 def _pause_s(node: Node, error: RunError, attempt: int) -> float:

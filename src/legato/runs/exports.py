@@ -9,8 +9,9 @@ from legato.core.errors import NotFound
 from legato.core.principal import Principal
 from legato.core.resources import Conversation, Message
 from legato.runs.node import Node
-from legato.runs.rows import conversation_of, message_of
+from legato.runs.rows import Said, conversation_of, message_of
 from legato.storage.conversations import find_conversation
+from legato.storage.followed import find_said
 from legato.storage.messages import find_page
 from legato.storage.statement import Transaction
 from legato.storage.transfer import find_messages, list_message_keys
@@ -57,19 +58,24 @@ class Export:
         for first in range(0, len(keys), PAGE):
             wanted = keys[first : first + PAGE]
 
-            def read(tx: Transaction, wanted: list[int] = wanted) -> list[Any]:
-                return find_messages(tx, owner, key, wanted)
+            def read(tx: Transaction, wanted: list[int] = wanted) -> Any:
+                return self._with_said(tx, find_messages(tx, owner, key, wanted))
 
-            for row in await self._node.database.read(read):
-                yield message_of(row, self._node, self.conversation.id)
+            rows, said = await self._node.database.read(read)
+            for row in rows:
+                yield message_of(row, self._node, self.conversation.id, said)
 
     async def branch(self) -> AsyncIterator[Message]:
         """Give the messages of the active branch, oldest first."""
         key, tip = self._row.key, self._row.leaf_id
         for after in range(0, self._row.leaf_depth, PAGE):
 
-            def read(tx: Transaction, after: int = after) -> list[Any]:
-                return find_page(tx, key, tip, after, PAGE)
+            def read(tx: Transaction, after: int = after) -> Any:
+                return self._with_said(tx, find_page(tx, key, tip, after, PAGE))
 
-            for row in await self._node.database.read(read):
-                yield message_of(row, self._node, self.conversation.id)
+            rows, said = await self._node.database.read(read)
+            for row in rows:
+                yield message_of(row, self._node, self.conversation.id, said)
+
+    def _with_said(self, tx: Transaction, rows: list[Any]) -> tuple[list[Any], Said]:
+        return rows, find_said(tx, rows, self._node.live)

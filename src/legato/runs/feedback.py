@@ -9,7 +9,7 @@ from legato.core.errors import Conflict, NotFound
 from legato.core.resources import Feedback
 from legato.runs.rows import feedback_column, feedback_of
 from legato.storage.committer import Command
-from legato.storage.messages import find_message, set_feedback
+from legato.storage.messages import hold_message, set_feedback
 from legato.storage.outbox import OutboxEvent, put_event
 from legato.storage.statement import Transaction
 
@@ -40,7 +40,7 @@ class WriteFeedback(Command[tuple[Any, Feedback | None]]):
         self._now_ms = now_ms
 
     def apply(self, tx: Transaction) -> tuple[Any, Feedback | None]:
-        row = find_message(tx, self._owner, self._message_id)
+        row = hold_message(tx, self._owner, self._message_id)
         if row is None:
             raise NotFound("there is no message with this id")
         if row.role != "assistant":

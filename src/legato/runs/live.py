@@ -49,9 +49,11 @@ _DEFAULTS = RunRequest()
 
 
 class Watched(Protocol):
-    """A call whose tokens may come too late."""
+    """A call whose tokens may come too late, and that can be given up for a while."""
 
     def look(self) -> None: ...
+
+    def suspend(self) -> None: ...
 
 
 class LiveRun:
@@ -176,6 +178,11 @@ class LiveRun:
         if not self._holders:
             self._deadline_s = now_s + self._left_s
 
+    @property
+    def task(self) -> asyncio.Task[None] | None:
+        """What makes the reply, until its generation is over."""
+        return self._task
+
     def release(self) -> None:
         """Say that the generation is over: what comes now interrupts nothing."""
         # Nothing here may point back to the run: thousands would wait for the garbage collector.
@@ -192,6 +199,23 @@ class LiveRun:
         if self.failure is None:
             self.failure = error
         self.cancel()
+
+    def suspend(self) -> None:
+        """Give up the present call of the model; the run goes on with another one when its node may."""
+        if self.call is not None:
+            self.call.suspend()
+
+    def let_go(self) -> None:
+        """Say that the run is not this process's any more: what it still appends is nobody's, its readers are cut."""
+        # In PostgreSQL it is another node's, in SQLite the next run may be given its key.
+        self.tail.key = 0
+        self.tail.pending.clear()
+        self.cancel()
+        self.tail.lose()
+
+    @property
+    def is_let_go(self) -> bool:
+        return self.tail.key == 0
 
     @property
     def is_interrupted(self) -> bool:

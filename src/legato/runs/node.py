@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING
 
 from legato.core.clock import Clock
 from legato.core.errors import Draining, LegatoError, Overloaded, StorageUnavailable
+from legato.core.ids import new_id
+from legato.fanout.base import Hints
+from legato.fanout.memory import MemoryHints
+from legato.runs.feed import Feed
 from legato.runs.models import Models
 from legato.runs.tail import Readers
+from legato.runs.wakes import Wakes
 from legato.settings import Settings
 from legato.storage.committer import Committer
 from legato.storage.database import Database
@@ -18,6 +23,8 @@ from legato.tools.box import ToolBox
 
 if TYPE_CHECKING:
     from legato.policies.rate_limit import RateLimits
+    from legato.runs.admission import Admission
+    from legato.runs.lease import Lease
     from legato.runs.live import LiveRun
     from legato.telemetry.traces import Traces
 
@@ -35,6 +42,9 @@ class Node:
         clock: Clock,
         limits: RateLimits | None = None,
         visitor_limits: RateLimits | None = None,
+        hints: Hints | None = None,
+        feed: Feed | None = None,
+        executor_id: str | None = None,
     ) -> None:
         self.settings = settings
         self.database = database
@@ -45,14 +55,36 @@ class Node:
         """How many messages may be posted in a time; None where nothing is limited."""
         self.visitor_limits = visitor_limits
         """The same for visitors of a widget, who have limits of their own."""
+        self.wakes = Wakes(hints or MemoryHints(), feed)
+        """Tells the other nodes what has happened to runs."""
+        self.feed = feed
+        """Follows what other nodes make; None where there can be none."""
         self.tools: ToolBox | None = None
         """What the models may call; None where there is nothing."""
         self.tool_context: Callable[[LiveRun, str, str], object] | None = None
         """Makes what a tool that asks for a context is given."""
         self.readers = Readers(heartbeat_s=settings.heartbeat_s, send_timeout_s=settings.send_timeout_s)
         self.live: dict[str, LiveRun] = {}
-        """Running and waiting runs by id, in the order of their first segment."""
+        """Running and waiting runs by id, in the order of their first segment. Where there are other nodes: those that
+        run and whose rows name this node, no others."""
+        self.key: int | None = None
+        """Of this node's row; None where there can be no other node, 0 while it registers anew."""
+        self.incarnation = 0
+        """How often this process has registered: once more each time that it was fenced."""
+        self.executor_id = executor_id or new_id("n", clock.now_ms())
+        """Of the process, whatever its incarnation: what its sessions and the queue know it by."""
+        self.lease: Lease | None = None
+        """By which it lives; None where there can be no other node."""
+        self.going = asyncio.Event()
+        """Not set while the lease may have run out: other nodes may be making the replies."""
+        self.going.set()
+        self.on_fenced: list[Callable[[Sequence[str]], Awaitable[None]]] = []
+        """Called with the executor ids of processes that this node has fenced."""
+        self.ended: dict[int, float] = {}
+        """Keys of runs that have ended here, whose pieces are still there, and when, by the monotonic clock."""
         self.starting = 0
+        self.admission: Admission | None = None
+        """Counts replies with other nodes; None where there can be no other."""
         self.draining = False
         self.tick_s = max(
             0.02,
@@ -79,14 +111,40 @@ class Node:
         self._forget = self.tasks.discard
         committer.on_stall = self._on_stall
         committer.on_batch = self.metrics.batch_committed
+        if feed is not None:
+            committer.on_grown = self.wakes.grown
+
+    @property
+    def suspended(self) -> bool:
+        """Whether the lease may have run out."""
+        return not self.going.is_set()
+
+    async def wait_to_go(self) -> bool:
+        """Wait until the lease is good, for as long as a request waits for the database; return whether it is."""
+        if self.suspended:
+            try:
+                async with asyncio.timeout(self.settings.storage_wait_s):
+                    await self.going.wait()
+            except TimeoutError:
+                return False
+        return True
+
+    @property
+    def leads(self) -> bool:
+        """Whether this node does what one is to do for all."""
+        return self.lease is None or self.lease.leads
+
+    def owns(self, node_key: int | None) -> bool:
+        """Whether what was committed under a node's key is to be gone on with here: not if it was fenced since."""
+        return self.key is None or (node_key == self.key and not self.left)
 
     def refusal(self) -> LegatoError | None:
         """Return why no new run may begin now, or None."""
         if self.draining:
             return Draining("the server is shutting down: try again in a moment")
-        if self.committer.stalled_s > 0:
+        if self.committer.stalled_s > 0 or self.suspended:
             return StorageUnavailable("the database takes no writes at present: try again in a moment")
-        if len(self.live) + self.starting >= self.settings.max_active_runs:
+        if self.admission is None and len(self.live) + self.starting >= self.settings.max_active_runs:
             return Overloaded(f"{self.settings.max_active_runs} replies are being made, which is the most")
         return None
 

@@ -2,51 +2,60 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from functools import partial
-from typing import Any
+import asyncio
+from typing import Any, Final
 
 import structlog
 
-from legato.core.errors import Interrupted
-from legato.core.event import LogItem, RunStarted
+from legato.core.errors import Interrupted, RunError, StorageUnavailable
+from legato.core.event import RunStarted
+from legato.fanout.hint import HintKind
 from legato.runs.end import Failed, Stopped, end
 from legato.runs.execute import begin, promote
-from legato.runs.live import UNKNOWN_MS, LiveRun, RunRequest
+from legato.runs.live import LiveRun
 from legato.runs.node import Node
-from legato.runs.tail import Tail
-from legato.storage.codec import decode_segment
-from legato.storage.runs import adopt_all, hand_over, prune_segments
+from legato.runs.take_up import take_up
+from legato.storage.codec import SegmentPiece, decode_segment
+from legato.storage.nodes import adopt, find_queued, offer
+from legato.storage.runs import find_segments
+from legato.storage.statement import Transaction
 
 log = structlog.get_logger(__name__)
 
 MOST_TAKEOVERS = 2
 """A run that would be adopted once more ends as interrupted: it may be what ends the processes."""
-PRUNE_ROWS = 500
-"""Segments deleted in one transaction."""
-
-_Piece = tuple[int, int, Sequence[LogItem]]
-"""The segment's id, the epoch, and what was appended."""
+ALL = 2**31 - 1
+"""More running runs than there can be."""
+UNWIND_S: Final = 2.0
+"""How long a node that leaves waits for its calls to end, and for the database to take what they brought."""
 
 
 async def recover(node: Node) -> int:
     """Adopt all unfinished runs and begin them; return how many. Called before the server answers."""
-    running, queued, segments = await node.committer.write(adopt_all)
-    logs: dict[int, list[_Piece]] = {}
+    if node.lease is not None:
+        return await node.lease.reaper.adopt()
+    running, queued, segments = await node.committer.write(_adopt_all)
+    logs: dict[int, list[SegmentPiece]] = {}
+    first_ids: dict[int, int] = {}
     for row in segments:
-        for key, _, epoch, items in decode_segment(row):
-            if isinstance(items[0], RunStarted):
+        for piece in decode_segment(row):
+            key = piece[0]
+            if isinstance(piece[3][0], RunStarted):
                 # SQLite gives the key of a run that was deleted to the next one: what is before is not this run's.
-                logs[key] = []
-            logs.setdefault(key, []).append((row.id, epoch, items))
-    adopted = [_take_up(node, row, logs.get(row.key, [])) for row in (*running, *queued)]
+                logs[key], first_ids[key] = [], row.id
+            logs.setdefault(key, []).append(piece)
+    for row in (*running, *queued):
+        node.live[row.id] = take_up(
+            node, row, logs.get(row.key, ()), queued=row.state == "queued", segment_id=first_ids.get(row.key, 0)
+        )
+    adopted = [*node.live.values()]
     # Told apart now: the end of one lets the next of its conversation run, which is begun there and then.
     stopped = [run for run in adopted if run.queued and run.stop_cause is not None]
     for run in [run for run in adopted if not run.queued]:
         if run.stop_cause is not None:
             following = await end(node, run, Stopped(run.stop_cause))
-        elif run.takeovers > MOST_TAKEOVERS:
-            following = await end(node, run, Failed(Interrupted(f"the reply was cut {run.takeovers} times: ask again")))
+        elif (error := why_not_again(run)) is not None:
+            following = await end(node, run, Failed(error))
         else:
             begin(node, run)
             continue
@@ -63,31 +72,15 @@ async def recover(node: Node) -> int:
     return len(adopted)
 
 
-def _take_up(node: Node, row: Any, pieces: list[_Piece]) -> LiveRun:
-    queued = row.state == "queued"
-    tail = Tail(run_id=row.id, owner=row.owner, key=row.key, epoch=row.epoch if queued else row.epoch + 1)
-    for _, epoch, items in pieces:
-        tail.log.extend(items, epoch)
-    spent_s = max(0.0, (node.clock.now_ms() - (row.started_at_ms or node.clock.now_ms())) / 1000)
-    run = LiveRun(
-        tail=tail,
-        conversation_key=row.conversation_key,
-        conversation_id=row.conversation_id,
-        turn=row.turn,
-        user_message_id=row.user_message_id,
-        message_id=row.message_id,
-        request=RunRequest.from_json(row.request).over(row),
-        queued=queued,
-        history=True,
-        segment_id=pieces[0][0] if pieces else 0,
-        began_s=node.clock.monotonic_s() - spent_s,
-    )
-    run.takeovers = row.takeovers if queued else row.takeovers + 1
-    run.stop_cause = row.stop_by
-    if tail.log.text_bytes:
-        run.first_token_at_ms = UNKNOWN_MS
-    node.live[run.id] = run
-    return run
+def _adopt_all(tx: Transaction) -> tuple[list[Any], list[Any], list[Any]]:
+    return adopt(tx, ALL), find_queued(tx), find_segments(tx)
+
+
+def why_not_again(run: LiveRun) -> RunError | None:
+    """Return the error with which a run ends that was taken over too often, or None."""
+    if run.takeovers <= MOST_TAKEOVERS:
+        return None
+    return Interrupted(f"the reply was cut {run.takeovers} times: ask again")
 
 
 async def leave(node: Node) -> None:
@@ -96,20 +89,34 @@ async def leave(node: Node) -> None:
         # Handed over once already: a second time would take a crash off the count.
         return
     node.left = True
-    if node.committer.stalled_s == 0:
-        await node.committer.write(hand_over)
+    if node.key is not None:
+        await _give_away(node)
+    elif node.committer.stalled_s == 0:
+        await node.committer.write(offer)
     for task in list(node.tasks):
         task.cancel()
 
 
-async def prune(node: Node) -> None:
-    """Delete the segments that no live run needs any more: those of ended runs are packed."""
-    floor = min((run.segment_id for run in node.live.values()), default=None)
-    while node.committer.stalled_s == 0:
-        if floor is None and node.starting:
-            # A run whose first segment may be on its way is not in `live` yet.
-            return
-        more = await node.committer.write(partial(prune_segments, floor=floor, limit=PRUNE_ROWS))
-        if not more:
-            return
-        floor = min((run.segment_id for run in node.live.values()), default=None)
+async def _give_away(node: Node) -> None:
+    """Leave what runs to the other nodes, as far as it was shown; what is ending is let end."""
+    if node.committer.stalled_s > 0:
+        # They take it when the lease has run out.
+        return
+    tasks = [task for run in node.live.values() if (task := run.task) is not None]
+    for run in node.live.values():
+        run.cancel()
+    try:
+        if tasks:
+            await asyncio.wait(tasks, timeout=UNWIND_S)
+        await node.committer.flush(wait_s=UNWIND_S)
+        for run in list(node.live.values()):
+            if run.tail not in node.committer.ending:
+                del node.live[run.id]
+                run.let_go()
+        # Behind it nothing of them is on its way: whoever takes them goes on from all that there is.
+        await node.committer.flush(wait_s=UNWIND_S)
+        await node.committer.write(offer, wait_s=UNWIND_S)
+    except StorageUnavailable:
+        log.warning("the database is away: replies are taken over when the lease has run out")
+        return
+    node.wakes.tell(HintKind.OFFERED)

@@ -6,9 +6,8 @@ StorageUnavailable (the database is away). What is another's is not found.
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from typing import Any, Final, Unpack
 
@@ -18,7 +17,6 @@ from pydantic import TypeAdapter
 from legato.core import errors
 from legato.core.errors import Draining, InvalidRequest, LegatoError, NotFound, RunError, StorageUnavailable
 from legato.core.event import LogItem, RunFailed, RunStarted
-from legato.core.log import RunLog
 from legato.core.principal import Principal
 from legato.core.reply import Reply, fold_reply
 from legato.core.resources import Run, StartedRun
@@ -30,6 +28,7 @@ from legato.runs.rows import run_of
 from legato.runs.start import NewMessage, start
 from legato.runs.stop import stop
 from legato.runs.tail import SLICE, Reader, Tail
+from legato.runs.waker import Nothing, Waker
 from legato.storage.runs import find_run
 from legato.storage.turns import LEAF
 
@@ -105,7 +104,7 @@ class Runs:
         """
         if after < -1:
             raise InvalidRequest.of("after", "is less than -1, which is before the first event")
-        tail = await find_tail(self._node, self._principal, run_id)
+        tail = await find_tail(self._node, self._principal, run_id, after=after)
         async with aclosing(self._events(tail, check_cursor(tail, None, after) + 1)) as events:
             async for each in events:
                 yield each
@@ -147,7 +146,7 @@ class Runs:
         return started.tail or await find_tail(self._node, self._principal, started.run_id)
 
     async def _events(self, tail: Tail, place: int) -> AsyncGenerator[tuple[int, LogItem]]:
-        waker = _Waker()
+        waker = Waker()
         reader: Reader | None = None
         try:
             while True:
@@ -160,7 +159,7 @@ class Runs:
                 if waker.cut or self._node.left:
                     raise await self._why_cut(tail)
                 if reader is None:
-                    reader = self._node.readers.open(waker, tail, _Nothing, after=tail.end - 1)
+                    reader = self._node.readers.open(waker, tail, Nothing, after=tail.end - 1)
                 await waker.wait()
         finally:
             if reader is not None:
@@ -174,40 +173,6 @@ class Runs:
         if self._node.draining:
             return Draining("the server is shutting down: try again in a moment")
         return StorageUnavailable(f"the reply was cut behind its event {tail.end - 1}: follow it again from there")
-
-
-class _Waker:
-    """A sink that takes nothing, and wakes whoever reads the log itself."""
-
-    paused = False
-
-    def __init__(self) -> None:
-        self.cut = False
-        self._woken = asyncio.Event()
-
-    async def wait(self) -> None:
-        await self._woken.wait()
-        self._woken.clear()
-
-    def write(self, frames: bytes) -> None:
-        self._woken.set()
-
-    def finish(self) -> None:
-        self._woken.set()
-
-    def abort(self) -> None:
-        self.cut = True
-        self._woken.set()
-
-
-class _Nothing:
-    """Renders whatever comes as one byte: there is something new."""
-
-    def __init__(self, run_id: str, log: RunLog) -> None:
-        pass
-
-    def render(self, first: int, items: Sequence[LogItem]) -> bytes:
-        return b"."
 
 
 def _started(tail: Tail) -> StartedRun:

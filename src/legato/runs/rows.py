@@ -17,6 +17,8 @@ _load = msgspec.json.Decoder().decode
 _load_usage = msgspec.json.Decoder(Usage).decode
 _load_fault = msgspec.json.Decoder(RunFault).decode
 T = TypeVar("T")
+Said = Mapping[str, list[dict[str, Any]]]
+"""Parts of replies, by the ids of their runs."""
 
 
 def conversation_of(row: Any) -> Conversation:
@@ -44,17 +46,21 @@ def conversation_of(row: Any) -> Conversation:
 
 
 def message_of(
-    row: Any, node: Node, conversation_id: str, siblings: Mapping[str, tuple[str, ...]] | None = None
+    row: Any, node: Node, conversation_id: str, said: Said, siblings: Mapping[str, tuple[str, ...]] | None = None
 ) -> Message:
     """Return the message of a row with the columns of its run. On the event loop: a reply that is being made is read
     from its log.
 
     Args:
+        said: What replies that are being made elsewhere said when the row was read (storage.followed.find_said).
         siblings: Of each message that has others in its place.
     """
     run = node.live.get(row.run_id) if row.status == "running" else None
     # The row is written when the run ends; until then its log has what was said so far.
-    parts = fold_reply(run.tail.log).parts if run is not None else _load(row.parts)
+    if run is not None:
+        parts = fold_reply(run.tail.log).parts
+    else:
+        parts = said[row.run_id] if row.status == "running" and row.run_id in said else _load(row.parts)
     return Message(
         id=row.id,
         conversation_id=conversation_id,

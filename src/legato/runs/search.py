@@ -36,7 +36,7 @@ LEAST_LOOKED_CHARS: Final = 1_000
 
 
 async def keep_searchable(node: Node) -> None:
-    """Write the index for as long as the node is open."""
+    """Write the index for as long as the node is open and leads."""
     while True:
         await asyncio.sleep(PERIOD_S)
         try:
@@ -68,7 +68,7 @@ async def write_next(node: Node, *, pause_s: float = 0.0) -> bool:
 
 async def _write_all(node: Node) -> None:
     more = True
-    while more and not node.draining and node.committer.stalled_s == 0:
+    while more and node.leads and not node.draining and node.committer.stalled_s == 0:
         more = await write_next(node, pause_s=PAUSE_S) and len(node.live) < BUSY_RUNS
 
 

@@ -88,6 +88,9 @@ class StartRun(Command[StartedTurn | KnownTurn]):
         if isinstance(value, KnownTurn):
             return
         new, node = self._new, self._node
+        if node.key is not None and (value.ahead or not node.owns(value.node_key)):
+            # Whoever ends the turn before makes it; or another node does, which has fenced this one since.
+            return
         tail = Tail(run_id=new.run_id, owner=new.owner, key=value.key)
         tail.publish(value.items)
         self.run = run = LiveRun(
@@ -184,6 +187,11 @@ async def _save(
         if message.request.model is not None:
             node.models.find(message.request.model)
         await _check_length(node, principal, conversation_id, message)
+    await node.wait_to_go()
+    refusal = refusal or node.refusal()
+    if refusal is None and node.admission is not None:
+        refusal = await node.admission.refusal()
+    # From here on nothing else runs until it is counted among those that are starting.
     new = NewTurn(
         owner=principal.id,
         conversation_id=conversation_id,
@@ -202,13 +210,15 @@ async def _save(
         body_hash=message.body_hash,
         max_waiting=node.settings.max_waiting_turns,
         now_ms=now_ms,
-        refusal=refusal or node.refusal(),
+        refusal=refusal,
     )
-    node.starting += 1
+    # What is refused may still be a repeat of a known key, which begins nothing.
+    begins = int(refusal is None)
+    node.starting += begins
     try:
         turn = await node.committer.execute(StartRun(node, new, message), wait_s=node.settings.storage_wait_s)
     finally:
-        node.starting -= 1
+        node.starting -= begins
     if isinstance(turn, KnownTurn):
         return Started(run_id=turn.run_id, tail=None)
     run = node.live.get(new.run_id)

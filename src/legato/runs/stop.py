@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence, Set
 from typing import Any
 
 from legato.core.errors import NotFound
 from legato.core.principal import Principal
+from legato.fanout.hint import HintKind
 from legato.runs.end import Stopped, end
 from legato.runs.execute import promote
+from legato.runs.live import LiveRun
 from legato.runs.node import Node
+from legato.runs.take_up import take_up
+from legato.storage.codec import SegmentPiece
+from legato.storage.pieces import read_pieces
 from legato.storage.runs import find_run, stop_run
 from legato.storage.statement import Transaction
 
@@ -30,6 +36,10 @@ async def stop(node: Node, principal: Principal, run_id: str) -> Any:
 
     row = await node.committer.write(record, wait_s=node.settings.storage_wait_s)
     run = node.live.get(run_id)
+    if run is None and row.state == "queued" and node.key is not None:
+        await _stop_waiting(node, principal, run_id)
+    elif run is None and row.state == "running":
+        node.wakes.tell(HintKind.STOP, [row.key])
     if run is not None:
         waited = run.queued and run.stop_cause is None
         run.stop("user")
@@ -40,14 +50,43 @@ async def stop(node: Node, principal: Principal, run_id: str) -> Any:
     return row
 
 
+async def _stop_waiting(node: Node, principal: Principal, run_id: str) -> None:
+    """End a turn that waits and that nobody holds, as long as nobody else has let it run or ended it."""
+
+    def find(tx: Transaction) -> tuple[Any, Sequence[SegmentPiece]]:
+        row = find_run(tx, principal.id, run_id)
+        return row, read_pieces(tx, [row.key]).get(row.key, ()) if row is not None else ()
+
+    row, pieces = await node.database.read(find)
+    if row is None or row.stop_by is None:
+        return
+    if row.state == "queued" and pieces:
+        following = await end(node, take_up(node, row, pieces, queued=True), Stopped(row.stop_by))
+        if following is not None:
+            promote(node, following)
+    # It may have begun to run in between.
+    node.wakes.tell(HintKind.STOP, [row.key])
+
+
 def let_go(node: Node, conversation_key: int) -> None:
     """Interrupt what a deleted conversation was being answered."""
     for run in list(node.live.values()):
         if run.conversation_key == conversation_key:
-            # The next run may be given its key: what this one still appends must be nobody's.
-            run.tail.key = 0
-            if run.queued:
-                node.live.pop(run.id, None)
-                run.tail.cut()
-            else:
-                run.stop("user")
+            _let_go(node, run)
+
+
+def let_go_of(node: Node, run_keys: Set[int]) -> None:
+    """Interrupt runs that were deleted at another node."""
+    for run in list(node.live.values()):
+        if run.tail.key in run_keys:
+            _let_go(node, run)
+
+
+def _let_go(node: Node, run: LiveRun) -> None:
+    # The next run may be given its key: what this one still appends must be nobody's.
+    run.tail.key = 0
+    if run.queued:
+        node.live.pop(run.id, None)
+        run.tail.lose()
+    else:
+        run.stop("user")

@@ -6,6 +6,7 @@ the event loop's thread.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
@@ -61,6 +62,7 @@ class Tail:
         pending: Appended and not yet handed to the database.
         closed: The log has its terminal event.
         holder: Who is told when the database refuses what was appended; None once the generation is over.
+        lost: It can be shown no further: whoever comes with it is cut, and finds another.
     """
 
     __slots__ = (
@@ -70,6 +72,7 @@ class Tail:
         "holder",
         "key",
         "log",
+        "lost",
         "owner",
         "pending",
         "run_id",
@@ -86,6 +89,7 @@ class Tail:
         # Tuples: they are small, and a reader that takes itself out disturbs nobody who goes through them.
         self._feeds: tuple[_Feed, ...] = ()
         self.holder: Holder | None = None
+        self.lost = False
 
     @property
     def end(self) -> int:
@@ -93,7 +97,7 @@ class Tail:
         return len(self.log.ends)
 
     def publish(self, items: Sequence[LogItem]) -> None:
-        """Take what has been committed and show it to all readers. Called from the Committer alone."""
+        """Take what has been committed, one item or more, and show it to all readers."""
         log = self.log
         first = len(log.ends)
         log.extend(items, self.epoch)
@@ -117,8 +121,15 @@ class Tail:
                 reader.sink.abort()
                 reader.close()
 
+    def lose(self) -> None:
+        """Cut all readers without an end, and those too that are on their way here."""
+        self.lost = True
+        self.cut()
+
     def attach(self, reader: Reader, renderer_type: RendererType) -> Renderer:
         """Add a reader of a protocol; return the renderer that it shares."""
+        if self.lost:
+            asyncio.get_running_loop().call_soon(self.cut)
         renderer = next((each for known, each, _ in self._feeds if known is renderer_type), None)
         if renderer is None:
             renderer = renderer_type(self.run_id, self.log)

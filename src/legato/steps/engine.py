@@ -1,17 +1,16 @@
 """The queue and the clock that run steps: at least once, in order where asked, and never lost.
 
-Built on DBOS, which keeps a job as a workflow in the queue's own database file; the files whose names begin with
-`engine` are the only ones that know it. A job's id is made of its step and its events, so that what is handed over
-twice is one job. Handlers run on the event loop that called `start`; everything that waits for the disk runs in
-threads.
+Built on DBOS, which keeps a job as a workflow in the queue's own file or in its own schema of a PostgreSQL database;
+the files whose names begin with `engine` are the only ones that know it. A job's id is made of its step and its events,
+so that what is handed over twice is one job. Handlers run on the event loop that called `start`; everything that waits
+for the disk runs in threads.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 
 import structlog
@@ -33,6 +32,7 @@ from legato.steps.jobs import (
     Tries,
     Work,
 )
+from legato.steps.queue_address import QueueAddress, where_of
 
 if TYPE_CHECKING:
     from legato.steps.engine_runtime import Runtime
@@ -41,6 +41,8 @@ log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
 Step = QueueStep | CronStep
+LiveExecutors = Callable[[], Awaitable[Collection[str]]]
+"""Asks for the ids of the processes that are not known to be dead."""
 
 POLL_S: Final = 5.0
 """How often a queue looks for jobs that nobody in this process told it of: redriven ones."""
@@ -49,56 +51,57 @@ KEEP_S: Final = 600.0
 CARE_S: Final = 30.0
 
 
-def queue_path(database: Path) -> Path:
-    """Return the queue's file beside a server's database file: queue.db beside legato.db."""
-    return database.with_name("queue.db" if database.name == "legato.db" else f"{database.stem}-queue.db")
-
-
 class Engine:
     """The queue of one process.
 
     Args:
-        path: The queue's database file; made if absent. The caller has seen to it that no other server uses it.
-        durability: `power`: what `hand_over` has taken survives a power cut. `process`: it survives `kill -9`.
-        alone: No other process takes jobs from this file: `start` takes up everything that was left unfinished, and
-            jobs of steps that are not there become dead letters. False: whoever runs several processes calls
-            `take_up` for those that died.
+        address: Where the queue is. A file is made if absent; the caller has seen to it that no other server uses it.
+        durability: Of a file. `power`: what `hand_over` has taken survives a power cut. `process`: it survives
+            `kill -9`. In PostgreSQL it survives both.
+        alone: No other process takes jobs from it: `start` takes up everything that was left unfinished, and jobs of
+            steps that are not there become dead letters, elsewhere only once nobody has run one for a day. False:
+            whoever runs several processes calls `take_up` for those that died.
+        executor_id: This process among those that ever took jobs from the queue; by default a new one.
+        live: Finds processes that died and were taken up by nobody, now and then; without it `take_up` is all.
         poll_s, keep_s: As POLL_S and KEEP_S.
     """
 
     def __init__(
         self,
-        path: Path,
+        address: QueueAddress,
         *,
         durability: Literal["power", "process"] = "power",
         clock: Clock | None = None,
         alone: bool = True,
+        executor_id: str | None = None,
+        live: LiveExecutors | None = None,
         poll_s: float = POLL_S,
         keep_s: float = KEEP_S,
     ) -> None:
-        self._path = path
-        self._flush = durability == "power"
+        self._address = address
+        # What is handed over is forgotten in the outbox: a crash of PostgreSQL alone must not lose it.
+        self._flush = durability == "power" or isinstance(address, str)
         self._clock = clock or SystemClock()
         self._alone = alone
+        self._live = live
         self._poll_s = poll_s
         self._keep_s = keep_s
         self._steps: Sequence[Step] = ()
         self._opened: Runtime | None = None
         self._closing = False
         self._tasks: list[asyncio.Task[None]] = []
-        self.executor_id = new_id("node", self._clock.now_ms())
-        """This process, among those that ever took jobs from the file."""
+        self.executor_id = executor_id or new_id("node", self._clock.now_ms())
 
     async def start(self, steps: Sequence[Step], handler: Handler, cron_handler: CronHandler | None = None) -> None:
-        """Open the file, take up what was left, and begin to run jobs.
+        """Open the queue, take up what was left, and begin to run jobs.
 
         Args:
             handler: Called as `handler(step, events, attempt)` on this event loop; returning is success.
             cron_handler: Called as `cron_handler(step, tick, attempt)`.
 
         Raises:
-            ConfigurationError: The file cannot be used, or the steps contradict each other.
-            StorageUnavailable: The file can be opened, and not be written at present.
+            ConfigurationError: The queue cannot be used, or the steps contradict each other.
+            StorageUnavailable: It can be opened, and not be written at present.
         """
         by_key = _check(steps, cron_handler)
         self._steps = steps
@@ -134,29 +137,33 @@ class Engine:
 
         try:
             runtime = Runtime(
-                self._path,
+                self._address,
                 flush=self._flush,
                 alone=self._alone,
                 executor_id=self.executor_id,
                 run=self._run,
+                left=self._runner.left,
                 poll_s=self._poll_s,
                 keep_s=self._keep_s,
             )
         except (sa.exc.DatabaseError, sqlite3.Error) as error:
             said = error.orig if isinstance(error, sa.exc.DatabaseError) else error
-            raise ConfigurationError(f"the queue's file {self._path} cannot be used: {said}") from error
+            raise ConfigurationError(f"the queue {where_of(self._address)} cannot be used: {said}") from error
         return runtime
 
     def _serve(self, runtime: Runtime) -> None:
         from legato.steps.engine_workers import AHEAD
 
-        self._runner.left = runtime.take_up(None if self._alone else (), self._clock.now_ms())
+        if self._alone:
+            runtime.take_up(runtime.holders(), self._clock.now_ms())
         for step in self._steps:
             if isinstance(step, QueueStep):
-                runtime.serve(_queue(step), window=step.concurrency + AHEAD, ordered=step.key is not None)
+                # What one process takes ahead others that are idle cannot have.
+                ahead = AHEAD if self._alone else min(AHEAD, step.concurrency)
+                runtime.serve(_queue(step), window=step.concurrency + ahead, ordered=step.key is not None)
             else:
                 # Nothing ahead: a tick that was taken would not be seen to wait.
-                runtime.serve(_queue(step), window=step.concurrency)
+                runtime.serve(_queue(step), window=step.concurrency, most=None if self._alone else step.concurrency)
 
     async def _run(self, job_id: str, work: Work) -> None:
         """Run one job; called on DBOS's event loop, it has the server's do it."""
@@ -214,7 +221,7 @@ class Engine:
             await self._do(lambda runtime: runtime.give_back())
 
     async def close(self, within_s: float = 1.0) -> None:
-        """Cancel what runs, wait for it at most `within_s` seconds, and leave what is unfinished to the next start."""
+        """Cancel what runs, wait for it at most `within_s` seconds, and leave what is unfinished to others."""
         runtime = self._opened
         if runtime is None or self._closing:
             return
@@ -224,7 +231,7 @@ class Engine:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._in_thread(runtime.stop_taking)
         await self._runner.close(within_s)
-        await self._in_thread(runtime.close, min(within_s, 0.5))
+        await self._in_thread(runtime.close, min(within_s, 0.5), not self._alone)
         self._opened = None
         self._threads.shutdown(wait=False)
 
@@ -232,7 +239,7 @@ class Engine:
         """Put back what processes have taken that are known to be dead; for those who run several on one database."""
 
         def put_back(runtime: Runtime) -> None:
-            self._runner.left |= runtime.take_up(executor_ids, self._clock.now_ms())
+            runtime.take_up(executor_ids, self._clock.now_ms())
             for step in self._steps:
                 runtime.ring(_queue(step))
 
@@ -314,6 +321,11 @@ class Engine:
 
     async def care(self) -> None:
         """Forget jobs that were done long ago, and take up what was stranded; done every CARE_S seconds anyway."""
+        if self._live is not None:
+            # In this order: who takes a job was known to live before.
+            holders = await self._do(lambda runtime: runtime.holders())
+            if holders and (dead := holders - set(await self._live())):
+                await self.take_up(dead)
         await self._do(lambda runtime: runtime.look_after(self._clock.now_ms()))
 
     async def _look_after(self) -> None:

@@ -1,6 +1,7 @@
-"""The queue's own database file: its connections, and the form in which jobs and errors are kept in it.
+"""Where the queue is kept, its connections, and the form in which jobs and errors are kept in it.
 
-A file of its own, because the queue's commits would disturb those of replies that are being streamed.
+Beside SQLite it is a file of its own, because the queue's commits would disturb those of replies that are being
+streamed. In PostgreSQL it is DBOS's schema in the server's database: many processes take jobs from it.
 """
 
 from __future__ import annotations
@@ -12,9 +13,13 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 from dbos import Serializer
+from psycopg import ProgrammingError
+from psycopg.conninfo import conninfo_to_dict
 
 from legato.core.errors import ConfigurationError
 from legato.steps.jobs import CronTick, JobDead, JobEvent, Work
+from legato.steps.queue_address import QueueAddress, where_of
+from legato.storage.postgres import PATIENCE
 
 APPLICATION: Final = "legato"
 """Owner of all rows."""
@@ -22,20 +27,63 @@ VERSION: Final = "1"
 """What DBOS takes for the application's version. It recovers jobs of its own version only, so this is the same for
 ever: a deploy goes on with what the one before it left."""
 
-POOL = 4
-OVERFLOW = 8
-"""Connections that are kept and that may be added under load."""
+POOL: Final = 4
+OVERFLOW: Final = 8
+"""Connections to a file that are kept and that may be added under load."""
+SERVER_POOL: Final = 2
+SERVER_OVERFLOW: Final = 1
+"""The same of PostgreSQL, where each is a process of its own. A process has two such pools."""
+IDLE_TRANSACTION_MS: Final = 5000
+"""So long a process that was stopped inside a transaction keeps what it has locked."""
 
 
-def connect(path: Path, *, flush: bool) -> sa.Engine:
-    """Return an engine on the file, which is made if absent, readable by its owner alone.
+def connect(address: QueueAddress, *, flush: bool, name: str = APPLICATION) -> sa.Engine:
+    """Return an engine on the queue's database. A file is made if absent, readable by its owner alone.
 
     Args:
         flush: Commits are flushed to the disk; otherwise the last ones may be missing after a power cut.
+        name: What PostgreSQL knows the connections by.
 
     Raises:
-        ConfigurationError: The file cannot be made.
+        ConfigurationError: The file cannot be made, or the address is none.
     """
+    if isinstance(address, Path):
+        return _connect_file(address, flush=flush)
+    return _connect_server(address, flush=flush, name=name)
+
+
+def disconnect(engine: sa.Engine) -> None:
+    """Close all connections of an engine, those in use as soon as they are given back."""
+
+    @sa.event.listens_for(engine, "checkin")
+    def close(_connection: Any, record: Any) -> None:
+        record.invalidate()
+
+    engine.dispose()
+
+
+def _connect_server(url: str, *, flush: bool, name: str) -> sa.Engine:
+    try:
+        given = conninfo_to_dict(url)
+    except ProgrammingError:
+        # It would repeat a part of the address, perhaps of the password.
+        raise ConfigurationError(f"the queue {where_of(url)} cannot be used: that is no address") from None
+    options = [str(given.get("options") or ""), f"-c idle_in_transaction_session_timeout={IDLE_TRANSACTION_MS}"]
+    if not flush:
+        options.append("-c synchronous_commit=off")
+    named = {"application_name": name, "options": " ".join(options).strip()}
+    return sa.create_engine(
+        # The address goes past SQLAlchemy: libpq reads more forms of it.
+        "postgresql+psycopg://",
+        connect_args=PATIENCE | given | named,
+        pool_size=SERVER_POOL,
+        max_overflow=SERVER_OVERFLOW,
+        # After a restart of the database a job would fail for each connection that is kept.
+        pool_pre_ping=True,
+    )
+
+
+def _connect_file(path: Path, *, flush: bool) -> sa.Engine:
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))

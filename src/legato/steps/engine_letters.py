@@ -1,6 +1,6 @@
-"""Dead letters: jobs that ended with an error stay in the queue's file until somebody redrives or discards them.
+"""Dead letters: jobs that ended with an error stay in the queue until somebody redrives or discards them.
 
-Works beside a running server, in another process, or without one: everything is read from and written to the file.
+Works beside a running server, in another process, or without one: everything is read from and written to its database.
 Calls block; the engine makes them in a thread of its own.
 """
 
@@ -16,9 +16,11 @@ from dbos import DBOSClient, WorkflowStatus
 from dbos import error as dbos_errors
 
 from legato.core.errors import ConfigurationError, NotFound, StorageUnavailable
+from legato.core.json_value import text_fault
 from legato.steps.engine_database import APPLICATION, JobSerializer, connect, read_work
 from legato.steps.engine_rows import DEAD, QUEUE_JOB, TAKEN, WAITING, Rows
 from legato.steps.jobs import DeadKind, DeadLetter, JobCounts, JobDead, Work
+from legato.steps.queue_address import QueueAddress, where_of
 
 LIST_MOST: Final = 1000
 
@@ -35,11 +37,16 @@ def step_of(queue: str) -> tuple[DeadKind, str]:
 
 
 class Letters:
-    """The dead letters of one queue file."""
+    """The dead letters of one queue."""
 
     def __init__(self, engine: sa.Engine) -> None:
         self.client = DBOSClient(
-            system_database_engine=engine, serializer=JobSerializer(), application_name=APPLICATION, lazy=True
+            system_database_engine=engine,
+            serializer=JobSerializer(),
+            application_name=APPLICATION,
+            lazy=True,
+            # Whoever asks is told, and asks again: here it would wait for a minute and more.
+            retry_connection_errors=False,
         )
         self.rows = Rows(self.client._sys_db)
 
@@ -50,6 +57,8 @@ class Letters:
             step: Only this step's.
             limit: At most LIST_MOST.
         """
+        if step is not None and text_fault(step) is not None:
+            return []
         queues = None if step is None else [queue_of("queue", step), queue_of("cron", step)]
         found = self.client.list_workflows(
             status=DEAD, queue_name=queues, limit=min(limit, LIST_MOST), offset=offset or None
@@ -62,6 +71,7 @@ class Letters:
         Raises:
             NotFound: There is none of this id.
         """
+        _check_id(job_id)
         found = self.client.list_workflows(workflow_ids=[job_id], status=DEAD)
         if not found:
             raise NotFound(f"there is no dead letter {job_id!r}")
@@ -76,6 +86,7 @@ class Letters:
         Raises:
             NotFound: There is none of this id, or it was redriven or discarded just now.
         """
+        _check_id(job_id)
         found = self.client.list_workflows(workflow_ids=[job_id], status=DEAD, load_input=False, load_output=False)
         if not found or found[0].queue_name is None:
             raise NotFound(f"there is no dead letter {job_id!r}")
@@ -94,6 +105,7 @@ class Letters:
         Raises:
             NotFound: There is none of this id, or it was redriven or discarded just now.
         """
+        _check_id(job_id)
         found = self.client.list_workflows(workflow_ids=[job_id], status=DEAD, load_input=False, load_output=False)
         if not self.rows.give_up(job_id):
             raise NotFound(f"there is no dead letter {job_id!r}")
@@ -115,6 +127,12 @@ class Letters:
 
     def close(self) -> None:
         self.client.destroy()
+
+
+def _check_id(job_id: str) -> None:
+    # PostgreSQL does not even look for it.
+    if text_fault(job_id) is not None:
+        raise NotFound(f"there is no dead letter {job_id!r}")
 
 
 def _letter(row: WorkflowStatus) -> DeadLetter:
@@ -141,29 +159,32 @@ def _letter(row: WorkflowStatus) -> DeadLetter:
 
 
 @contextmanager
-def open_letters(path: Path) -> Iterator[Letters | None]:
-    """Open the dead letters of a queue file for a command; None where there is no file.
+def open_letters(address: QueueAddress) -> Iterator[Letters | None]:
+    """Open the dead letters of a queue for a command; None where there is no queue yet.
 
     Raises:
-        ConfigurationError: The file was not made by this version's queue, or cannot be read.
+        ConfigurationError: It was not made by this version's queue, or cannot be read.
         StorageUnavailable: It cannot be read or written at present.
     """
-    if not path.exists():
+    if isinstance(address, Path) and not address.exists():
         yield None
         return
-    engine = connect(path, flush=True)
+    where = where_of(address)
+    engine = connect(address, flush=True)
     letters = Letters(engine)
     try:
         try:
-            letters.client._sys_db.verify_migrations()
+            there = isinstance(address, Path) or sa.inspect(engine).has_schema("dbos")
+            if there:
+                letters.client._sys_db.verify_migrations()
         except (dbos_errors.DBOSException, sa.exc.DatabaseError) as error:
             raise ConfigurationError(
-                f"the queue {path} cannot be used: start the server once, so that it is brought up to date"
+                f"the queue {where} cannot be used: start the server once, so that it is brought up to date"
             ) from error
         try:
-            yield letters
+            yield letters if there else None
         except sa.exc.OperationalError as error:
-            raise StorageUnavailable(f"the queue {path} cannot be used at present: {error.orig}") from error
+            raise StorageUnavailable(f"the queue {where} cannot be used at present: {error.orig}") from error
     finally:
         letters.close()
         engine.dispose()

@@ -7,8 +7,7 @@ each time: 0.35 ms of CPU a job, against 0.02.
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -27,6 +26,15 @@ GONE: Final = "CANCELLED"
 QUEUE_JOB: Final = "legato.job"
 CRON_JOB: Final = "legato.cron"
 """Names of the two workflows."""
+
+_SOME: Final = 500
+"""Ids in one statement."""
+_ONE_AT_A_TIME: Final = {
+    "postgresql": sa.text("SELECT pg_advisory_xact_lock(1818584929, 3)"),
+    # The driver itself would begin with the first statement that writes.
+    "sqlite": sa.text("BEGIN IMMEDIATE"),
+}
+"""Begins a transaction that adds jobs, by dialect; the lock's first number is Legato's in all its locks."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,25 +64,22 @@ class Rows:
         self._inputs = database.tables.workflow_input
         self._insert = database.dialect.insert
         self._serialization = JobSerializer().name()
-        self._lock = threading.Lock()
-        self._last_ms: int | None = None
+        self._one_at_a_time = _ONE_AT_A_TIME[database.engine.dialect.name]
 
     def add(self, jobs: Sequence[NewJob], now_ms: int) -> None:
         """Add jobs in one transaction; those that are there already are left as they are.
 
         Their order is the order of the queue, over all calls: the stamps that DBOS sorts by never repeat.
         """
-        with self._lock, self._engine.begin() as connection:
-            last_ms = self._last_ms
-            if last_ms is None:
-                last_ms = connection.execute(sa.select(sa.func.max(self._jobs.c.created_at))).scalar() or 0
+        with self._engine.begin() as connection:
+            connection.execute(self._one_at_a_time)
+            last_ms = connection.execute(sa.select(sa.func.max(self._jobs.c.created_at))).scalar() or 0
             first_ms = max(now_ms, last_ms + 1)
             rows = [self._row(job, first_ms + place) for place, job in enumerate(jobs)]
             inputs = [{"workflow_uuid": job.id, "inputs": job.input, "retention_timestamp": now_ms} for job in jobs]
             for table, values in ((self._jobs, rows), (self._inputs, inputs)):
                 statement = self._insert(table).on_conflict_do_nothing(index_elements=["workflow_uuid"])
                 connection.execute(statement, values)
-            self._last_ms = first_ms + len(jobs)
 
     def _row(self, job: NewJob, at_ms: int) -> dict[str, Any]:
         return {
@@ -140,21 +145,32 @@ class Rows:
         with self._engine.connect() as connection:
             return set(connection.execute(query).scalars())
 
-    def tries(self) -> list[tuple[str, str | None, Tries]]:
-        """Return (id, process, tries) of the unfinished jobs that were tried and failed, or were seen to be cut.
-
-        The process is that which has taken the job, None where it waits.
-        """
+    def left_by(self, executors: Collection[str]) -> dict[str, Tries | None]:
+        """Return the jobs that processes have taken, by id, with what is kept of their attempts."""
         jobs = self._jobs.c
-        query = sa.select(jobs.workflow_uuid, jobs.status, jobs.executor_id, jobs.attributes).where(
-            jobs.status.in_([WAITING, TAKEN]), jobs.attributes.is_not(sa.null())
+        query = sa.select(jobs.workflow_uuid, jobs.attributes).where(
+            jobs.status == TAKEN, jobs.executor_id.in_(executors)
         )
         with self._engine.connect() as connection:
-            return [
-                (id_, executor if status == TAKEN else None, Tries.from_json(value))
-                for id_, status, executor, value in connection.execute(query)
-                if value is not None
-            ]
+            found = connection.execute(query).all()
+        return {id_: Tries.from_json(value) if value else None for id_, value in found}
+
+    def watch(self, job_ids: Sequence[str]) -> None:
+        """Have whoever takes these jobs next keep whether a process ends under them; nothing is kept of them yet."""
+        jobs = self._jobs.c
+        with self._engine.begin() as connection:
+            for first in range(0, len(job_ids), _SOME):
+                ids = job_ids[first : first + _SOME]
+                change = sa.update(self._jobs).where(jobs.workflow_uuid.in_(ids), jobs.status == TAKEN)
+                connection.execute(change.values(attributes=Tries().as_json()))
+
+    def put_back(self, executor_id: str) -> int:
+        """Let others have the jobs that a process has taken; return how many they were."""
+        jobs = self._jobs.c
+        change = sa.update(self._jobs).where(jobs.status == TAKEN, jobs.executor_id == executor_id)
+        with self._engine.begin() as connection:
+            done = connection.execute(change.values(status=WAITING, owner_xid=None, started_at_epoch_ms=None))
+        return int(done.rowcount)
 
     def give_partition(self, queue: str, partition: str) -> None:
         """Put unfinished jobs without a partition into one: a queue with an order never looks at those without."""

@@ -13,7 +13,6 @@ import threading
 import time
 from collections.abc import Awaitable, Callable, Collection
 from functools import partial
-from pathlib import Path
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -25,12 +24,13 @@ from dbos._utils import GlobalParams
 
 from legato.core.errors import ConfigurationError
 from legato.steps.attempts import note_cut
-from legato.steps.engine_database import APPLICATION, VERSION, JobSerializer, connect, read_work
+from legato.steps.engine_database import APPLICATION, VERSION, JobSerializer, connect, disconnect, read_work
 from legato.steps.engine_letters import Letters, queue_of
 from legato.steps.engine_prune import prune
-from legato.steps.engine_rows import CRON_JOB, DEAD, QUEUE_JOB
-from legato.steps.engine_workers import AHEAD, Worker
+from legato.steps.engine_rows import CRON_JOB, DEAD, QUEUE_JOB, TAKEN
+from legato.steps.engine_workers import AHEAD, Worker, claimed_beside_others
 from legato.steps.jobs import JobDead, Tries, Work
+from legato.steps.queue_address import QueueAddress
 
 log = structlog.get_logger(__name__)
 
@@ -40,6 +40,8 @@ THREADS: Final = 2
 """Threads that write results. SQLite has one writer; the second is for the moment in which the first waits."""
 STRANDED_S: Final = 20.0
 """So long a job was taken and nothing ran it."""
+ABANDONED_MS: Final = 24 * 3600 * 1000
+"""A job that waited for so long, while nobody took one of its step, is of a step that is gone from all processes."""
 _SELDOM_S: Final = 60.0
 _one = threading.Lock()
 """DBOS has one instance a process, and would hand out the first for the second."""
@@ -55,22 +57,34 @@ class _Quiet(logging.Filter):
 
 
 class Runtime:
-    """DBOS on one queue file. There can be one at a time in a process.
+    """DBOS on one queue. There can be one at a time in a process.
 
     Args:
         flush: What is handed over is flushed to the disk before it counts as taken.
-        alone: No other process takes jobs from the file.
+        alone: No other process takes jobs from it.
+        executor_id: This process among those that ever took jobs from it.
         run: Called on DBOS's own event loop for each job; how it ends is how the job ends.
+        left: Filled with what is kept of the attempts of each job that is taken, before it is run.
         poll_s: How often a queue that nobody rings for looks for jobs.
         keep_s: How long jobs that are done are remembered, so that what is handed over again is known.
     """
 
     def __init__(
-        self, path: Path, *, flush: bool, alone: bool, executor_id: str, run: RunJob, poll_s: float, keep_s: float
+        self,
+        address: QueueAddress,
+        *,
+        flush: bool,
+        alone: bool,
+        executor_id: str,
+        run: RunJob,
+        left: dict[str, Tries],
+        poll_s: float,
+        keep_s: float,
     ) -> None:
         if not _one.acquire(blocking=False):
             raise ConfigurationError("another queue is open in this process: close it first")
         self._run = run
+        self._left = left
         self._alone = alone
         self._executor_id = executor_id
         self._poll_s = poll_s
@@ -91,7 +105,8 @@ class Runtime:
         _workflow_commands._BACKGROUND_JOBS_INTERVAL_SEC = _SELDOM_S
         self._engines: list[sa.Engine] = []
         try:
-            self._engines = [connect(path, flush=False), connect(path, flush=flush)]
+            name = f"{APPLICATION}:{executor_id}"
+            self._engines = [connect(address, flush=False, name=name), connect(address, flush=flush, name=name)]
             self._dbos = self._launch(self._engines[0])
             self.letters = Letters(self._engines[1])
         except BaseException:
@@ -110,6 +125,8 @@ class Runtime:
                 "log_level": "WARNING",
                 "enable_otlp": False,
                 "max_executor_threads": THREADS,
+                # Nothing here waits for what it would tell.
+                "use_listen_notify": False,
                 "notification_listener_polling_interval_sec": 0.25,
                 "scheduler_polling_interval_sec": _SELDOM_S,
             }
@@ -128,12 +145,17 @@ class Runtime:
 
     def _listen_to_claims(self, database: SystemDatabase) -> None:
         claim, claim_ordered = database.start_queued_workflows, database.start_queued_partitioned_workflows
+        read = database.get_workflow_statuses
 
         # Jobs have one version for ever, so it is the latest: asking for it would be a third of a claim's cost.
         def start(
             queue: Queue, executor: str, version: str, partition: str | None, running: int = 0, **how: Any
         ) -> Any:
-            found, stopped_by = claim(queue, executor, version, partition, running, **how | {"is_latest_version": True})
+            how |= {"is_latest_version": True}
+            found: list[str]
+            found, stopped_by = claimed_beside_others(
+                database, lambda: claim(queue, executor, version, partition, running, **how), lambda: ([], None)
+            )
             if worker := self._workers.get(queue.name):
                 worker.claimed(len(found), running)
             return found, stopped_by
@@ -144,8 +166,19 @@ class Runtime:
                 worker.claimed(len(found), (queue._worker_concurrency or 0) - room)
             return found
 
-        for function in (start, start_ordered):
-            name = "start_queued_workflows" if function is start else "start_queued_partitioned_workflows"
+        # DBOS reads the rows of what it has claimed; what was tried before, here or elsewhere, stands in them.
+        def read_claimed(ids: list[str]) -> Any:
+            rows = read(ids)
+            for row in rows:
+                if row["attributes"] and row["status"] == TAKEN and row["executor_id"] == self._executor_id:
+                    self._left[row["workflow_uuid"]] = Tries.from_json(row["attributes"])
+            return rows
+
+        for name, function in (
+            ("start_queued_workflows", start),
+            ("start_queued_partitioned_workflows", start_ordered),
+            ("get_workflow_statuses", read_claimed),
+        ):
             setattr(database, name, function)
 
     async def _workflow(self, value: dict[str, Any]) -> None:
@@ -176,12 +209,12 @@ class Runtime:
         if worker is not None:
             worker.ended()
 
-    def serve(self, queue: str, *, window: int = AHEAD, ordered: bool = False) -> None:
-        """Begin to take jobs from a queue, at most `window` before one of them ends."""
+    def serve(self, queue: str, *, window: int = AHEAD, ordered: bool = False, most: int | None = None) -> None:
+        """Begin to take jobs from a queue, at most `window` before one of them ends; all processes together `most`."""
         if ordered:
             # What was handed over while the step had no order yet.
             self.rows.give_partition(queue, "")
-        worker = Worker(self._dbos, queue, window=window, ordered=ordered, poll_s=self._poll_s)
+        worker = Worker(self._dbos, queue, window=window, ordered=ordered, poll_s=self._poll_s, most=most)
         # Known before it claims: it has to be told what it did.
         self._workers[queue] = worker
         worker.start()
@@ -196,26 +229,22 @@ class Runtime:
         if worker := self._workers.get(queue):
             worker.pausing(change)
 
-    def take_up(self, executors: Collection[str] | None, now_ms: int) -> dict[str, Tries]:
-        """Put back what processes that are dead had taken; return what is known of jobs that were tried.
+    def holders(self) -> set[str]:
+        """Return the ids of the other processes that have taken jobs."""
+        return self.rows.holders() - {self._executor_id}
 
-        Args:
-            executors: Ids of the dead; None: all but this process.
-        """
-        holders = self.rows.holders() - {self._executor_id}
-        dead = sorted(holders if executors is None else holders & set(executors))
-        left: dict[str, Tries] = {}
-        for executor in dead:
-            left |= {job_id: Tries() for job_id in self.rows.taken_by(executor)}
-        for job_id, holder, tries in self.rows.tries():
-            if holder is not None and holder not in dead:
-                continue
-            if tries.begun:
+    def take_up(self, executors: Collection[str], now_ms: int) -> None:
+        """Put back what processes that are dead had taken; whoever takes it next knows that it was under way."""
+        dead = sorted(self.holders() & set(executors))
+        if not dead:
+            return
+        left = self.rows.left_by(dead)
+        self.rows.watch([job_id for job_id, tries in left.items() if tries is None])
+        for job_id, tries in left.items():
+            if tries is not None and tries.begun:
                 note_cut(tries, now_ms)
                 self.save(job_id, tries)
-            left[job_id] = tries
         DBOS._recover_pending_workflows(dead)
-        return left
 
     def save(self, job_id: str, tries: Tries) -> None:
         """Keep what was tried with a job."""
@@ -223,15 +252,26 @@ class Runtime:
 
     def look_after(self, now_ms: int) -> None:
         """Delete jobs that were done long ago, take up what was stranded, have jobs whose step is gone given up."""
-        # Where several processes share the file, another may know a step that this one, older or newer, does not.
-        if self._alone:
-            for queue, status in self.rows.counts():
-                if status != DEAD and queue not in self._workers:
-                    self.serve(queue)
+        for queue in self._abandoned(now_ms):
+            self.serve(queue)
         self._take_up_stranded()
         # What was handed over before a crash may be handed over again right after it.
         if time.monotonic() - self._opened_s >= self._keep_s:
             prune(self.letters.client, self.rows, now_ms - round(self._keep_s * 1000))
+
+    def _abandoned(self, now_ms: int) -> set[str]:
+        """Return the queues with jobs whose step is gone: served by this process, they are given up one by one."""
+        counts = self.rows.counts()
+        unknown = {queue for queue, status in counts if status != DEAD} - self._workers.keys()
+        if self._alone or not unknown:
+            return unknown
+        # Another process, of an older or a newer version, may know the step.
+        oldest = self.rows.oldest()
+        return {
+            queue
+            for queue in unknown
+            if (queue, TAKEN) not in counts and oldest.get(queue, now_ms) < now_ms - ABANDONED_MS
+        }
 
     def _take_up_stranded(self) -> None:
         # A job whose result could not be written (a full disk) has no task any more, and would stay taken for ever.
@@ -261,16 +301,31 @@ class Runtime:
             engine.clear_compiled_cache()
             engine.dispose()
 
-    def close(self, within_s: float) -> None:
-        """Let results be written for `within_s` seconds, then end; what is unfinished stays for the next start."""
+    def close(self, within_s: float, put_back: bool = False) -> None:
+        """Let results be written for `within_s` seconds, then end; what is unfinished stays for the next start.
+
+        Args:
+            put_back: Other processes may have at once what is unfinished.
+        """
         until = time.monotonic() + within_s
         while self._running and time.monotonic() < until:
             time.sleep(0.005)
+        if put_back:
+            self._put_back()
         self.letters.close()
         self._destroy()
+
+    def _put_back(self) -> None:
+        try:
+            count = self.rows.put_back(self._executor_id)
+        except sa.exc.SQLAlchemyError as error:
+            # Others find out that this process is gone.
+            log.warning("jobs cannot be put back", error=str(getattr(error, "orig", error)))
+        else:
+            log.info("jobs put back", jobs=count)
 
     def _destroy(self) -> None:
         DBOS.destroy(destroy_registry=True)
         for engine in self._engines:
-            engine.dispose()
+            disconnect(engine)
         _one.release()

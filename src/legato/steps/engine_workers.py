@@ -6,14 +6,23 @@ when jobs were handed over, when places became free, and otherwise every few sec
 
 from __future__ import annotations
 
+import random
 import threading
-from typing import Final
+import time
+from collections.abc import Callable
+from typing import Final, TypeVar
 
+import sqlalchemy as sa
 from dbos import DBOS
 from dbos._queue import _INTERNAL_QUEUE_CONSTRUCTION, Queue, queue_worker_thread
+from dbos._sys_db import SystemDatabase
+
+T = TypeVar("T")
 
 AHEAD: Final = 32
 """Jobs that are taken beyond those that can run at once, so that one claim serves many."""
+RIVALS: Final = 5
+"""Tries of a claim that another process is in the midst of."""
 MOST_PAUSING: Final = 1000
 """Jobs that may wait for their next attempt beside those that are taken; more of them hold the queue up."""
 
@@ -49,9 +58,15 @@ class Worker:
 
     A claim costs as much CPU as a few jobs. So one is made when jobs were handed over, and when jobs ended while the
     last claim left others behind.
+
+    Args:
+        window: Jobs that this process may have taken at a time, beside those that only wait for their next attempt.
+        most: Jobs that all processes together may have taken at a time; None where there is no such limit.
     """
 
-    def __init__(self, dbos: DBOS, name: str, *, window: int, ordered: bool, poll_s: float) -> None:
+    def __init__(
+        self, dbos: DBOS, name: str, *, window: int, ordered: bool, poll_s: float, most: int | None = None
+    ) -> None:
         self._window = window
         self._ordered = ordered
         self._pausing = 0
@@ -61,6 +76,7 @@ class Worker:
         self._bell = Bell()
         self._queue = Queue(
             name,
+            global_concurrency=most,
             worker_concurrency=window,
             partition_concurrency=1 if ordered else None,
             polling_interval_sec=poll_s,
@@ -109,3 +125,15 @@ class Worker:
 
     def join(self, timeout_s: float) -> None:
         self._thread.join(timeout_s)
+
+
+def claimed_beside_others(database: SystemDatabase, claim: Callable[[], T], nothing: Callable[[], T]) -> T:
+    """Return what a claim gives: DBOS would leave it to the next look where another process is claiming just now."""
+    for _ in range(RIVALS):
+        try:
+            return claim()
+        except sa.exc.DBAPIError as error:
+            if not (database.is_lock_conflict(error) or database.is_serialization_conflict(error)):
+                raise
+            time.sleep(random.uniform(0.005, 0.05))
+    return nothing()

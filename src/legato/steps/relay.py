@@ -3,6 +3,9 @@
 A reply costs the queue nothing of its own: what comes together is handed over together. Should the process die in
 between, the same events are handed over again, and the queue knows them. An event that the queue cannot take, although
 it is there, holds no other one up: it stays in the outbox, is named in the log once, and is tried again now and then.
+
+Of several processes on one database one relays, so that events of one key stay in order. The others' events it finds by
+looking.
 """
 
 from __future__ import annotations
@@ -27,6 +30,8 @@ GATHER_S: Final = 0.1
 PACE_S: Final = 1.0
 """Least time between two hand-overs: each costs the queue as much as many jobs of a batch."""
 RETRY_S: Final = 1.0
+LOOK_S: Final = 0.5
+"""How often what other processes have written is looked for."""
 AGAIN_S: Final = 60.0
 """How long events that the queue could not take stay behind before they are tried again."""
 MOST_EVENTS: Final = 500
@@ -40,16 +45,18 @@ class Queue(Protocol):
 
 
 class Relay:
-    """The relay of one process. It sleeps until something is committed to the outbox."""
+    """The relay of one process. It sleeps until something is committed to the outbox, or another may have done so."""
 
     def __init__(self, node: Node, queue: Queue) -> None:
         self._node = node
         self._queue = queue
         self._bell = asyncio.Event()
         self._behind = 0
-        """The place up to which everything is handed over or left behind; places rise, as one thread appends."""
+        """The place up to which everything is handed over or left behind. Places rise; where several processes append,
+        one may be filled late: it is found when what was left behind is tried again."""
         self._again_s = math.inf
         """When what was left behind is tried again, by the loop's clock."""
+        self._look_s = LOOK_S if node.database.kind == "postgresql" else math.inf
         self._named: set[str] = set()
         """Ids of the events that the log has named."""
         # What an earlier process left.
@@ -67,17 +74,22 @@ class Relay:
         loop = asyncio.get_running_loop()
         handed_s = 0.0
         while True:
+            until_s = min(self._again_s, loop.time() + self._look_s)
             with suppress(TimeoutError):
-                async with asyncio.timeout_at(None if self._again_s == math.inf else self._again_s):
+                async with asyncio.timeout_at(None if until_s == math.inf else until_s):
                     await self._bell.wait()
             await asyncio.sleep(max(GATHER_S, handed_s + PACE_S - loop.time()))
-            handed_s = loop.time()
+            began_s = loop.time()
             self._bell.clear()
-            if handed_s >= self._again_s:
+            if not self._node.leads:
+                continue
+            if began_s >= self._again_s:
                 self._behind, self._again_s = 0, math.inf
             try:
-                while await self.hand_over() == MOST_EVENTS:
-                    pass
+                while count := await self.hand_over():
+                    handed_s = began_s
+                    if count < MOST_EVENTS:
+                        break
             except LegatoError as error:
                 log.warning("events wait for the queue", error=error.code)
                 self._bell.set()

@@ -56,12 +56,20 @@ def decode_segment(row: Any) -> list[SegmentPiece]:
     Raises:
         UnknownFormat: A newer Legato wrote it.
     """
-    if row.schema != SCHEMA_VERSION or row.format not in (SEGMENT_FORMAT, FLUSH_FORMAT):
-        raise UnknownFormat(f"segment of schema {row.schema} and format {row.format}")
-    data = _decode(row.data)
-    if row.format == SEGMENT_FORMAT:
-        return [(row.run_key, row.first_seq, row.epoch, _items_in(data))]
-    return [(key, first_seq, epoch, _items_in(items)) for key, first_seq, epoch, items in data]
+    if row.format != FLUSH_FORMAT or row.schema != SCHEMA_VERSION:
+        return [(row.run_key, row.first_seq, row.epoch, decode_items(row.schema, row.format, row.data))]
+    return [(key, first_seq, epoch, _items_in(items)) for key, first_seq, epoch, items in _decode(row.data)]
+
+
+def decode_items(schema: int, form: int, data: bytes) -> list[LogItem]:
+    """Return what one flush brought of one run.
+
+    Raises:
+        UnknownFormat: A newer Legato wrote it.
+    """
+    if schema != SCHEMA_VERSION or form != SEGMENT_FORMAT:
+        raise UnknownFormat(f"segment of schema {schema} and format {form}")
+    return _items_in(_decode(data))
 
 
 def pack_log(log: RunLog) -> bytes:

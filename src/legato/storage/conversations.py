@@ -27,6 +27,17 @@ _FIND = Prepared(
         conversation.c.owner == bindparam("owner"), conversation.c.id == bindparam("id")
     )
 )
+# For whoever changes it. Without what other tables say: that would be what it was before the wait for the row.
+_FIND_LOCKED = Prepared(
+    select(conversation)
+    .where(conversation.c.owner == bindparam("owner"), conversation.c.id == bindparam("id"))
+    .with_for_update(key_share=True)
+)
+_FIND_TO_DELETE = Prepared(
+    select(conversation.c.key)
+    .where(conversation.c.owner == bindparam("owner"), conversation.c.id == bindparam("id"))
+    .with_for_update()
+)
 _listed = (
     select(*conversation.columns, ACTIVE_RUN)
     .where(
@@ -221,7 +232,7 @@ def change_conversation(
         NotFound: No such conversation, or no such message in it.
         Conflict: The tip is no reply, or replies are being made.
     """
-    row = tx.one(_FIND, owner=owner, id=conversation_id)
+    row = tx.one(_FIND_LOCKED, owner=owner, id=conversation_id)
     if row is None:
         raise NotFound("there is no conversation with this id")
     leaf = (row.leaf_id, row.leaf_branch, row.leaf_depth)
@@ -259,7 +270,7 @@ def rename_by_model(tx: Transaction, owner: str, conversation_id: str, key: int,
 
 def delete_conversation(tx: Transaction, owner: str, conversation_id: str) -> int | None:
     """Delete a conversation with all that belongs to it; return its internal key, or None if there is none."""
-    row = tx.one(_FIND, owner=owner, id=conversation_id)
+    row = tx.one(_FIND_TO_DELETE, owner=owner, id=conversation_id)
     if row is None:
         return None
     delete_found(tx, owner, conversation_id, row.key)
@@ -267,7 +278,7 @@ def delete_conversation(tx: Transaction, owner: str, conversation_id: str) -> in
 
 
 def delete_found(tx: Transaction, owner: str, conversation_id: str, key: int) -> None:
-    """Delete a conversation that was found in this transaction, with all that belongs to it."""
+    """Delete a conversation that this transaction holds, with all that belongs to it."""
     tx.run(_DELETE, owner=owner, conversation_key=key)
     tx.run(_DELETE_STATE, owner=owner, state_group=state_group(conversation_id))
     note_delete(tx)
@@ -294,7 +305,7 @@ def fork_conversation(
         NotFound: No such conversation or message.
         Conflict: The id is taken, or the path holds a reply that is still being made.
     """
-    row = tx.one(_FIND, owner=owner, id=conversation_id)
+    row = tx.one(_FIND_LOCKED, owner=owner, id=conversation_id)
     if row is None:
         raise NotFound("there is no conversation with this id")
     if tx.one(_FIND, owner=owner, id=new_id) is not None:

@@ -25,10 +25,15 @@ class Database(ABC):
     Attributes:
         kind: Which one it is.
         lanes: What the committer keeps apart. A database with one lane has it for appends and commands.
+        node_key: The row in `node` under which this process writes; its writes are refused once that is fenced. None
+            fences nothing: a command, or a database that one process has to itself.
+        application_name: What a server of databases lists this process's connections as.
     """
 
     kind: ClassVar[Kind]
     lanes: ClassVar[tuple[Lane, ...]]
+    node_key: int | None = None
+    application_name: str = "legato"
 
     @property
     @abstractmethod
@@ -41,6 +46,7 @@ class Database(ABC):
 
         Raises:
             ConfigurationError: It cannot be used, is another server's, or was written by a newer version.
+            StorageUnavailable: It cannot be reached at present; also from `revision`, `migrate` and `transact`.
         """
 
     @abstractmethod
@@ -96,6 +102,11 @@ def open_database(settings: Settings) -> Database:
     Raises:
         ConfigurationError: `database_url` names none that this version knows.
     """
+    if settings.uses_postgres:
+        # A server on SQLite does not pay for the driver.
+        from legato.storage.postgres import PostgresDatabase
+
+        return PostgresDatabase(settings.database_url or "", pool=settings.database_pool, lease_s=settings.lease_s)
     from legato.storage.sqlite import SqliteDatabase
 
     return SqliteDatabase(settings.database_path, durability=settings.durability)

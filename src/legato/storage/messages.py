@@ -118,12 +118,14 @@ _walk = _walk.union_all(
     .where(_walk.c.chars < bindparam("most_chars"), _walk.c.steps < bindparam("most_messages"))
 )
 _LATEST = Prepared(select(_walk.c.role, _walk.c.parts, _walk.c.steps))
-_FIND = Prepared(
+_found = (
     select(*message.columns, *OF_RUN, conversation.c.id.label("conversation_id"))
     .join(conversation, conversation.c.key == message.c.conversation_key)
     .outerjoin(run, MADE_BY)
     .where(message.c.id == bindparam("id"), message.c.owner == bindparam("owner"))
 )
+_FIND = Prepared(_found)
+_FIND_LOCKED = Prepared(_found.with_for_update(of=message, key_share=True))
 _FEEDBACK = Prepared(
     update(message)
     .where(message.c.id == bindparam("message_id"), message.c.owner == bindparam("of_owner"))
@@ -176,6 +178,11 @@ def find_path(tx: Transaction, conversation_key: int, tip_id: str, most_messages
 def find_message(tx: Transaction, owner: str, message_id: str) -> Any | None:
     """Return a message with its conversation's id, or None."""
     return tx.one(_FIND, id=message_id, owner=owner)
+
+
+def hold_message(tx: Transaction, owner: str, message_id: str) -> Any | None:
+    """Return the same, and let nobody else change the message until the end of the transaction."""
+    return tx.one(_FIND_LOCKED, id=message_id, owner=owner)
 
 
 def set_feedback(tx: Transaction, owner: str, message_id: str, feedback: str | None) -> bool:

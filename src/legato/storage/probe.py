@@ -1,4 +1,4 @@
-"""What monitoring asks the database: whether it answers, and what waits in the outbox."""
+"""What is asked of the database as a whole: whether it answers, what waits in the outbox, which one it is."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, func, select
+from sqlalchemy import ColumnElement, func, select, text
 
 from legato.storage.statement import Prepared, Transaction
 from legato.storage.tables import outbox
@@ -17,6 +17,12 @@ _FIGURES: Final[Sequence[ColumnElement[Any]]] = (
     func.min(outbox.c.at_ms).label("oldest_ms"),
 )
 _WAITING = Prepared(select(*_FIGURES))
+_IDENTITY = Prepared(
+    text(
+        "SELECT CAST(oid AS bigint) AS number, CAST(datname AS text) AS name"
+        " FROM pg_database WHERE datname = current_database()"
+    )
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,3 +44,11 @@ def find_waiting(tx: Transaction) -> Waiting:
     row = tx.one(_WAITING)
     assert row is not None
     return Waiting(events=row.events, oldest_ms=row.oldest_ms)
+
+
+def find_identity(tx: Transaction) -> str:
+    """Return what tells a database from others of its server, by whatever address it is reached; "" for SQLite's."""
+    if tx.database == "sqlite":
+        return ""
+    ((number, name),) = tx.tuples(_IDENTITY)
+    return f"{number} {name}"

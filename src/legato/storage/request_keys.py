@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from sqlalchemy import bindparam, select
+from sqlalchemy import bindparam, select, tuple_
 
 from legato.core.errors import Gone, KeyReused
 from legato.storage.runs import find_run
@@ -27,15 +27,20 @@ _SELECT_KEY = Prepared(
 )
 _INSERT_KEY = insert_into(request_key)
 _DELETE_KEY = Prepared(
-    request_key.delete().where(request_key.c.owner == bindparam("owner"), request_key.c.key == bindparam("key"))
+    request_key.delete().where(
+        request_key.c.owner == bindparam("owner"),
+        request_key.c.key == bindparam("key"),
+        request_key.c.created_at_ms <= bindparam("before_ms"),
+    )
 )
 _DELETE_KEYS = Prepared(
     request_key.delete().where(
-        request_key.c.key.in_(
-            select(request_key.c.key)
+        tuple_(request_key.c.owner, request_key.c.key).in_(
+            select(request_key.c.owner, request_key.c.key)
             .where(request_key.c.created_at_ms <= bindparam("before_ms"))
             .order_by(request_key.c.created_at_ms)
             .limit(500)
+            .with_for_update(skip_locked=True)
         ),
         request_key.c.created_at_ms <= bindparam("before_ms"),
     )
@@ -65,8 +70,14 @@ def find_repeated(tx: Transaction, owner: str, key: str, body_hash: bytes, now_m
 
 
 def keep_key(tx: Transaction, owner: str, key: str, *, body_hash: bytes, run_id: str, now_ms: int) -> None:
-    """Keep a key with the run that it begins, and forget some that are old."""
-    tx.run(_DELETE_KEYS, before_ms=now_ms - REQUEST_KEY_MS)
-    # The same key may be among those that are old and not deleted yet.
-    tx.run(_DELETE_KEY, owner=owner, key=key)
+    """Keep a key with the run that it begins, and forget some that are old.
+
+    Another node that keeps the same key at this moment is waited for: the second of them finds it taken, and is done
+    again by its writer.
+    """
+    # The same key may be among those that are old. It goes first: whoever waited for it with others in hand could be
+    # waited for.
+    before_ms = now_ms - REQUEST_KEY_MS
+    tx.run(_DELETE_KEY, owner=owner, key=key, before_ms=before_ms)
+    tx.run(_DELETE_KEYS, before_ms=before_ms)
     tx.run(_INSERT_KEY, owner=owner, key=key, body_hash=body_hash, run_id=run_id, created_at_ms=now_ms)

@@ -43,6 +43,8 @@ _idle = (
     .where(*_is_idle)
     .order_by(conversation.c.last_message_at_ms, conversation.c.key)
     .limit(bindparam("most"))
+    # What somebody else holds is being used, or deleted.
+    .with_for_update(skip_locked=True)
 )
 _IDLE = Prepared(_idle)
 _IDLE_OF_OWNER = Prepared(_idle.where(conversation.c.owner == bindparam("owner")))

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, cast
 
-from sqlalchemy import and_, bindparam, func, or_, select, update
+from sqlalchemy import and_, bindparam, func, null, or_, select, update
 
 from legato.core.event import SCHEMA_VERSION, StopCause
 from legato.core.run import RunState
@@ -40,7 +40,7 @@ _SELECT_WAITING = Prepared(
         .label("running"),
     )
 )
-_RUNS = select(
+RUN_ROWS = select(
     *run.columns,
     conversation.c.id.label("conversation_id"),
     conversation.c.system_prompt.label("conversation_system_prompt"),
@@ -48,17 +48,19 @@ _RUNS = select(
     conversation.c.temperature.label("conversation_temperature"),
     conversation.c.max_tokens.label("conversation_max_tokens"),
 ).join(conversation, conversation.c.key == run.c.conversation_key)
-_SELECT_RUN = Prepared(_RUNS.where(run.c.id == bindparam("id"), run.c.owner == bindparam("owner")))
+_SELECT_RUN = Prepared(RUN_ROWS.where(run.c.id == bindparam("id"), run.c.owner == bindparam("owner")))
 _END_RUN = Prepared(
     update(run)
     .where(
         run.c.key == bindparam("run_key"),
         run.c.epoch == bindparam("run_epoch"),
-        IS_UNFINISHED,
+        # One that waits is nobody's: whoever holds its conversation may end it.
+        or_(IS_QUEUED, and_(IS_RUNNING, run.c.node_key.is_not_distinct_from(bindparam("me")))),
         or_(run.c.stop_by.is_(None), run.c.stop_by == bindparam("stopped_by")),
     )
     .values(
         state=bindparam("new_state"),
+        node_key=null(),
         model=bindparam("used_model"),
         calls=bindparam("made_calls"),
         usage=bindparam("used"),
@@ -71,7 +73,14 @@ _END_RUN = Prepared(
     )
     .returning(run.c.started_at_ms, run.c.asks)
 )
-_SELECT_STOP = Prepared(select(run.c.stop_by, run.c.epoch, run.c.state).where(run.c.key == bindparam("run_key")))
+_SELECT_STOP = Prepared(
+    select(run.c.stop_by, run.c.epoch, run.c.state, run.c.node_key).where(run.c.key == bindparam("run_key"))
+)
+_LOCK_CONVERSATION = Prepared(
+    select(conversation.c.key)
+    .where(conversation.c.key == bindparam("conversation_key"))
+    .with_for_update(key_share=True)
+)
 _COUNT_MESSAGES = Prepared(
     update(conversation)
     .where(conversation.c.key == bindparam("conversation_key"))
@@ -94,26 +103,17 @@ _END_MESSAGE = Prepared(
 )
 _INSERT_LOG = insert_into(run_log)
 _SELECT_NEXT = Prepared(
-    _RUNS.where(run.c.conversation_key == bindparam("conversation_key"), IS_QUEUED).order_by(run.c.turn).limit(1)
+    RUN_ROWS.where(run.c.conversation_key == bindparam("conversation_key"), IS_QUEUED).order_by(run.c.turn).limit(1)
 )
 _PROMOTE = Prepared(
     update(run)
     .where(run.c.key == bindparam("run_key"), IS_QUEUED)
-    .values(state="running", started_at_ms=bindparam("now_ms"))
+    .values(state="running", started_at_ms=bindparam("now_ms"), node_key=bindparam("me"))
 )
 _STATUS = Prepared(
     update(message).where(message.c.id == bindparam("message_id")).values(status=bindparam("new_status"))
 )
-# Sorted afterwards: asked to order by key, SQLite reads the whole table in that order.
-_SELECT_RUNNING = Prepared(_RUNS.where(IS_RUNNING))
-_SELECT_QUEUED = Prepared(_RUNS.where(IS_QUEUED))
 _SELECT_SEGMENTS = Prepared(select(segment).order_by(segment.c.id))
-_ADOPT = Prepared(
-    update(run)
-    .where(run.c.key == bindparam("run_key"), run.c.epoch == bindparam("seen"))
-    .values(epoch=run.c.epoch + 1, takeovers=run.c.takeovers + 1)
-)
-_HAND_OVER = Prepared(update(run).where(IS_RUNNING, run.c.takeovers >= 0).values(takeovers=run.c.takeovers - 1))
 _STOP = Prepared(
     update(run)
     .where(
@@ -136,6 +136,15 @@ _FIRST_SEGMENT = Prepared(select(func.min(segment.c.id).label("id")))
 def count_waiting(tx: Transaction, conversation_key: int) -> Any:
     """Return the numbers of `queued` and `running` runs of a conversation."""
     return tx.one(_SELECT_WAITING, conversation_key=conversation_key)
+
+
+def lock_conversation(tx: Transaction, conversation_key: int) -> bool:
+    """Hold a conversation until the end of the transaction, and return whether it is there.
+
+    Whoever changes a conversation's runs or messages holds it first, and no other one: so no two transactions wait for
+    each other. SQLite has one writer.
+    """
+    return tx.database == "sqlite" or tx.one(_LOCK_CONVERSATION, conversation_key=conversation_key) is not None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -171,19 +180,31 @@ class Fenced(Exception):
     """The run is no longer this process's: adopted under a higher epoch, ended, or deleted."""
 
 
+def is_waiting(tx: Transaction, conversation_key: int, run_key: int) -> bool:
+    """Return whether a turn waits still; while the transaction lasts it does."""
+    if not lock_conversation(tx, conversation_key):
+        return False
+    row = tx.one(_SELECT_STOP, run_key=run_key)
+    return row is not None and row.state == "queued"
+
+
 def end_run(tx: Transaction, rows: TurnRows, end: EndedTurn) -> int | StopCause:
     """End the run's row, or return the cause of a stop that came before this end and goes first.
+
+    The conversation is the caller's alone from here on: what else of it ends, starts or is deleted comes after.
 
     Returns:
         How many messages the end adds to the conversation: the reply, and a question that never came to run.
 
     Raises:
-        Fenced: The row is no longer at `rows.epoch`, or no longer running.
+        Fenced: The row is no longer at `rows.epoch`, is another node's, or no longer running.
     """
+    lock_conversation(tx, rows.conversation_key)
     ended = tx.one(
         _END_RUN,
         run_key=rows.run_key,
         run_epoch=rows.epoch,
+        me=tx.node_key,
         new_state=end.state.value,
         stopped_by=end.stopped_by,
         used_model=rows.model,
@@ -200,6 +221,8 @@ def end_run(tx: Transaction, rows: TurnRows, end: EndedTurn) -> int | StopCause:
         return 1 + (ended.asks if ended.started_at_ms is None else 0)
     row = tx.one(_SELECT_STOP, run_key=rows.run_key)
     if row is None or row.epoch != rows.epoch or row.state not in ("running", "queued"):
+        raise Fenced
+    if row.state == "running" and row.node_key != tx.node_key:
         raise Fenced
     return cast(StopCause, row.stop_by)
 
@@ -237,13 +260,16 @@ def insert_log(tx: Transaction, run_key: int, count: int, data: bytes) -> None:
 
 
 def promote_next(tx: Transaction, conversation_key: int, now_ms: int) -> Any | None:
-    """Let the conversation's next waiting turn run, if nothing else does; return its row."""
+    """Let the conversation's next waiting turn run, as this node's, if nothing else does; return its row.
+
+    The caller holds the conversation (`lock_conversation`).
+    """
     if count_waiting(tx, conversation_key).running:
         return None
     following = tx.one(_SELECT_NEXT, conversation_key=conversation_key)
     if following is None:
         return None
-    tx.run(_PROMOTE, run_key=following.key, now_ms=now_ms)
+    tx.run(_PROMOTE, run_key=following.key, now_ms=now_ms, me=tx.node_key)
     tx.run(_STATUS, message_id=following.message_id, new_status="running")
     # Its question counts as a message from now on.
     tx.run(
@@ -270,22 +296,9 @@ def find_log(tx: Transaction, owner: str, run_id: str) -> Any | None:
     return tx.one(_SELECT_LOG, id=run_id, owner=owner)
 
 
-def adopt_all(tx: Transaction) -> tuple[list[Any], list[Any], list[Any]]:
-    """Take every unfinished run under a higher epoch.
-
-    Returns:
-        The running runs (as they were before), the waiting ones, and all segments, each in order of making.
-    """
-    running = sorted(tx.all(_SELECT_RUNNING), key=lambda row: row.key)
-    queued = sorted(tx.all(_SELECT_QUEUED), key=lambda row: row.key)
-    for row in running:
-        tx.run(_ADOPT, run_key=row.key, seen=row.epoch)
-    return running, queued, tx.all(_SELECT_SEGMENTS)
-
-
-def hand_over(tx: Transaction) -> None:
-    """Say that the running runs are left on purpose: adopting them does not count as a crash."""
-    tx.run(_HAND_OVER)
+def find_segments(tx: Transaction) -> list[Any]:
+    """Return all segments, in the order of appending."""
+    return tx.all(_SELECT_SEGMENTS)
 
 
 def prune_segments(tx: Transaction, floor: int | None, limit: int) -> bool:

@@ -10,6 +10,7 @@ from sqlalchemy import bindparam, select
 from legato.core.search_text import Phrase
 from legato.storage.conversations import ACTIVE_RUN
 from legato.storage.search_index import SALT_BITS, SEARCH_INDEX, mark_of, text_of
+from legato.storage.search_postgres import FIND, spell_query
 from legato.storage.statement import Prepared, Transaction
 from legato.storage.tables import conversation, message, search_entry
 
@@ -47,7 +48,11 @@ def find_texts(tx: Transaction, owner: str, phrases: Sequence[Phrase], before_ke
     """
     if not phrases:
         return []
-    wanted = " AND ".join(_spelled(mark_of(owner), phrase) for phrase in phrases)
+    mark = mark_of(owner)
+    if tx.database == "postgresql":
+        spelled = spell_query(mark, phrases)
+        return tx.all(FIND, **spelled, owner=owner, before_key=before_key, most=limit)
+    wanted = " AND ".join(_spelled(mark, phrase) for phrase in phrases)
     return tx.all(_FIND, wanted=wanted, owner=owner, before_key=before_key, most=limit)
 
 

@@ -10,6 +10,10 @@ On SQLite it is a full-text index (FTS5) beside `search_entry`, kept by triggers
   `search_place.done_key`, then again those that were not ready (`search_due`). Whatever makes a page stale that was
   read before (a delete, another page) changes `version`, and the page is read anew. So nothing of it is written by a
   turn, and copies, imports and what an older version left are found like everything else.
+
+PostgreSQL has an index over `search_entry` itself (storage.search_postgres). Keys are not committed in their order
+there, so a trigger notes each message in `search_due`, and that is where pages come from. Any node writes the next
+page; the row of `search_place` lets one at a time.
 """
 
 from __future__ import annotations
@@ -32,6 +36,8 @@ from legato.storage.tables import conversation, message, search_due, search_entr
 PAGE_MESSAGES: Final = 20
 PAGE_CHARS: Final = 10_000
 """A page ends behind the message with which it has come to so many characters: 1 to 4 ms of the writer's time."""
+MOST_VECTOR_BYTES: Final = 1_000_000
+"""PostgreSQL refuses vectors above 2**20 bytes."""
 MERGE_PAGES: Final = 32
 """Of the index, as much is merged behind each page, which adds a handful: 1 to 5 ms."""
 TITLE: Final = 0
@@ -101,6 +107,12 @@ _DELETE = Prepared(
         search_entry.c.message_key == bindparam("of_message"),
     )
 )
+# Finds nothing where a conversation is gone; until the transaction's end nobody deletes it.
+_KEEP_CONVERSATION = Prepared(
+    select(conversation.c.key)
+    .where(conversation.c.key == bindparam("conversation_key"))
+    .with_for_update(read=True, key_share=True)
+)
 _MERGE = Prepared(insert(SEARCH_INDEX).values(search_index=bindparam("command"), rank=bindparam("pages")))
 
 
@@ -146,7 +158,8 @@ def read_page(tx: Transaction) -> IndexPage | None:
             break
         chars += _look(page, row)
         page.done_dues.append(row.id)
-    rows = tx.all(_NEXT, done_key=place.done_key, most=PAGE_MESSAGES + 1)
+    by_key = tx.database == "sqlite"
+    rows = tx.all(_NEXT, done_key=place.done_key, most=PAGE_MESSAGES + 1) if by_key else []
     for row in rows[:PAGE_MESSAGES]:
         if chars >= PAGE_CHARS:
             break
@@ -197,19 +210,26 @@ def write_page(tx: Transaction, page: IndexPage) -> bool:
     """
     if tx.run(_MOVE_ON, seen=page.version, new_done_key=page.done_key) != 1:
         return False
+    gone: set[int] = set()
+    if tx.database == "postgresql":
+        # In one order at every node. Who deletes one of them now waits, and takes along what is written here.
+        keys = sorted({entry.conversation_key for entry in page.entries})
+        gone = {key for key in keys if tx.one(_KEEP_CONVERSATION, conversation_key=key) is None}
     for due_id in page.done_dues:
         tx.run(_DELETE_DUE, due_id=due_id)
     for conversation_key, message_key in page.dues:
         tx.insert(_INSERT_DUE, conversation_key=conversation_key, message_key=message_key)
     for entry in page.entries:
         tx.run(_DELETE, of_conversation=entry.conversation_key, of_message=entry.message_key)
-        if entry.words:
+        if entry.words and entry.conversation_key not in gone:
             _insert(tx, entry)
     return True
 
 
 def _insert(tx: Transaction, entry: Entry) -> None:
     at_ms = min(max(entry.at_ms, 0), MOST_MS)
+    mark = mark_of(entry.owner)
+    words = _cut_words(mark, entry.words) if tx.database == "postgresql" else entry.words
     # A title comes before what is said in the same millisecond.
     first = (entry.message_key == TITLE) << (SALT_BITS - 1)
     while not tx.run(
@@ -218,16 +238,30 @@ def _insert(tx: Transaction, entry: Entry) -> None:
         owner=entry.owner,
         conversation_key=entry.conversation_key,
         message_key=entry.message_key,
-        mark=mark_of(entry.owner),
-        words=entry.words,
+        mark=mark,
+        words=words,
     ):
         # Taken by another text of this millisecond: what is found is some milliseconds off at most.
         at_ms = max(0, at_ms + random.randint(-8, 8))
 
 
+def _cut_words(mark: str, words: str) -> str:
+    """Return as many words of a text as its vector may hold."""
+    each = words.split(" ")
+    if len(words.encode()) + len(each) * len(mark) <= MOST_VECTOR_BYTES:
+        return words
+    left = MOST_VECTOR_BYTES
+    for count, word in enumerate(each):
+        left -= len(word.encode()) + len(mark) + 1
+        if left < 0:
+            return " ".join(each[:count])
+    return words
+
+
 def merge(tx: Transaction) -> None:
-    """Merge a little of the index, if there is something to merge."""
-    tx.run(_MERGE, command="merge", pages=MERGE_PAGES)
+    """Merge a little of the index, if there is something to merge; PostgreSQL does so by itself."""
+    if tx.database == "sqlite":
+        tx.run(_MERGE, command="merge", pages=MERGE_PAGES)
 
 
 def note_title(tx: Transaction, conversation_key: int) -> None:
@@ -237,7 +271,8 @@ def note_title(tx: Transaction, conversation_key: int) -> None:
 
 def note_delete(tx: Transaction) -> None:
     """Say that messages have been deleted."""
-    tx.run(_STEP_BACK)
+    if tx.database == "sqlite":
+        tx.run(_STEP_BACK)
 
 
 def mark_of(owner: str) -> str:

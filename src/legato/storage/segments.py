@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from legato.core.event import SCHEMA_VERSION, LogItem
 from legato.storage.codec import SEGMENT_FORMAT, encode_segment
+from legato.storage.pieces import append_pieces
 from legato.storage.statement import Transaction, insert_into
 from legato.storage.tables import segment
 
@@ -11,7 +12,10 @@ INSERT_SEGMENT = insert_into(segment, without="id")
 
 
 def insert_segment(tx: Transaction, run_key: int, first_seq: int, epoch: int, items: list[LogItem]) -> int:
-    """Write one segment of one run inside a larger transaction; return its id."""
+    """Write one segment of one run inside a larger transaction; return its id, 0 where there are pieces instead."""
+    if tx.database == "postgresql":
+        append_pieces(tx, [(run_key, first_seq, epoch, items)])
+        return 0
     return tx.insert(
         INSERT_SEGMENT,
         run_key=run_key,

@@ -73,7 +73,8 @@ _SESSIONS = Prepared(select(_walk.c.id, _walk.c.place).where(_walk.c.id.is_not(N
 def find_session(tx: Transaction, owner: str, session_id: str) -> SessionFigures | None:
     """Return the figures of a session, or None where nothing of this owner's is of it."""
     row = tx.one(_SESSION, owner=owner, session_id=session_id)
-    if not row.rows and tx.one(_KNOWS_SESSION, owner=owner, session_id=session_id) is None:
+    # There is no row at all where PostgreSQL cannot even look for the id.
+    if row is None or (not row.rows and tx.one(_KNOWS_SESSION, owner=owner, session_id=session_id) is None):
         return None
     found = tx.all(_SESSION_CONVERSATIONS, owner=owner, session_id=session_id) if row.rows else []
     latest = nlargest(MOST_CONVERSATIONS, found, key=attrgetter("last_ms"))

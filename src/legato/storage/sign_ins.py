@@ -42,14 +42,27 @@ _RENEW = Prepared(
     .values(expires_at_ms=bindparam("until_ms"))
 )
 _END = Prepared(delete(sign_in).where(sign_in.c.hash == bindparam("hash")))
-_FORGET = Prepared(delete(sign_in).where(sign_in.c.expires_at_ms <= bindparam("now_ms")))
+# What another page's sign-in is deleting at this moment is left to it.
+_over = (
+    select(sign_in.c.hash)
+    .where(sign_in.c.expires_at_ms <= bindparam("now_ms"))
+    .order_by(sign_in.c.expires_at_ms)
+    .limit(500)
+    .with_for_update(skip_locked=True)
+)
+_FORGET = Prepared(delete(sign_in).where(sign_in.c.hash.in_(_over)))
 _LATEST = (
     select(sign_in.c.hash)
     .where(sign_in.c.key_id == bindparam("key_id"))
     .order_by(sign_in.c.created_at_ms.desc())
     .limit(MOST_OF_A_KEY)
 )
-_CROWD_OUT = Prepared(delete(sign_in).where(sign_in.c.key_id == bindparam("key_id"), sign_in.c.hash.not_in(_LATEST)))
+_crowded = (
+    select(sign_in.c.hash)
+    .where(sign_in.c.key_id == bindparam("key_id"), sign_in.c.hash.not_in(_LATEST))
+    .with_for_update(skip_locked=True)
+)
+_CROWD_OUT = Prepared(delete(sign_in).where(sign_in.c.hash.in_(_crowded)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

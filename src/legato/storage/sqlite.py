@@ -175,10 +175,9 @@ class SqliteDatabase(Database):
             raise ConfigurationError(f"the database {self._path} cannot be used: {error}") from error
 
     def migrate(self) -> None:
-        found = self.revision()
-        if found != HEAD:
+        if self.revision() != HEAD:
             self._connect(writes=True).close()
-            upgrade(f"sqlite:///{self._path}", where=self.where, found=found)
+            upgrade(f"sqlite:///{self._path}", where=self.where)
 
     async def read(self, query: Callable[[Transaction], T]) -> T:
         if self._readers is None:

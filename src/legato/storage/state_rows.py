@@ -39,8 +39,11 @@ _is_at = (
     state.c.key == bindparam("key"),
 )
 _is_live = or_(state.c.expires_at_ms.is_(None), state.c.expires_at_ms > bindparam("now_ms"))
-_FIND = Prepared(select(state.c.value, state.c.version, state.c.expires_at_ms).where(*_is_at))
-_FIND_VERSION = Prepared(select(state.c.version, state.c.expires_at_ms).where(*_is_at))
+_found = select(state.c.value, state.c.version, state.c.expires_at_ms).where(*_is_at)
+_FIND = Prepared(_found)
+# For whoever writes: two nodes change a value one after the other.
+_FIND_LOCKED = Prepared(_found.with_for_update())
+_FIND_VERSION = Prepared(select(state.c.version, state.c.expires_at_ms).where(*_is_at).with_for_update())
 _INSERT = insert_into(state)
 _UPDATE = Prepared(
     update(state)
@@ -81,12 +84,15 @@ _KEYS = Prepared(
     .where(state.c.owner == bindparam("owner"), state.c.group == bindparam("group"), state.c.key >= bindparam("least"))
     .order_by(state.c.key)
     .limit(bindparam("most"))
+    .with_for_update()
 )
 _EXPIRED = Prepared(
     select(state.c.owner, state.c.group, state.c.key)
     .where(state.c.expires_at_ms <= bindparam("now_ms"))
     .order_by(state.c.expires_at_ms)
     .limit(bindparam("most"))
+    # What somebody else holds is being renewed, or deleted.
+    .with_for_update(skip_locked=True)
 )
 _DELETE_EXPIRED = Prepared(
     delete(state).where(
@@ -221,7 +227,7 @@ def change_value(
     if_version: int | None,
 ) -> Updated:
     """Do operations to a value; as State.update."""
-    row = tx.one(_FIND, **_columns(place))
+    row = tx.one(_FIND_LOCKED, **_columns(place))
     version = _check_found(row, now_ms, if_version) + 1
     live = version > 1
     value, changes = apply_operations(decode_json(row.value) if live else MISSING, operations)

@@ -54,11 +54,13 @@ class Prepared:
     Attributes:
         statement: As SQLAlchemy has it.
         writes: Whether rows that it returns are rows that it has changed.
+        plain: Whether it is SQL text of ours, which one of the databases alone has; its columns are not known here.
     """
 
     def __init__(self, statement: Select[Any] | UpdateBase | CompoundSelect[Any] | TextClause) -> None:
         self.statement = statement
         self.writes = isinstance(statement, UpdateBase)
+        self.plain = isinstance(statement, TextClause)
 
     # Attributes of the instance once they were asked for: a statement that runs costs no call for them.
 
@@ -125,15 +127,17 @@ class Transaction(ABC):
         database: Which database it is on, for the few statements that only one of them has.
         rings: Something was put into the outbox: whoever empties it is to be told once it is committed.
         wrote: Rows that its statements have changed, ever: it has grown where something was written.
+        node_key: The node that is known not to be fenced for as long as it lasts; None where no node is asked for.
     """
 
-    __slots__ = ("rings", "wrote")
+    __slots__ = ("node_key", "rings", "wrote")
 
     database: ClassVar[Kind]
 
     def __init__(self) -> None:
         self.rings = False
         self.wrote = 0
+        self.node_key: int | None = None
 
     @abstractmethod
     def run(self, statement: Prepared, **values: Any) -> int:

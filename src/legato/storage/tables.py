@@ -1,4 +1,4 @@
-"""The one schema, for SQLite and PostgreSQL.
+"""The one schema, for SQLite and PostgreSQL. What PostgreSQL alone has is in storage.postgres_tables.
 
 Times are milliseconds since the Unix epoch. JSON is text that this code writes and reads; no query looks inside.
 Every row that belongs to somebody has an `owner`, and every query of it names one. `key` columns are internal;
@@ -11,6 +11,7 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
+    DateTime,
     Float,
     ForeignKey,
     Index,
@@ -38,6 +39,9 @@ metadata = MetaData(
 
 # SQLite's rowid alias must be spelled INTEGER; it is 64 bits wide all the same.
 Key = BigInteger().with_variant(Integer, "sqlite")
+# The order of its bytes in both databases, whatever the language of PostgreSQL's.
+Word = String().with_variant(String(collation="C"), "postgresql")
+Prose = Text().with_variant(Text(collation="C"), "postgresql")
 
 
 def _of_conversation(*, index: bool | None = None) -> Column[int]:
@@ -56,24 +60,24 @@ conversation = Table(
     "conversation",
     metadata,
     Column("key", Key, primary_key=True),
-    Column("owner", String, nullable=False),
-    Column("id", String, nullable=False),
-    Column("title", Text, nullable=False),
+    Column("owner", Word, nullable=False),
+    Column("id", Word, nullable=False),
+    Column("title", Prose, nullable=False),
     # Who made the title: `words` (the first words), `model`, `user`.
-    Column("title_source", String, nullable=False),
-    Column("system_prompt", Text),
-    Column("model", String),
+    Column("title_source", Word, nullable=False),
+    Column("system_prompt", Prose),
+    Column("model", Word),
     Column("temperature", Float),
     Column("max_tokens", Integer),
-    Column("metadata", Text),
+    Column("metadata", Prose),
     # The tip of the active branch: the latest reply, finished or not. Depth 0 is an empty conversation.
-    Column("leaf_id", String),
-    Column("leaf_branch", String),
+    Column("leaf_id", Word),
+    Column("leaf_branch", Word),
     Column("leaf_depth", Integer, nullable=False),
     Column("next_turn", Integer, nullable=False),
     Column("message_count", Integer, nullable=False),
     # `default`: deleted when it was idle for as long as the settings say; `keep`: never. A pinned one is kept too.
-    Column("retention", String, nullable=False, server_default="default"),
+    Column("retention", Word, nullable=False, server_default="default"),
     Column("pinned", Boolean, nullable=False, server_default=false()),
     Column("archived", Boolean, nullable=False, server_default=false()),
     # Never listed and never searched.
@@ -92,25 +96,25 @@ message = Table(
     "message",
     metadata,
     Column("key", Key, primary_key=True),
-    Column("id", String, nullable=False, unique=True),
+    Column("id", Word, nullable=False, unique=True),
     _of_conversation(),
-    Column("owner", String, nullable=False),
+    Column("owner", Word, nullable=False),
     # A tree: an edit or a regenerated reply is a sibling. A branch is named by its first message; a message joins
     # its parent's branch unless that place is taken. So a page of a path is a few ranges of (branch, depth)
     # however deep it lies.
-    Column("parent_id", String),
-    Column("branch", String, nullable=False),
+    Column("parent_id", Word),
+    Column("branch", Word, nullable=False),
     Column("depth", Integer, nullable=False),
-    Column("role", String, nullable=False),
-    Column("parts", Text, nullable=False),
+    Column("role", Word, nullable=False),
+    Column("parts", Prose, nullable=False),
     # `complete`, or for a reply also `queued`, `running`, `failed`, `stopped`.
-    Column("status", String, nullable=False),
-    Column("run_id", String),
-    Column("session_id", String),
-    Column("model", String),
-    Column("usage", Text),
-    Column("metadata", Text),
-    Column("feedback", Text),
+    Column("status", Word, nullable=False),
+    Column("run_id", Word),
+    Column("session_id", Word),
+    Column("model", Word),
+    Column("usage", Prose),
+    Column("metadata", Prose),
+    Column("feedback", Prose),
     Column("created_at_ms", BigInteger, nullable=False),
     UniqueConstraint("conversation_key", "branch", "depth"),
     Index("ix_message_owner_created", "owner", "created_at_ms", "key"),
@@ -123,28 +127,30 @@ run = Table(
     "run",
     metadata,
     Column("key", Key, primary_key=True),
-    Column("id", String, nullable=False, unique=True),
+    Column("id", Word, nullable=False, unique=True),
     _of_conversation(),
-    Column("owner", String, nullable=False),
-    Column("session_id", String, nullable=False),
+    Column("owner", Word, nullable=False),
+    Column("session_id", Word, nullable=False),
     Column("turn", Integer, nullable=False),
-    Column("state", String, nullable=False),
+    Column("state", Word, nullable=False),
     # Raised by each adoption: an append or an end under an older epoch is refused.
     Column("epoch", Integer, nullable=False),
+    # The node that makes the reply. Null where none does: it waits, has ended, or is offered to whoever takes it.
+    Column("node_key", BigInteger),
     # Adoptions after a crash; a hand-over at a planned stop does not count.
     Column("takeovers", Integer, nullable=False),
-    Column("stop_by", String),
-    Column("user_message_id", String, nullable=False),
-    Column("message_id", String, nullable=False),
+    Column("stop_by", Word),
+    Column("user_message_id", Word, nullable=False),
+    Column("message_id", Word, nullable=False),
     # 1 where the turn brought a message, 0 where it repeats a reply.
     Column("asks", Integer, nullable=False),
     # What was asked for: model, temperature, max_tokens, system_prompt.
-    Column("request", Text, nullable=False),
-    Column("model", String),
+    Column("request", Prose, nullable=False),
+    Column("model", Word),
     Column("calls", Integer, nullable=False),
-    Column("usage", Text),
-    Column("finish_reason", String),
-    Column("error", Text),
+    Column("usage", Prose),
+    Column("finish_reason", Word),
+    Column("error", Prose),
     Column("created_at_ms", BigInteger, nullable=False),
     Column("started_at_ms", BigInteger),
     Column("first_token_at_ms", BigInteger),
@@ -155,6 +161,50 @@ run = Table(
     UniqueConstraint("conversation_key", "turn"),
     _index_where("ix_run_running", "state = 'running'", "conversation_key", unique=True),
     _index_where("ix_run_queued", "state = 'queued'", "conversation_key", "turn"),
+    _index_where("ix_run_node", "state = 'running'", "node_key"),
+    _index_where("ix_run_unowned", "state = 'running' AND node_key IS NULL", "key"),
+)
+
+# A process that serves. It lives as long as it renews its lease in time, and is dead for good once it was fenced.
+# Only the database's clock is asked for these times.
+node = Table(
+    "node",
+    metadata,
+    Column("key", Key, primary_key=True),
+    Column("id", Word, nullable=False, unique=True),
+    Column("host", Word, nullable=False),
+    Column("pid", Integer, nullable=False),
+    # Under which name the queue knows it.
+    Column("executor_id", Word, nullable=False),
+    Column("lease_ms", Integer, nullable=False),
+    Column("beat_at", DateTime(timezone=True), nullable=False),
+    Column("until", DateTime(timezone=True), nullable=False),
+    Column("fenced_at", DateTime(timezone=True)),
+    # It takes no runs, and gives away those that it has.
+    Column("draining", Boolean, nullable=False, server_default=false()),
+    # Of the runs that may be active over all nodes, how many it has taken for itself.
+    Column("slots", Integer, nullable=False, server_default=text("0")),
+    Column("version", Word, nullable=False),
+)
+
+# An answer to a question for approval that was given at another node than the run's, until that one has taken it.
+decision = Table(
+    "decision",
+    metadata,
+    Column("run_key", Key, ForeignKey("run.key", ondelete="CASCADE"), primary_key=True),
+    Column("call_id", Word, primary_key=True),
+    Column("granted", Boolean, nullable=False),
+    Column("by", Word, nullable=False),
+    Column("reason", Prose),
+    Column("at_ms", BigInteger, nullable=False),
+)
+
+# One row: who knows no newer revision than the schema's own, but knows this one, can use the database all the same.
+schema_floor = Table(
+    "schema_floor",
+    metadata,
+    Column("id", Key, primary_key=True),
+    Column("least_revision", Word, nullable=False),
 )
 
 # What one flush brought of one run, in the order of appending. No foreign key: rows go when the run is packed.
@@ -186,10 +236,10 @@ run_log = Table(
 request_key = Table(
     "request_key",
     metadata,
-    Column("owner", String, primary_key=True),
-    Column("key", String, primary_key=True),
+    Column("owner", Word, primary_key=True),
+    Column("key", Word, primary_key=True),
     Column("body_hash", LargeBinary, nullable=False),
-    Column("run_id", String, nullable=False),
+    Column("run_id", Word, nullable=False),
     Column("created_at_ms", BigInteger, nullable=False),
     Index("ix_request_key_created_at_ms", "created_at_ms"),
 )
@@ -199,11 +249,11 @@ outbox = Table(
     "outbox",
     metadata,
     Column("id", Key, primary_key=True),
-    Column("event_id", String, nullable=False),
-    Column("owner", String, nullable=False),
-    Column("topic", String, nullable=False),
-    Column("payload", Text, nullable=False),
-    Column("trace_id", String),
+    Column("event_id", Word, nullable=False),
+    Column("owner", Word, nullable=False),
+    Column("topic", Word, nullable=False),
+    Column("payload", Prose, nullable=False),
+    Column("trace_id", Word),
     Column("at_ms", BigInteger, nullable=False),
 )
 
@@ -212,13 +262,13 @@ outbox = Table(
 reply_count = Table(
     "reply_count",
     metadata,
-    Column("run_id", String, primary_key=True),
+    Column("run_id", Word, primary_key=True),
     _of_conversation(index=True),
-    Column("owner", String, nullable=False),
-    Column("session_id", String, nullable=False),
-    Column("model", String),
+    Column("owner", Word, nullable=False),
+    Column("session_id", Word, nullable=False),
+    Column("model", Word),
     # `completed`, `failed`, `stopped`.
-    Column("outcome", String),
+    Column("outcome", Word),
     Column("input_tokens", BigInteger),
     Column("output_tokens", BigInteger),
     # Whether the tokens are a guess, because the model's server told none.
@@ -228,7 +278,7 @@ reply_count = Table(
     Column("response_time_ms", BigInteger),
     Column("first_token_ms", BigInteger),
     Column("at_ms", BigInteger, nullable=False),
-    Column("thumb", String),
+    Column("thumb", Word),
     Column("thumb_at_ms", BigInteger),
     Index("ix_reply_count_owner_at", "owner", "at_ms"),
     # For the figures of all owners together.
@@ -239,15 +289,15 @@ reply_count = Table(
 api_key = Table(
     "api_key",
     metadata,
-    Column("id", String, primary_key=True),
-    Column("owner", String, nullable=False),
-    Column("role", String, nullable=False),
-    Column("name", String, nullable=False),
+    Column("id", Word, primary_key=True),
+    Column("owner", Word, nullable=False),
+    Column("role", Word, nullable=False),
+    Column("name", Word, nullable=False),
     Column("hash", LargeBinary, nullable=False),
     Column("created_at_ms", BigInteger, nullable=False),
     Column("revoked_at_ms", BigInteger),
     # Of a publishable key alone: a JSON list of the pages' origins, and what signs its visitors' tokens.
-    Column("origins", Text),
+    Column("origins", Prose),
     Column("signing_secret", LargeBinary),
     _index_where("ix_api_key_publishable", "origins IS NOT NULL AND revoked_at_ms IS NULL", "origins"),
 )
@@ -257,24 +307,21 @@ sign_in = Table(
     "sign_in",
     metadata,
     Column("hash", LargeBinary, primary_key=True),
-    Column("key_id", String, nullable=False),
+    Column("key_id", Word, nullable=False),
     Column("created_at_ms", BigInteger, nullable=False),
     Column("expires_at_ms", BigInteger, nullable=False),
     Index("ix_sign_in_key_created", "key_id", "created_at_ms"),
     Index("ix_sign_in_expires_at_ms", "expires_at_ms"),
 )
 
-# The order of its bytes in both databases, whatever the language of PostgreSQL's.
-Ordered = String().with_variant(String(collation="C"), "postgresql")
-
 # What a bot's own code keeps; group and key are its words. A row that has expired is as if it were not there.
 state = Table(
     "state",
     metadata,
-    Column("owner", String, primary_key=True),
-    Column("group", Ordered, primary_key=True),
-    Column("key", Ordered, primary_key=True),
-    Column("value", Text, nullable=False),
+    Column("owner", Word, primary_key=True),
+    Column("group", Word, primary_key=True),
+    Column("key", Word, primary_key=True),
+    Column("value", Prose, nullable=False),
     Column("version", BigInteger, nullable=False),
     Column("expires_at_ms", BigInteger),
     Column("updated_at_ms", BigInteger, nullable=False),
@@ -288,12 +335,12 @@ search_entry = Table(
     metadata,
     # Sorts by the time of the text.
     Column("key", Key, primary_key=True),
-    Column("owner", String, nullable=False),
+    Column("owner", Word, nullable=False),
     _of_conversation(),
     # 0: the conversation's title.
     Column("message_key", Key, nullable=False),
-    Column("mark", String, nullable=False),
-    Column("words", Text, nullable=False),
+    Column("mark", Word, nullable=False),
+    Column("words", Prose, nullable=False),
     UniqueConstraint("conversation_key", "message_key"),
 )
 

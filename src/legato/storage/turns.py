@@ -1,6 +1,7 @@
 """Starts a turn: a message is saved and its run begun, or queued behind the turns before it, in one transaction.
 
-Turns of a conversation are numbered by the update that admits them, and run in that order.
+Turns of a conversation are numbered by the update that admits them, and run in that order. Whoever admits one holds the
+conversation's row until the end of the transaction, so that two nodes do it one after the other.
 """
 
 from __future__ import annotations
@@ -38,7 +39,9 @@ _SELECT_CONVERSATION = Prepared(
         conversation.c.model,
         conversation.c.temperature,
         conversation.c.max_tokens,
-    ).where(conversation.c.owner == bindparam("owner"), conversation.c.id == bindparam("id"))
+    )
+    .where(conversation.c.owner == bindparam("owner"), conversation.c.id == bindparam("id"))
+    .with_for_update(key_share=True)
 )
 INSERT_CONVERSATION = insert_into(conversation, without="key")
 _SELECT_PLACE = Prepared(
@@ -108,9 +111,15 @@ class NewTurn:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StartedTurn:
-    """What starting a turn brought. `queued`: turns before it in its conversation; 0 means that it runs."""
+    """What starting a turn brought.
+
+    Attributes:
+        node_key: Whose the run is; one that waits is nobody's.
+        ahead: Turns before it in its conversation; 0 means that it runs.
+    """
 
     key: int
+    node_key: int | None
     conversation_key: int
     turn: int
     ahead: int
@@ -152,10 +161,9 @@ def start_turn(tx: Transaction, new: NewTurn, first_items: FirstItems) -> Starte
         ConversationBusy: `max_waiting` turns wait already.
         LegatoError: `new.refusal`.
     """
-    if new.key is not None:
-        run_id = find_repeated(tx, new.owner, new.key, new.body_hash, new.now_ms)
-        if run_id is not None:
-            return KnownTurn(run_id=run_id)
+    known = _find_known(tx, new)
+    if known is not None:
+        return known
     if new.refusal is not None:
         raise new.refusal
     found = tx.one(_SELECT_CONVERSATION, owner=new.owner, id=new.conversation_id)
@@ -167,6 +175,10 @@ def start_turn(tx: Transaction, new: NewTurn, first_items: FirstItems) -> Starte
         waiting = count_waiting(tx, found.key)
         ahead = waiting.queued + waiting.running
         if waiting.queued >= new.max_waiting:
+            # The same post at another node may have held the conversation until now.
+            known = _find_known(tx, new)
+            if known is not None:
+                return known
             raise ConversationBusy(
                 f"{waiting.queued} turns wait in this conversation, which is the most: "
                 "send again when a reply has ended"
@@ -256,6 +268,7 @@ def start_turn(tx: Transaction, new: NewTurn, first_items: FirstItems) -> Starte
         metadata=None,
         **shared,
     )
+    node_key = None if ahead else tx.node_key
     key = tx.insert(
         _INSERT_RUN,
         id=new.run_id,
@@ -265,6 +278,7 @@ def start_turn(tx: Transaction, new: NewTurn, first_items: FirstItems) -> Starte
         turn=turn,
         state="queued" if ahead else "running",
         epoch=0,
+        node_key=node_key,
         takeovers=0,
         stop_by=None,
         user_message_id=user_message_id,
@@ -291,6 +305,7 @@ def start_turn(tx: Transaction, new: NewTurn, first_items: FirstItems) -> Starte
     )
     return StartedTurn(
         key=key,
+        node_key=node_key,
         conversation_key=conversation_key,
         turn=turn,
         ahead=ahead,
@@ -315,6 +330,12 @@ _FIRST_TITLE = Prepared(
     )
     .values(title=bindparam("new_title"))
 )
+
+
+def _find_known(tx: Transaction, new: NewTurn) -> KnownTurn | None:
+    """Return the turn that the idempotency key has begun already."""
+    run_id = None if new.key is None else find_repeated(tx, new.owner, new.key, new.body_hash, new.now_ms)
+    return None if run_id is None else KnownTurn(run_id=run_id)
 
 
 def _place_of_sibling(tx: Transaction, new: NewTurn, conversation_key: int) -> tuple[str, int, str]:

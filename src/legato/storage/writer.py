@@ -18,6 +18,10 @@ from legato.storage.codec import SegmentPiece
 from legato.storage.statement import Transaction
 
 
+class NodeFenced(Exception):
+    """Another node has fenced this one: nothing of its runs may be written here any more."""
+
+
 class Lane(Enum):
     """What may be written side by side: pieces of logs, and commands."""
 
@@ -27,12 +31,19 @@ class Lane(Enum):
 
 @dataclass(slots=True, kw_only=True)
 class Unit:
-    """A command on its way: `done` once it was tried on its own, with its `value` or its `error`."""
+    """A command on its way: `done` once it was tried on its own, with its `value` or its `error`.
+
+    Attributes:
+        unsure: It was committed or not: the answer was lost. The writer finds out once the database is back.
+        wanted: Somebody waits for it; an unsure one that nobody wants is not written again.
+    """
 
     apply: Callable[[Transaction], Any]
     value: Any = None
     error: BaseException | None = None
     done: bool = False
+    unsure: bool = False
+    wanted: bool = True
 
 
 U = TypeVar("U", bound=Unit)
@@ -43,6 +54,7 @@ class Batch(Generic[U]):
     """What is written together.
 
     Attributes:
+        node_key: Of the node that the pieces are of (Database.node_key).
         fault: Why the database took nothing; None where it answered.
         rings: Something was put into the outbox.
         elapsed_s: How long writing it took.
@@ -51,6 +63,7 @@ class Batch(Generic[U]):
 
     pieces: list[SegmentPiece] = field(default_factory=list)
     units: list[U] = field(default_factory=list)
+    node_key: int | None = None
     fault: Exception | None = None
     rings: bool = False
     elapsed_s: float = 0.0
@@ -92,6 +105,7 @@ class Writer(ABC):
         Raises:
             Exception: The database is away; what was written until then is noted in the batch.
         """
+        self.tx.node_key = batch.node_key
         if batch.written or batch.refused or any(unit.done for unit in batch.units):
             # It was begun piece by piece before the database went away.
             self._write_pieces(batch)

@@ -1,4 +1,4 @@
-"""What is counted of this process, for Prometheus: names, labels and bounds in one place.
+"""What is counted of this server, for Prometheus: names, labels and bounds in one place.
 
 A label has few values, known before: models are those of the settings, routes and steps those that there are, anything
 else is `other`. No id, no owner, no text is a label. Every series is there from the start, with 0, so that an alert
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 from decimal import Decimal
-from typing import Any, Final, get_args
+from typing import Any, Final, Literal, get_args
 
 from prometheus_client import (
     REGISTRY,
@@ -19,8 +19,10 @@ from prometheus_client import (
     Histogram,
     disable_created_metrics,
     generate_latest,
+    values,
 )
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
+from prometheus_client.multiprocess import MultiProcessCollector
 
 from legato.core.errors import RunError
 from legato.core.event import CallReason, FinishReason, StopCause
@@ -35,6 +37,8 @@ GAP_S: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.
 RUN_S: Final = (0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0)
 BATCH_ITEMS: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 BATCH_S: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0)
+Over = Literal["livesum", "livemax", "mostrecent"]
+"""What is told of a gauge that several workers of one server have: their sum, the largest, or what was set last."""
 LAG_S: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 DIRECTIONS: Final = ("input", "output", "cache_read", "reasoning")
 
@@ -59,14 +63,14 @@ class Metrics:
         def counter(name: str, text: str, *labels: str) -> Counter:
             return Counter(f"legato_{name}", text, labels, registry=registry)
 
-        def gauge(name: str, text: str, *labels: str) -> Gauge:
-            return Gauge(f"legato_{name}", text, labels, registry=registry)
+        def gauge(name: str, text: str, over: Over, *labels: str) -> Gauge:
+            return Gauge(f"legato_{name}", text, labels, registry=registry, multiprocess_mode=over)
 
         def histogram(name: str, text: str, buckets: Sequence[float], *labels: str) -> Histogram:
             return Histogram(f"legato_{name}", text, labels, registry=registry, buckets=buckets)
 
         self._requests = counter("http_requests", "Requests by the head of their answer.", "method", "route", "status")
-        self._runs = gauge("runs", "Replies that are being made, or wait for the turn before them.", "state")
+        self._runs = gauge("runs", "Replies that are being made, or wait for the turn before them.", "livesum", "state")
         self._ended = counter("runs_ended", "Replies that ended.", "state", "reason")
         self._run_s = histogram("run_seconds", "Duration of replies.", RUN_S, "state")
         self._first_s = histogram(
@@ -85,14 +89,16 @@ class Metrics:
         )
         self._batch_s = histogram("commit_batch_seconds", "Duration of a transaction of the group commit.", BATCH_S)
         self._lag_s = histogram("event_loop_lag_seconds", "How late the event loop wakes.", LAG_S)
-        self._readers = gauge("readers", "Open streams.")
-        self._stalled = gauge("database_stalled_seconds", "For how long the database has taken no writes.")
-        self._outbox = gauge("outbox_events", "Events that the queue has not got yet.")
-        self._outbox_age = gauge("outbox_age_seconds", "Age of the oldest of them.")
-        self._jobs = gauge("queue_jobs", "Jobs of a step.", "step", "state")
-        self._job_age = gauge("queue_oldest_seconds", "Age of a step's oldest job that nobody has taken.", "step")
-        self._queue_up = gauge("queue_up", "Whether the queue could be read for this answer.")
-        self._draining = gauge("draining", "Whether the server begins no new replies.")
+        self._readers = gauge("readers", "Open streams.", "livesum")
+        self._stalled = gauge("database_stalled_seconds", "For how long the database has taken no writes.", "livemax")
+        self._outbox = gauge("outbox_events", "Events that the queue has not got yet.", "mostrecent")
+        self._outbox_age = gauge("outbox_age_seconds", "Age of the oldest of them.", "mostrecent")
+        self._jobs = gauge("queue_jobs", "Jobs of a step.", "mostrecent", "step", "state")
+        self._job_age = gauge(
+            "queue_oldest_seconds", "Age of a step's oldest job that nobody has taken.", "mostrecent", "step"
+        )
+        self._queue_up = gauge("queue_up", "Whether the queue could be read for this answer.", "mostrecent")
+        self._draining = gauge("draining", "Whether the server begins no new replies.", "livemax")
         self._begin()
 
     def _begin(self) -> None:
@@ -254,7 +260,14 @@ class Metrics:
             self._job_age.labels(step).set(ages[step])
 
     def render(self) -> bytes:
-        """Return all of it as text, with what the process uses and what else is in prometheus_client's own registry."""
+        """Return all of it as text, with what else is in prometheus_client's own registry, and what the process uses.
+
+        Of several workers it is what all of them counted, and what each process uses is left out.
+        """
+        if values.ValueClass._multiprocess:
+            registry = CollectorRegistry()
+            MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+            return generate_latest(registry)
         return generate_latest(self._registry) + generate_latest(REGISTRY)
 
     def _model(self, name: str | None) -> str:

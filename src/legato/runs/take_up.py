@@ -1,0 +1,44 @@
+"""Takes up a run from its row and its log: after a restart, a death of another node, or the end of the turn before."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from legato.runs.live import UNKNOWN_MS, LiveRun, RunRequest
+from legato.runs.node import Node
+from legato.runs.tail import Tail
+from legato.storage.codec import SegmentPiece
+
+
+def take_up(
+    node: Node, row: Any, pieces: Sequence[SegmentPiece], *, queued: bool = False, segment_id: int = 0
+) -> LiveRun:
+    """Return the run of a row (storage.runs.RUN_ROWS), as far as its log goes; nothing of it is begun.
+
+    Args:
+        pieces: The whole log so far.
+        segment_id: Of its first segment, where there are segments.
+    """
+    tail = Tail(run_id=row.id, owner=row.owner, key=row.key, epoch=row.epoch)
+    for _, _, epoch, items in pieces:
+        tail.log.extend(items, epoch)
+    spent_s = max(0.0, (node.clock.now_ms() - (row.started_at_ms or node.clock.now_ms())) / 1000)
+    run = LiveRun(
+        tail=tail,
+        conversation_key=row.conversation_key,
+        conversation_id=row.conversation_id,
+        turn=row.turn,
+        user_message_id=row.user_message_id,
+        message_id=row.message_id,
+        request=RunRequest.from_json(row.request).over(row),
+        queued=queued,
+        history=True,
+        segment_id=segment_id,
+        began_s=node.clock.monotonic_s() - spent_s,
+    )
+    run.takeovers = row.takeovers
+    run.stop_cause = row.stop_by
+    if tail.log.text_bytes:
+        run.first_token_at_ms = UNKNOWN_MS
+    return run
