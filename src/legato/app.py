@@ -296,9 +296,10 @@ async def _closing(sockets: Sequence[socket.socket]) -> AsyncIterator[None]:
 
 
 def _freeze() -> None:
-    """Have the collector not look again at what lives until the end."""
+    """Have the collector run, and not look again at what lives until the end."""
     gc.collect()
     gc.freeze()
+    gc.enable()
 
 
 async def _serve_and_go(
