@@ -178,8 +178,8 @@ class Connection:
         edge = Edge(protocol, chunked=cycle.scope["http_version"] != "1.0", keep_alive=cycle.keep_alive)
         protocol.flow.resume_reading()
         protocol.transport.set_protocol(edge)
-        # The parser points back to its protocol; thousands would wait for the garbage collector.
-        protocol.parser = None  # type: ignore[assignment]
+        # These point back to their protocol; thousands would wait for the garbage collector.
+        protocol.parser = protocol.scope = protocol.cycle = None  # type: ignore[assignment]
         edge.reader = reader = open_reader(edge)
         reader.pull()
 

@@ -23,7 +23,7 @@ from legato.runs.live import LiveRun, RunRequest
 from legato.runs.node import Node
 from legato.runs.take_up import take_up
 from legato.runs.title import begin_title
-from legato.runs.tool_round import definitions_of, log_calls, open_calls, run_tools, tools_of
+from legato.runs.tool_round import NO_TOOLS, definitions_of, log_calls, open_calls, run_tools, tools_of
 
 log = structlog.get_logger(__name__)
 
@@ -35,8 +35,8 @@ MOST_BREAKS = 5
 def begin(node: Node, run: LiveRun, *, first_call_logged: bool = False) -> None:
     """Start making a run's reply in the background; a request that goes away does not end it."""
     loop = asyncio.get_running_loop()
-    # An empty context: this task outlives the request whose context it would copy.
-    node.keep(loop.create_task(_execute(node, run, first_call_logged), context=contextvars.Context()))
+    # An empty context: this task outlives the request whose context it would copy. A name of its own would be kept too.
+    node.keep(loop.create_task(_execute(node, run, first_call_logged), name="reply", context=contextvars.Context()))
 
 
 async def _execute(node: Node, run: LiveRun, first_call_logged: bool) -> None:
@@ -126,7 +126,7 @@ async def _generate(node: Node, run: LiveRun, first_call_logged: bool) -> End:
         await run_tools(node, run, await tools_of(node))
     while True:
         rounds = fold_reply(run.tail.log).tool_rounds if most_rounds else 0
-        tools = await tools_of(node) if rounds < most_rounds else {}
+        tools = await tools_of(node) if rounds < most_rounds else NO_TOOLS
         try:
             call_end = await _ask(node, run, asked, definitions_of(tools))
         except ReplyTooLong:
@@ -156,7 +156,8 @@ async def _ask(node: Node, run: LiveRun, asked: _Asked, tools: Sequence[Mapping[
     """
     fault: RunError | None = None
     suspended = False
-    for provider in asked.chain[asked.place :]:
+    while asked.place < len(asked.chain):
+        provider = asked.chain[asked.place]
         attempt = 0
         while attempt < node.settings.call_attempts:
             await node.going.wait()

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 import structlog
 
@@ -33,11 +33,13 @@ UNKNOWN_OUTCOME = (
     "outcome unknown: the server was interrupted while this call ran, so it may or may not have taken effect; "
     "it was not run again"
 )
+NO_TOOLS: Final[Mapping[str, Tool]] = {}
+"""Shared by all replies that have none."""
 
 
-async def tools_of(node: Node) -> dict[str, Tool]:
+async def tools_of(node: Node) -> Mapping[str, Tool]:
     """Return the tools that a model may call now, by name."""
-    return await node.tools.tools() if node.tools is not None else {}
+    return await node.tools.tools() if node.tools is not None else NO_TOOLS
 
 
 def definitions_of(tools: Mapping[str, Tool]) -> Sequence[Mapping[str, Any]]:
