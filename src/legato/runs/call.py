@@ -75,6 +75,7 @@ class CallSink:
                 return
         if self._run.first_token_at_ms is None:
             self._run.first_token_at_ms = self._clock.now_ms()
+            self._committer.hurry()
         self._left -= len(delta) if delta.isascii() else len(delta.encode())
         if self._left < 0:
             self._fail(ReplyTooLong())

@@ -73,6 +73,8 @@ class Started:
 class StartRun(Command[StartedTurn | KnownTurn]):
     """Writes the turn; takes the run into this process as soon as it is committed."""
 
+    hurries = True
+
     def __init__(self, node: Node, new: NewTurn, message: NewMessage) -> None:
         self._node = node
         self._new = new

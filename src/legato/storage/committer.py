@@ -95,6 +95,8 @@ class Committer:
         line = self._commands
         if command.log is not None and line is not self._appends:
             self.ending.add(command.log)
+        if command.hurries:
+            line.hurry()
         line.units.append(unit)
         if line.timer is None and not line.busy:
             line.arm()
@@ -105,6 +107,10 @@ class Committer:
             return await unit.future  # type: ignore[no-any-return]
         finally:
             timer.cancel()
+
+    def hurry(self) -> None:
+        """Have what is appended next go without a wait where few runs stream: it begins a reply."""
+        self._appends.hurry()
 
     async def write(self, function: Callable[[Transaction], T], *, wait_s: float | None = None) -> T:
         """Like `execute`, for a plain function of a transaction."""

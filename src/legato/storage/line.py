@@ -1,7 +1,7 @@
 """One lane of the group commit, on the loop's side: what waits, what is in flight, and how a batch comes to be.
 
 At most one batch is in flight. What has been appended waits for WINDOW_S at most; after idleness the first does not
-wait at all.
+wait at all, and where few runs stream neither does a reply's beginning.
 """
 
 from __future__ import annotations
@@ -31,6 +31,8 @@ log = structlog.get_logger(__name__)
 
 WINDOW_S = 0.006
 RETRY_S = 0.25
+MANY_RUNS = 32
+"""In one batch: from here on batches are not to become more."""
 MOST_COMMANDS = 16
 """In one batch of a lane of their own: each is a transaction, and the first need not wait for the last."""
 
@@ -67,9 +69,11 @@ class Command(ABC, Generic[T]):
 
     Attributes:
         log: The log that it ends, if it ends one.
+        hurries: It is a reply's beginning (Line.hurry).
     """
 
     log: Appending | None = None
+    hurries = False
 
     def prepare(self) -> None:
         """Gather what must be consistent with `log`; on the loop, with nothing of it in flight."""
@@ -115,6 +119,8 @@ class Line:
         self._batch: LineBatch | None = None
         self._held: LineBatch | None = None
         self._last_begun = 0.0
+        self._runs = 0  # in the last batch
+        self._hurries = False
         self._batches: Batches = queue.SimpleQueue()
         report = partial(self._loop.call_soon_threadsafe, self.committed)  # type: ignore[arg-type]
         self._thread = threading.Thread(
@@ -128,8 +134,18 @@ class Line:
     def arm(self) -> None:
         """See to it that a batch goes soon."""
         # A command has somebody waiting for it: where nothing streams, it goes at once.
-        delay = max(0.0, self._last_begun + WINDOW_S - self._loop.time()) if self.dirty else 0.0
+        waits = self.dirty and not self._hurries
+        delay = max(0.0, self._last_begun + WINDOW_S - self._loop.time()) if waits else 0.0
         self.timer = self._loop.call_later(delay, self._kick)
+
+    def hurry(self) -> None:
+        """Have the next batch go without a wait, unless many runs stream: what is about to come begins a reply."""
+        if self._runs >= MANY_RUNS or self.stalled_since is not None:
+            return
+        self._hurries = True
+        if self.timer is not None:
+            self.timer.cancel()
+            self.arm()
 
     def go_on(self) -> None:
         """Try at once what was refused, or whether the database takes anything."""
@@ -187,6 +203,7 @@ class Line:
         self.timer = None
         self.busy = True
         self._last_begun = self._loop.time()
+        self._hurries = False
         if self._held is not None:
             batch, self._held = self._held, None
             batch.fault = None
@@ -248,6 +265,7 @@ class Line:
     def committed(self, batch: LineBatch) -> None:
         """Publish what the thread has written."""
         self.busy = False
+        self._runs = len(batch.runs)
         if batch.fault is not None:
             self._stall(batch)
             return
