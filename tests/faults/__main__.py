@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from tests.faults import cuts, disk, drains, embedded, kills, stalls, steps_kills, stops, tools, upstream
+from tests.faults import cluster, cuts, disk, drains, embedded, kills, stalls, steps_kills, stops, tools, upstream
 from tests.faults.oracle import CHECKS
 from tests.faults.scenario import Context, Scenario
 
@@ -35,6 +35,7 @@ SCENARIOS = (
     Scenario("disk", "a full disk", disk.trials, disk.fill),
     Scenario("clock", "a clock that jumps", drains.clock_trials, drains.jump_clock),
     Scenario("steps", "kill -9 under a bot's steps", steps_kills.trials, steps_kills.kill_under_steps),
+    Scenario("cluster", "three nodes under a crowd", cluster.trials, cluster.break_cluster),
     Scenario("embedded", "kill -9 under the embedded model", embedded.trials, embedded.kill_embedded),
 )
 NEEDED = {"kills": 300, "cuts": 3000}
@@ -43,7 +44,8 @@ NEEDED = {"kills": 300, "cuts": 3000}
 HELP = """Kill, cut and starve real servers, and count what a reader lost.
 
     \b
-    python -m tests.faults                              everything; 16 to 24 minutes on two cores
+    python -m tests.faults                              everything; about two hours on two cores
+    python -m tests.faults --only cluster --share 0.1   a tenth of the trials of three nodes over PostgreSQL
     python -m tests.faults --quick                      a few of each; two minutes
     python -m tests.faults --only kill-seams            one scenario
     python -m tests.faults --seed 7 --only kill-seams:commit-after-3    one trial, as it was
@@ -56,6 +58,8 @@ def main(
     quick: Annotated[bool, typer.Option(help="A small count of each fault.")] = False,
     seed: Annotated[int, typer.Option(help="All choices follow from it.")] = 1,
     only: Annotated[str | None, typer.Option(help="One scenario, or one trial of it: NAME or NAME:TRIAL.")] = None,
+    share: Annotated[float, typer.Option(min=0, max=1, help="Part of the cluster's trials.")] = 1.0,
+    streams: Annotated[int | None, typer.Option(min=1, help="Replies at once in the cluster; 200, quick 12.")] = None,
     workers: Annotated[int, typer.Option(min=1, max=16, help="Servers at once.")] = 2,
     keep: Annotated[bool, typer.Option(help="Keep the servers' folders and logs.")] = False,
 ) -> None:
@@ -72,9 +76,11 @@ def main(
     with bar:
         for scenario in chosen:
             context = Context(folder / scenario.name, seed=seed, quick=quick, only=only, workers=workers)
+            context.share, context.streams = share, streams
             trials = context.chosen(scenario.trials(context))
             if not trials:
-                continue
+                console.print(f"no trial {only!r}")
+                raise typer.Exit(2)
             task = bar.add_task(scenario.name, total=len(trials))
             context.step = lambda done, task=task: bar.advance(task, done)  # type: ignore[misc]
             began = time.monotonic()
@@ -108,10 +114,11 @@ def _print_counts(console: Console, total: Context) -> None:
         counts.add_row(name, f"{times:,}")
     for name, figure in tally.figures.items():
         counts.add_row(name, figure)
-    if restarts := sorted(tally.restart_s):
-        cut = statistics.quantiles(restarts, n=100, method="inclusive") if len(restarts) > 1 else restarts * 99
-        figures = f"p50 {cut[49]:.2f}, p99 {cut[98]:.2f}, max {restarts[-1]:.2f} s of {len(restarts)}"
-        counts.add_row("from the listening socket to the first new event", figures)
+    restarts = {"from the listening socket to the first new event": tally.restart_s}
+    for name, durations in (restarts | tally.samples).items():
+        if found := sorted(durations):
+            cut = statistics.quantiles(found, n=100, method="inclusive") if len(found) > 1 else found * 99
+            counts.add_row(name, f"p50 {cut[49]:.2f}, p99 {cut[98]:.2f}, max {found[-1]:.2f} s of {len(found)}")
     console.print(counts)
 
 

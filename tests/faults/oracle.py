@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -51,13 +51,18 @@ def whole(seed: int, tokens: int) -> Expected:
 
 @dataclass(slots=True)
 class Tally:
-    """Counts over many trials."""
+    """Counts over many trials.
+
+    Attributes:
+        samples: Durations by what they are, in seconds.
+    """
 
     counts: Counter[str] = field(default_factory=Counter)
     violations: Counter[str] = field(default_factory=Counter)
     notes: list[str] = field(default_factory=list)
     restart_s: list[float] = field(default_factory=list)
     figures: dict[str, str] = field(default_factory=dict)
+    samples: defaultdict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
 
     def violate(self, kind: str, note: str, times: int = 1) -> None:
         """Count something that must not be."""
@@ -70,6 +75,8 @@ class Tally:
         self.notes += other.notes
         self.restart_s += other.restart_s
         self.figures |= other.figures
+        for name, durations in other.samples.items():
+            self.samples[name] += durations
 
 
 def check_reader(tally: Tally, name: str, reader: Reader, expected: Expected) -> None:

@@ -26,6 +26,8 @@ class Context:
         quick: A small count of each fault.
         only: Name of the one scenario or `scenario:trial` to run, None for all.
         step: Called with the number of trials done.
+        share: Part of a full run's trials, for scenarios that take long.
+        streams: Replies at once for scenarios with a crowd; None is their own number.
         workers: Servers at once.
         fail_fast: Raise what the first trial that goes wrong has found.
     """
@@ -34,6 +36,8 @@ class Context:
     seed: int = 1
     quick: bool = False
     only: str | None = None
+    share: float = 1.0
+    streams: int | None = None
     workers: int = 2
     fail_fast: bool = False
     step: Callable[[int], None] = lambda done: None

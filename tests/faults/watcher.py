@@ -6,14 +6,20 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 from tests.faults.client import Connection, chat_bytes
 from tests.faults.oracle import Expected, Tally, check_run
 from tests.faults.reader import Reader
-from tests.faults.server import Server
 
 RETRY_S = 0.01
+
+
+class Address(Protocol):
+    """Where to ask: one server, or whichever of several answers."""
+
+    @property
+    def port(self) -> int: ...
 
 
 class Watcher(threading.Thread):
@@ -30,7 +36,7 @@ class Watcher(threading.Thread):
 
     def __init__(
         self,
-        server: Server,
+        server: Address,
         message: str,
         conversation_id: str,
         key: str,
@@ -75,14 +81,18 @@ class Watcher(threading.Thread):
         """Return the answers that no fault explains: asking again would not help."""
         return set(self.statuses) - {0, 200, 204, 503}
 
+    def _look_until(self) -> float:
+        """Return the monotonic time at which a connection is given up that has not ended by then."""
+        return self._until
+
     def _look(self) -> None:
         if self.reader.run_id is not None:
-            response = self.reader.follow(self._server.port, until=self._until)
+            response = self.reader.follow(self._server.port, until=self._look_until())
         else:
             connection = Connection(self._server.port)
             try:
                 connection.send(self._request)
-                response = self.reader.drain(connection, until=self._until)
+                response = self.reader.drain(connection, until=self._look_until())
             finally:
                 connection.cut("fin")
         self.statuses[response.status if response is not None else 0] += 1
