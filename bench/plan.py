@@ -5,12 +5,13 @@ from dataclasses import dataclass, replace
 
 from bench.load import Load
 from bench.memory import Memory
+from bench.postgres import Postgres
 from bench.queue import Queue
 from bench.state import State
 from bench.throughput import START_S, Throughput
 from bench.turns import Turns
 
-SCENARIOS = ("main", "short", "long", "tls", "first", "memory", "turns", "queue", "state")
+SCENARIOS = ("main", "short", "long", "tls", "first", "memory", "turns", "queue", "state", "postgres")
 TARGET_NAMES = ("legato", "nginx", "relay", "tutorial")
 
 
@@ -23,12 +24,19 @@ class Plan:
     turns: Turns | None
     queue: Queue | None
     state: State | None
+    postgres: Postgres | None
 
     @property
     def titles(self) -> Mapping[str, str]:
         """Return what each scenario with a table of its own is."""
         titles = {plan.name: plan.title for plan in self.throughput}
         titles |= {"queue": "ctx.enqueue → outbox → queue → end of the handler"} if self.queue else {}
+        if self.postgres:
+            titles |= {
+                "postgres": "as main, on PostgreSQL, which has the load's cores",
+                "workers": "as main, on PostgreSQL and Redis, in several processes on one core",
+                "nodes": "replies that are read at another node",
+            }
         return titles | ({"state": "ctx.state.update on one key, nothing lost"} if self.state else {})
 
     @property
@@ -37,7 +45,8 @@ class Plan:
         total = sum(plan.expected_s for plan in self.throughput)
         if any(plan.name == "main" for plan in self.throughput):
             total += self.throughput[0].load.expected_s + START_S
-        return total + sum(part.expected_s for part in (self.memory, self.turns, self.queue, self.state) if part)
+        parts = (self.memory, self.turns, self.queue, self.state, self.postgres)
+        return total + sum(part.expected_s for part in parts if part)
 
     def but(self, *, scenarios: Collection[str], targets: Collection[str]) -> "Plan":
         """Return the plan cut down to some scenarios and targets."""
@@ -57,6 +66,7 @@ class Plan:
             turns=self.turns if "turns" in own else None,
             queue=self.queue if "queue" in own else None,
             state=self.state if "state" in own else None,
+            postgres=self.postgres if "postgres" in own else None,
         )
 
 
@@ -117,6 +127,13 @@ def full_plan(rounds: int) -> Plan:
         turns=Turns(deep=10_000, wide=1_000_000, posts=200, rounds=rounds),
         queue=Queue(window_s=20, idle_s=30, rounds=rounds),
         state=State(window_s=5, rounds=rounds),
+        postgres=Postgres(
+            load=Load.steady(1000, tokens=200, window_s=10),
+            cross=Load.steady(200, tokens=200, window_s=10),
+            followed=60,
+            workers=(1, 2, 3),
+            rounds=rounds,
+        ),
     )
 
 
@@ -154,4 +171,7 @@ def quick_plan() -> Plan:
         turns=Turns(deep=500, wide=2_000, posts=50, rounds=1),
         queue=Queue(window_s=1, idle_s=1, rounds=1, settle_s=0.2, rates=(20,)),
         state=State(window_s=0.5, rounds=1),
+        postgres=Postgres(
+            load=load, cross=Load.steady(50, tokens=60, window_s=3), followed=20, workers=(1, 2), rounds=1
+        ),
     )

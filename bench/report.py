@@ -21,6 +21,14 @@ COLUMNS: Mapping[str, str] = {
     "added_p50_ms": "added p50 ms",
     "added_p99_ms": "p99",
     "added_max_ms": "max",
+    "cross_p50_ms": "there p50 ms",
+    "cross_p99_ms": "there p99",
+    "db_cpu_ms": "database CPU ms/1,000",
+    "redis_cpu_ms": "Redis CPU ms/1,000",
+    "rows_written": "rows/1,000",
+    "wal_kb": "WAL kB/1,000",
+    "followed": "read there",
+    "follower_cpu_ms": "its CPU ms/1,000",
     "first_p50_ms": "first p50 ms",
     "first_p99_ms": "first p99",
     "others_percent": "others %",
@@ -42,7 +50,8 @@ LEGEND = (
     "less the upstream's own time. others: what other programs took of the server's core, which "
     "spoils latencies. (none): mock and client with no server between. done: from the call of ctx.enqueue, "
     "through outbox, relay and queue, to the end of the handler. loop late: how much later than asked for a "
-    "sleeping task was woken in that server."
+    "sleeping task was woken in that server. there: from the upstream's write to the read of a client at the "
+    "other node. rows, WAL: what PostgreSQL wrote per 1,000 tokens."
 )
 
 

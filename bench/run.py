@@ -20,6 +20,7 @@ from bench.machine import describe_machine, file_system
 from bench.memory import measure_memory
 from bench.nginx import find_nginx
 from bench.plan import SCENARIOS, TARGET_NAMES, Plan, full_plan, quick_plan
+from bench.postgres import measure_postgres
 from bench.process import Cores
 from bench.progress import board
 from bench.queue import measure_queue
@@ -128,6 +129,7 @@ def _run(plan: Plan, work_dir: Path | None) -> tuple[list[Figure], dict[str, str
     names = {name for part in plan.throughput for name in part.targets}
     names |= set(plan.memory.targets if plan.memory else ())
     names |= {"legato"} if plan.turns or plan.queue or plan.state else set()
+    names |= {"legato", "nginx"} if plan.postgres else set()
     nginx = find_nginx() if "nginx" in names else None
     if "legato" in names and find_spec("legato") is None:
         raise BenchError("legato is not installed in this environment; see make bench")
@@ -167,6 +169,8 @@ def _run(plan: Plan, work_dir: Path | None) -> tuple[list[Figure], dict[str, str
             figures += measure_queue(bench, plan.queue)
         if plan.state:
             figures += measure_state(bench, plan.state)
+        if plan.postgres:
+            figures += measure_postgres(bench, plan.postgres)
         machine = describe_machine(nginx=nginx, compiler=programs.compiler, cores=cores, data=folder)
     return figures, machine
 
