@@ -130,7 +130,10 @@ def test_one_scrape_tells_of_all_workers(served: Served) -> None:
         for _ in range(8):
             client.say("script: tokens=2")
     assert [told(ended) for _ in range(6)] == [before + 8] * 6
-    os.kill(served.pids()[0], signal.SIGKILL)
+    killed = served.pids()[0]
+    os.kill(killed, signal.SIGKILL)
+    # It counts as one of two until it is seen to be gone.
+    served.wait_for(lambda: killed not in served.serving())
     served.wait_for_two()
     assert {told(ended) for _ in range(6)} == {before + 8}
     served.wait_for(lambda: told("readers") == 0)

@@ -90,6 +90,8 @@ class Runtime:
         self._poll_s = poll_s
         self._keep_s = keep_s
         self._workers: dict[str, Worker] = {}
+        self._serving = threading.Lock()
+        self._ends = False
         self._running: set[str] = set()
         self._stranded: dict[str, float] = {}
         self._opened_s = time.monotonic()
@@ -215,9 +217,13 @@ class Runtime:
             # What was handed over while the step had no order yet.
             self.rows.give_partition(queue, "")
         worker = Worker(self._dbos, queue, window=window, ordered=ordered, poll_s=self._poll_s, most=most)
-        # Known before it claims: it has to be told what it did.
-        self._workers[queue] = worker
-        worker.start()
+        with self._serving:
+            if self._ends:
+                # A look that began before the end, on another thread: nobody would stop what it begins.
+                return
+            # Known before it claims: it has to be told what it did.
+            self._workers[queue] = worker
+            worker.start()
 
     def ring(self, queue: str) -> None:
         """Say that jobs were added to a queue."""
@@ -286,6 +292,8 @@ class Runtime:
     def stop_taking(self) -> None:
         """Take no further job."""
         until = time.monotonic() + 1.0
+        with self._serving:
+            self._ends = True
         for worker in self._workers.values():
             worker.stop()
         for worker in self._workers.values():
@@ -325,6 +333,8 @@ class Runtime:
             log.info("jobs put back", jobs=count)
 
     def _destroy(self) -> None:
+        for worker in self._workers.values():
+            worker.stop()
         DBOS.destroy(destroy_registry=True)
         for engine in self._engines:
             disconnect(engine)
