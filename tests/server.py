@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import functools
+import itertools
 import json
 import os
 import random
@@ -11,7 +13,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from legato.providers.scripted import Call, read_journal
@@ -180,15 +182,14 @@ class ServerProcess:
 def free_port() -> int:
     """Return a port that is free on IPv4 and IPv6 loopback now.
 
-    None that the system gives out by itself, and none that another worker of pytest-xdist returns: it is free still
-    when a server is started on it, or is started again.
+    None that the system gives out by itself, none that another worker of pytest-xdist returns, and none that was
+    returned before: it is free still when a server is started on it, or is started again, and nobody listens there
+    when a test wants nobody to.
     """
-    low, high = _own_ports()
-    for _ in range(1000):
-        port = random.randrange(low, high)
+    for port in itertools.islice(_own_ports(), 1000):
         if _is_free(socket.AF_INET, "127.0.0.1", port) and _is_free(socket.AF_INET6, "::1", port):
             return port
-    raise AssertionError(f"no port from {low} to {high - 1} is free")
+    raise AssertionError(f"none of 1000 ports from {PORTS[0]} to {PORTS[-1]} is free")
 
 
 def _is_free(family: socket.AddressFamily, host: str, port: int) -> bool:
@@ -201,9 +202,10 @@ def _is_free(family: socket.AddressFamily, host: str, port: int) -> bool:
     return True
 
 
-def _own_ports() -> tuple[int, int]:
-    """Return this worker's share of PORTS, from the first to the one behind the last."""
+@functools.cache
+def _own_ports() -> Iterator[int]:
+    """Return this worker's share of PORTS, in an order of chance, over and over."""
     count = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
     number = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
     size = len(PORTS) // count
-    return PORTS[size * number], PORTS[size * number] + size
+    return itertools.cycle(random.sample(PORTS[size * number : size * (number + 1)], size))

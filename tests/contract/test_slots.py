@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from functools import partial
+from uuid import uuid4
 
 import pytest
 
@@ -50,9 +51,7 @@ async def holders(database: PostgresDatabase) -> AsyncIterator[list[Holder]]:
         for number in range(4):
             connection = Aside(database, statement_s=5)
             stack.callback(connection.close)
-            row = NodeRow(
-                id=f"n-{id(stack)}-{number}", host="h", pid=1, executor_id=f"e-{number}", lease_ms=60_000, version="1"
-            )
+            row = NodeRow(id=uuid4().hex, host="h", pid=1, executor_id=f"e-{number}", lease_ms=60_000, version="1")
             key = await connection.run(partial(register, row=row))
             assert key is not None
             made.append(Holder(connection, key))
