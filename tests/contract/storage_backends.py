@@ -13,8 +13,8 @@ import psycopg
 from legato.storage.database import Database
 from legato.storage.postgres import PostgresDatabase
 from legato.storage.postgres_tables import postgres_metadata
+from legato.storage.schema import metadata
 from legato.storage.sqlite import SqliteDatabase
-from legato.storage.tables import metadata
 from tests.postgres import Postgres
 
 KEPT = ("schema_floor", "search_place")

@@ -13,7 +13,7 @@ from legato.core.errors import ConfigurationError
 from legato.storage import migrate
 from legato.storage.migrate import HEAD, LOCK_MIGRATION, LOCK_SPACE, upgrade
 from legato.storage.postgres_tables import postgres_metadata
-from legato.storage.tables import metadata
+from legato.storage.schema import metadata
 from tests.migrations import REVISIONS, differences, engine_of, former_tables, upgrade_to, use
 from tests.postgres import Postgres
 

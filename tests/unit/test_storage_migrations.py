@@ -11,8 +11,8 @@ from sqlalchemy import create_engine
 
 from legato.core.errors import ConfigurationError
 from legato.storage.migrate import HEAD
+from legato.storage.schema import metadata
 from legato.storage.sqlite import SqliteDatabase
-from legato.storage.tables import metadata
 from tests.migrations import REVISIONS, SCRIPTS, differences, former_tables, upgrade_to, use
 
 

@@ -7,8 +7,9 @@ import re
 import pytest
 from sqlalchemy import bindparam, select
 
+from legato.storage.schema import metadata
 from legato.storage.statement import Prepared
-from legato.storage.tables import metadata, run
+from legato.storage.tables import run
 from tests.statements import all_statements, is_of_postgres
 
 ALL = all_statements()

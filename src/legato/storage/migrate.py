@@ -14,7 +14,7 @@ from legato.core.errors import ConfigurationError
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine
 
-HEAD: Final = "0006"
+HEAD: Final = "0012"
 """The newest revision in migrations/versions; a test holds it to that."""
 LOCK_SPACE: Final = 0x6C656761
 """What the advisory locks of a PostgreSQL database have in front: they are shared with whoever else uses it."""
