@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import re
+import threading
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from pathlib import Path
@@ -39,6 +41,16 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         others = [item for item in items if not item.get_closest_marker("alone")]
         items[:], left = (alone, others) if part == "only" else (others, alone)
         config.hook.pytest_deselected(items=left)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _queues_end() -> Iterator[None]:
+    """No queue of a module goes on behind it: it would warn, and draw random numbers, in the midst of others' tests."""
+    yield
+    until = time.monotonic() + 10
+    while left := [each.name for each in threading.enumerate() if each.name.startswith("legato-queue:")]:
+        assert time.monotonic() < until, f"still taking jobs: {left}"
+        time.sleep(0.02)
 
 
 @pytest.fixture(scope="session")

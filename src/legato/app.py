@@ -24,7 +24,7 @@ from legato.core.clock import Clock, SystemClock
 from legato.core.errors import ConfigurationError
 from legato.core.ids import new_id
 from legato.http.api import create_api
-from legato.http.server import LegatoServer, listen, raise_file_limit
+from legato.http.server import LegatoServer, kept_sigterm, listen, raise_file_limit
 from legato.policies.rate_limit import create_limits, create_visitor_limits, create_windows
 from legato.runs.care import look_after
 from legato.runs.drain import drain
@@ -250,39 +250,43 @@ async def serve(
     raise_file_limit()
     sockets = sockets or listen(settings.host, settings.port)
     port: int = sockets[0].getsockname()[1]
-    async with (
-        _closing(sockets),
-        open_node(settings, tools=bot.tools, tool_context=partial(tool_context, registry)) as node,
-    ):
-        steps = StepService(node, registry)
-        starting: list[asyncio.Task[None]] = []
+    with kept_sigterm() as told_to_stop:
+        async with (
+            _closing(sockets),
+            open_node(settings, tools=bot.tools, tool_context=partial(tool_context, registry)) as node,
+        ):
+            steps = StepService(node, registry)
+            starting: list[asyncio.Task[None]] = []
 
-        async def begin_steps() -> None:
-            try:
-                await steps.start()
-            except BaseException:
-                server.stop()
-                raise
+            async def begin_steps() -> None:
+                try:
+                    await steps.start()
+                except BaseException:
+                    server.stop()
+                    raise
+                _freeze()
+
+            def ready() -> None:
+                on_ready(port)
+                if told_to_stop():
+                    server.stop()
+                    return
+                # Its imports take a moment that nobody who connects now should wait for.
+                starting.append(asyncio.get_running_loop().create_task(begin_steps()))
+
+            api = create_api(node, registry, steps)
+            server = LegatoServer(api, on_ready=ready, on_stop=lambda: drain(node, server.requests))
             _freeze()
-
-        def ready() -> None:
-            on_ready(port)
-            # Its imports take a moment that nobody who connects now should wait for.
-            starting.append(asyncio.get_running_loop().create_task(begin_steps()))
-
-        api = create_api(node, registry, steps)
-        server = LegatoServer(api, on_ready=ready, on_stop=lambda: drain(node, server.requests))
-        _freeze()
-        try:
-            await server.serve(sockets=[*sockets])
-        finally:
-            for sock in sockets:
-                sock.close()
-            results = await asyncio.gather(*starting, return_exceptions=True)
-            await steps.close()
-        for result in results:
-            if isinstance(result, BaseException):
-                raise result
+            try:
+                await server.serve(sockets=[*sockets])
+            finally:
+                for sock in sockets:
+                    sock.close()
+                results = await asyncio.gather(*starting, return_exceptions=True)
+                await steps.close()
+            for result in results:
+                if isinstance(result, BaseException):
+                    raise result
 
 
 @asynccontextmanager

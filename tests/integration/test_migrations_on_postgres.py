@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import psycopg
 import pytest
@@ -88,6 +89,35 @@ def test_the_patience_with_another_migration_ends(
         holder.execute(f"SELECT pg_advisory_lock{LOCK}")
         with pytest.raises(ConfigurationError, match=r"the database it cannot be migrated: .* lock timeout"):
             upgrade(postgres_url, where="it")
+
+
+def test_a_migration_that_waits_for_a_table_holds_nobody_up_for_long(
+    postgres: Postgres, postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It asks for the table again and again, and nodes that are serving write in between."""
+    monkeypatch.setattr(migrate, "TABLE_S", 0.2)
+    monkeypatch.setattr(migrate, "PAUSE_S", 0.1)
+    upgrade_to(postgres_url, "0005")
+    with (
+        postgres.connect(postgres_url) as reader,
+        postgres.connect(postgres_url) as other,
+        ThreadPoolExecutor(1) as threads,
+    ):
+        reader.execute("BEGIN")
+        reader.execute("SELECT count(*) FROM run")
+        migrating = threads.submit(upgrade, postgres_url, where="it")
+        other.execute("SET statement_timeout = '2s'")
+        tables = "SELECT count(*) FROM pg_locks WHERE relation = 'run'::regclass AND NOT granted"
+        for _ in range(3):
+            until = time.monotonic() + 30
+            while other.execute(tables).fetchone() == (0,):
+                assert time.monotonic() < until, "the migration does not wait for the table"
+                time.sleep(0.01)
+            other.execute("SELECT count(*) FROM run")
+        assert not migrating.done()
+        reader.execute("ROLLBACK")
+        migrating.result(60)
+        assert other.execute("SELECT version_num FROM alembic_version").fetchall() == [(HEAD,)]
 
 
 @pytest.mark.parametrize(("floor", "refused"), [(HEAD, False), ("9000", True)])

@@ -33,11 +33,18 @@ class Cluster:
         self._clients: list[Client] = []
 
     def start(self, *, command: Sequence[str] = ("-m", "legato", "serve"), **settings: object) -> ServerProcess:
+        """Start one more, and wait until it serves."""
+        server = self.launch(command=command, **settings)
+        server.wait_until_ready()
+        return server
+
+    def launch(self, *, command: Sequence[str] = ("-m", "legato", "serve"), **settings: object) -> ServerProcess:
         """Start one more."""
         given = {"database_url": self.url, "database_pool": 2, "lease_s": LEASE_S, "rate_limit": "off"} | settings
         server = ServerProcess(self._folder / str(len(self._servers)), given, command=command)
         self._servers.append(server)
-        return server.start()
+        server.launch()
+        return server
 
     def client(self, server: ServerProcess) -> Client:
         self._clients.append(Client(server.port))
@@ -205,3 +212,20 @@ def test_the_only_server_takes_its_own_replies_up(cluster: Cluster) -> None:
     rest = client.follow(stream.run_id, headers={"Last-Event-ID": str(seen[-1].id)}).rest()
     assert text_of(seen + rest) == reply(7, 100)
     assert cluster.rows("SELECT epoch, takeovers, state FROM run") == [(1, 1, "finished")]
+
+
+def test_a_node_that_is_told_to_stop_while_it_starts_leaves(cluster: Cluster, postgres: Postgres) -> None:
+    """It is known to the others already: they need not wait until its lease has run out."""
+    cluster.start()
+    with postgres.connect(cluster.url) as holder:
+        holder.execute("BEGIN")
+        # What a node looks for once it has made itself known.
+        holder.execute("LOCK TABLE run IN ACCESS EXCLUSIVE MODE")
+        late = cluster.launch()
+        cluster.until(lambda: cluster.rows("SELECT count(*) FROM node") == [(2,)])
+        os.kill(late.pid, signal.SIGTERM)
+        time.sleep(0.2)
+        holder.execute("ROLLBACK")
+    assert late.wait() == 0
+    left = "SELECT count(*) FROM node WHERE fenced_at IS NOT NULL AND fenced_at < until"
+    assert cluster.rows(left) == [(1,)]

@@ -20,6 +20,8 @@ from legato.fanout.hint import EVERYTHING, Hint, decode, encode
 from legato.fanout.outage import LONGEST_S, Outage
 from legato.fanout.pending import Pending
 
+# The client's parser raises the last two where a connection ends oddly.
+_FAULTS: Final = (RedisError, OSError, TimeoutError, AttributeError, RuntimeError)
 ANSWER_S: Final = 5.0
 """Seconds within which the server has to answer; a connection that is slower is given up."""
 CONNECT_S: Final = 3.0
@@ -27,7 +29,6 @@ ALIVE_S: Final = 15.0
 """Seconds after which a silent subscription is asked for a sign of life."""
 MESSAGE_BYTES: Final = 1_000_000
 
-_FAULTS: Final = (RedisError, OSError, TimeoutError)
 Message = dict[str, Any]
 
 

@@ -6,8 +6,11 @@ import asyncio
 import errno
 import os
 import resource
+import signal
 import socket
-from collections.abc import Awaitable, Callable
+import threading
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from types import FrameType
 
 import uvicorn
@@ -88,6 +91,29 @@ class LegatoServer(uvicorn.Server):
             await self._on_stop()
         finally:
             self.should_exit = True
+
+
+@contextmanager
+def kept_sigterm() -> Iterator[Callable[[], bool]]:
+    """Keep a SIGTERM that comes while a server starts, and return what tells whether one came; a second one ends it.
+
+    A node that has made itself known has to leave, or the others wait until its lease has run out.
+    """
+    came: list[int] = []
+
+    def keep(number: int, _frame: FrameType | None) -> None:
+        came.append(number)
+        signal.signal(signal.SIGTERM, former)
+
+    if threading.current_thread() is not threading.main_thread():
+        # Signals are another's here.
+        yield lambda: False
+        return
+    former = signal.signal(signal.SIGTERM, keep)
+    try:
+        yield lambda: bool(came)
+    finally:
+        signal.signal(signal.SIGTERM, former)
 
 
 def listen(host: str, port: int, *, one_of_several: bool = False) -> list[socket.socket]:

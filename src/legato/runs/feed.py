@@ -87,6 +87,7 @@ class Feed:
         self._asked: set[int] = set()
         self._woken = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+        self._closed = False
         self._away_since_s: float | None = None
 
     def __len__(self) -> int:
@@ -113,6 +114,8 @@ class Feed:
     async def catch_up(self, tail: FollowedTail) -> Tail:
         """Return a tail once it has all that is committed now; as `follow`."""
         if not tail.closed:
+            if self._closed:
+                raise _closing()
             self.keep(tail)
             future = asyncio.get_running_loop().create_future()
             tail.waiting.append(future)
@@ -132,7 +135,7 @@ class Feed:
     def keep(self, tail: FollowedTail) -> None:
         """Go on following a tail."""
         tail.idle_since_s = asyncio.get_running_loop().time()
-        if tail.closed or tail.key in self._followed:
+        if self._closed or tail.closed or tail.key in self._followed:
             return
         self._followed[tail.key] = tail
         self._mark({tail.key})
@@ -145,8 +148,9 @@ class Feed:
 
     async def close(self) -> None:
         """Follow nothing any more. Readers are cut by whoever ends the server."""
+        self._closed = True
         for tail in tuple(self._followed.values()):
-            self._drop(tail, StorageUnavailable("the server is shutting down: try again in a moment"))
+            self._drop(tail, _closing())
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task])
@@ -317,3 +321,7 @@ def _wake(waiting: Sequence[asyncio.Future[None]], why: Exception | None) -> Non
             future.set_result(None)
         else:
             future.set_exception(why)
+
+
+def _closing() -> StorageUnavailable:
+    return StorageUnavailable("the server is shutting down: try again in a moment")

@@ -218,8 +218,9 @@ class Runtime:
             self.rows.give_partition(queue, "")
         worker = Worker(self._dbos, queue, window=window, ordered=ordered, poll_s=self._poll_s, most=most)
         with self._serving:
-            if self._ends:
-                # A look that began before the end, on another thread: nobody would stop what it begins.
+            if self._ends or queue in self._workers:
+                # A look that began before the end, or beside another one, on another thread: nobody would stop what it
+                # begins.
                 return
             # Known before it claims: it has to be told what it did.
             self._workers[queue] = worker

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Final, TypeVar
 
 import structlog
 
@@ -28,6 +28,8 @@ from legato.storage.writer import Lane
 __all__ = ["Appending", "Command", "Committer"]
 
 T = TypeVar("T")
+CLOSE_S: Final = 2.0
+"""How long the last writes of a process may take."""
 log = structlog.get_logger(__name__)
 
 
@@ -128,7 +130,7 @@ class Committer:
     async def close(self) -> None:
         """Write what is left, if the database takes it, and end the threads."""
         if self.stalled_s == 0:
-            await asyncio.gather(*(line.flush() for line in self._lines), return_exceptions=True)
+            await asyncio.gather(*(line.flush(CLOSE_S) for line in self._lines), return_exceptions=True)
         for line in self._lines:
             await line.close()
 

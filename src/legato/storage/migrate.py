@@ -6,6 +6,8 @@ later one (contract), which says in `schema_floor` what a node has to know from 
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -21,6 +23,10 @@ LOCK_SPACE: Final = 0x6C656761
 LOCK_MIGRATION: Final = 1
 PATIENCE_S: Final = 60
 """How long a node waits for another that migrates, and a migration for a table that is in use."""
+TABLE_S: Final = 2
+"""At a time: while a migration waits for a table, all others wait behind it."""
+PAUSE_S: Final = 0.5
+LOCK_NOT_AVAILABLE: Final = "55P03"
 
 
 def upgrade(url: str, *, where: str) -> None:
@@ -54,8 +60,7 @@ def upgrade(url: str, *, where: str) -> None:
                 _check_floor(connection, where, found)
                 return
             config.attributes["connection"] = connection
-            command.upgrade(config, HEAD)
-            connection.commit()
+            _patiently(connection, lambda: command.upgrade(config, HEAD))
     except DBAPIError as error:
         raise ConfigurationError(f"the database {where} cannot be migrated: {error.orig}") from error
     finally:
@@ -78,8 +83,27 @@ def _lock(connection: Connection) -> None:
     """Wait for whoever migrates, at most PATIENCE_S; the lock is the connection's."""
     connection.exec_driver_sql(f"SET lock_timeout = {round(PATIENCE_S * 1000)}")
     connection.exec_driver_sql(f"SELECT pg_advisory_lock({LOCK_SPACE}, {LOCK_MIGRATION})")
+    connection.exec_driver_sql(f"SET lock_timeout = {round(TABLE_S * 1000)}")
     # What is read next is to be what the other has committed.
     connection.commit()
+
+
+def _patiently(connection: Connection, migrate: Callable[[], None]) -> None:
+    """Migrate in one transaction, anew where a table was in use for too long."""
+    from sqlalchemy.exc import DBAPIError
+
+    until_s = time.monotonic() + PATIENCE_S
+    while True:
+        try:
+            migrate()
+        except DBAPIError as error:
+            connection.rollback()
+            if getattr(error.orig, "sqlstate", None) != LOCK_NOT_AVAILABLE or time.monotonic() >= until_s:
+                raise
+            time.sleep(PAUSE_S)
+        else:
+            connection.commit()
+            return
 
 
 def _check_floor(connection: Connection, where: str, found: str) -> None:
