@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import signal
 import statistics
 import sys
 import tempfile
@@ -40,6 +41,8 @@ SCENARIOS = (
 )
 NEEDED = {"kills": 300, "cuts": 3000}
 """Counts that a full run must reach."""
+TELL_S = 60.0
+"""Between two lines about how far a run is, where there is no terminal."""
 
 HELP = """Kill, cut and starve real servers, and count what a reader lost.
 
@@ -72,6 +75,10 @@ def main(
     console.print(f"seed {seed}")
     table = Table("fault", "trials", "s", *CHECKS, "other")
     total = Context(folder)
+    was_ended = False
+    for number in (signal.SIGINT, signal.SIGTERM):
+        # Also where a shell has a background job ignore it: servers are ended, and what was counted is printed.
+        signal.signal(number, signal.default_int_handler)
     bar = Progress(TextColumn("{task.description:14}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with bar:
         for scenario in chosen:
@@ -81,18 +88,22 @@ def main(
             if not trials:
                 console.print(f"no trial {only!r}")
                 raise typer.Exit(2)
-            task = bar.add_task(scenario.name, total=len(trials))
-            context.step = lambda done, task=task: bar.advance(task, done)  # type: ignore[misc]
-            began = time.monotonic()
-            scenario.run(context, trials)
+            steps = _Steps(console, bar, scenario.name, len(trials))
+            context.step = steps.done
+            try:
+                scenario.run(context, trials)
+            except KeyboardInterrupt:
+                was_ended = True
             tally = context.tally
             other = sum(times for kind, times in tally.violations.items() if kind not in CHECKS)
             cells = [str(tally.violations[kind]) for kind in CHECKS]
-            table.add_row(scenario.name, str(len(trials)), f"{time.monotonic() - began:.0f}", *cells, str(other))
+            table.add_row(scenario.name, steps.text, f"{steps.spent_s:.0f}", *cells, str(other))
             total.tally.merge(tally)
+            if was_ended:
+                break
     console.print(table)
     _print_counts(console, total)
-    if not quick and not only:
+    if not quick and not only and not was_ended:
         for kind, count in NEEDED.items():
             if total.tally.counts[kind] < count:
                 total.tally.violate("count", f"{total.tally.counts[kind]} {kind}, fewer than {count}")
@@ -105,6 +116,38 @@ def main(
     if not keep:
         shutil.rmtree(folder, ignore_errors=True)
     console.print("[green]nothing lost, repeated, reordered or changed[/green]")
+    if was_ended:
+        console.print("ended before all trials were done")
+        raise typer.Exit(130)
+
+
+class _Steps:
+    """How far a scenario is: a bar on a terminal, elsewhere a line now and then."""
+
+    def __init__(self, console: Console, bar: Progress, name: str, trials: int) -> None:
+        self._console = console
+        self._bar = bar
+        self._name = name
+        self._trials = trials
+        self._task = bar.add_task(name, total=trials)
+        self._done = 0
+        self._began_s = self._told_s = time.monotonic()
+
+    @property
+    def spent_s(self) -> float:
+        return time.monotonic() - self._began_s
+
+    @property
+    def text(self) -> str:
+        """Trials that are done, and of how many where that is not all."""
+        return str(self._trials) if self._done >= self._trials else f"{self._done} of {self._trials}"
+
+    def done(self, trials: int) -> None:
+        self._done += trials
+        self._bar.advance(self._task, trials)
+        if not self._console.is_terminal and time.monotonic() - self._told_s >= TELL_S:
+            self._told_s = time.monotonic()
+            self._console.print(f"{self._name}: {self.text} trials in {self.spent_s:.0f} s")
 
 
 def _print_counts(console: Console, total: Context) -> None:
