@@ -11,14 +11,14 @@ import psycopg
 import pytest
 
 from legato.core.errors import ConfigurationError
-from legato.storage import migrate
-from legato.storage.migrate import HEAD, LOCK_MIGRATION, LOCK_SPACE, upgrade
+from legato.storage import locks, migrate
+from legato.storage.migrate import HEAD, upgrade
 from legato.storage.postgres_tables import postgres_metadata
 from legato.storage.schema import metadata
 from tests.migrations import REVISIONS, differences, engine_of, former_tables, upgrade_to, use
 from tests.postgres import Postgres
 
-LOCK = f"({LOCK_SPACE}, {LOCK_MIGRATION})"
+LOCK = f"({locks.SPACE}, {locks.MIGRATION})"
 MIGRATE = "import sys; from legato.storage.migrate import upgrade; upgrade(sys.argv[1], where='it')"
 
 
@@ -74,7 +74,7 @@ def test_of_nodes_that_start_together_one_migrates(postgres: Postgres, postgres_
 
 def _waiting(connection: psycopg.Connection) -> int:
     found = connection.execute(
-        "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND classid = %s AND NOT granted", [LOCK_SPACE]
+        "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND classid = %s AND NOT granted", [locks.SPACE]
     ).fetchone()
     assert found is not None
     return int(found[0])

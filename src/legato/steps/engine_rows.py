@@ -16,6 +16,7 @@ from dbos._sys_db import SystemDatabase
 
 from legato.steps.engine_database import APPLICATION, VERSION, JobSerializer
 from legato.steps.jobs import Tries
+from legato.storage import locks
 
 WAITING: Final = "ENQUEUED"
 TAKEN: Final = "PENDING"
@@ -30,11 +31,11 @@ CRON_JOB: Final = "legato.cron"
 _SOME: Final = 500
 """Ids in one statement."""
 _ONE_AT_A_TIME: Final = {
-    "postgresql": sa.text("SELECT pg_advisory_xact_lock(1818584929, 3)"),
+    "postgresql": sa.text(f"SELECT pg_advisory_xact_lock({locks.SPACE}, {locks.QUEUE})"),
     # The driver itself would begin with the first statement that writes.
     "sqlite": sa.text("BEGIN IMMEDIATE"),
 }
-"""Begins a transaction that adds jobs, by dialect; the lock's first number is Legato's in all its locks."""
+"""Begins a transaction that adds jobs, by dialect."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,15 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from legato.core.errors import ConfigurationError
+from legato.storage import locks
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine
 
 HEAD: Final = "0012"
 """The newest revision in migrations/versions; a test holds it to that."""
-LOCK_SPACE: Final = 0x6C656761
-"""What the advisory locks of a PostgreSQL database have in front: they are shared with whoever else uses it."""
-LOCK_MIGRATION: Final = 1
 PATIENCE_S: Final = 60
 """How long a node waits for another that migrates, and a migration for a table that is in use."""
 TABLE_S: Final = 2
@@ -82,7 +80,7 @@ def _engine(url: str) -> Engine:
 def _lock(connection: Connection) -> None:
     """Wait for whoever migrates, at most PATIENCE_S; the lock is the connection's."""
     connection.exec_driver_sql(f"SET lock_timeout = {round(PATIENCE_S * 1000)}")
-    connection.exec_driver_sql(f"SELECT pg_advisory_lock({LOCK_SPACE}, {LOCK_MIGRATION})")
+    connection.exec_driver_sql(f"SELECT pg_advisory_lock({locks.SPACE}, {locks.MIGRATION})")
     connection.exec_driver_sql(f"SET lock_timeout = {round(TABLE_S * 1000)}")
     # What is read next is to be what the other has committed.
     connection.commit()

@@ -16,12 +16,11 @@ from typing import Any, Final
 
 from sqlalchemy import bindparam, null, or_, select, text, update
 
+from legato.storage import locks
 from legato.storage.runs import RUN_ROWS
 from legato.storage.statement import Prepared, Transaction
 from legato.storage.tables import IS_QUEUED, IS_RUNNING, node, run
 
-LEADER_LOCK: Final = (0x6C656761, 2)
-"""Advisory lock of the node that does what one is to do for all: kept by the session that renews its lease."""
 FORGOTTEN_H: Final = 1
 """Hours for which the row of a fenced node is kept, for people who look."""
 
@@ -285,8 +284,7 @@ def offer_runs(tx: Transaction, keys: Sequence[int]) -> None:
 
 
 def _lead(tx: Transaction) -> bool:
-    family, number = LEADER_LOCK
-    return tx.tuples(_LEAD, family=family, number=number)[0][0]  # type: ignore[no-any-return]
+    return tx.tuples(_LEAD, family=locks.SPACE, number=locks.LEADER)[0][0]  # type: ignore[no-any-return]
 
 
 def _close(tx: Transaction, take: Prepared, key: int) -> int | None:

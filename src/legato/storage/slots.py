@@ -10,10 +10,9 @@ from typing import Final
 
 from sqlalchemy import text
 
+from legato.storage import locks
 from legato.storage.statement import Prepared, Transaction
 
-LOCK: Final = (0x6C656761, 4)
-"""Advisory lock of the transaction that changes a node's share."""
 BLOCK: Final = 8
 """Slots that a node gets beyond those that it asks for, where there are plenty: so many posts cost it one question."""
 PLENTY: Final = 16
@@ -37,7 +36,7 @@ def hold_slots(tx: Transaction, node_key: int, *, used: int, wanted: int, maximu
     own = tx.tuples(_OWN, me=node_key)
     if not own:
         return None
-    tx.tuples(_LOCK, family=LOCK[0], number=LOCK[1])
+    tx.tuples(_LOCK, family=locks.SPACE, number=locks.SLOTS)
     room: int = maximum - tx.tuples(_OTHERS, me=node_key)[0][0]
     held = max(used, min(wanted, room))
     if wanted > used and room > held:
