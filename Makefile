@@ -9,7 +9,7 @@ ARGS ?=
 TWO := -n2 --dist=loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help serve page test quick check format faults soak mutants screenshots bench lock docs clean
+.PHONY: help serve page test quick check audit format faults soak mutants screenshots bench lock docs clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -53,6 +53,13 @@ check: $(VENV)/dev.stamp ## What CI runs: format, lint, types, import contracts,
 	$(BIN)/lint-imports
 	$(BIN)/python -m docs.generate --check
 	$(MAKE) --no-print-directory test
+
+audit: $(VENV)/dev.stamp ## Known holes in what is installed (asks the network, and says where it could not)
+	@$(BIN)/ruff check --select S .
+	@if $(BIN)/python -m pip_audit --version >/dev/null 2>&1; then \
+	  $(BIN)/python -m pip_audit --require-hashes -r requirements/serve.lock; \
+	else echo "pip-audit is not installed: the Python packages were not looked at"; fi
+	@$(BIN)/python -m tests.audit_npm
 
 format: $(VENV)/dev.stamp ## Format and mend what can be mended
 	$(BIN)/ruff format .

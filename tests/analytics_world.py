@@ -176,6 +176,7 @@ class Said:
     thumb: str | None
     inputs: int | None = None
     outputs: int | None = None
+    counted: bool = False
     length: int = 0
     cost: str | None = None
     time_ms: int = 0
@@ -183,11 +184,15 @@ class Said:
 
     @property
     def guessed(self) -> bool:
+        return self.counted or self.is_unknown
+
+    @property
+    def is_unknown(self) -> bool:
         return self.inputs is None and self.outputs is None
 
     @property
     def out(self) -> int | None:
-        return math.ceil(self.length / 4) if self.guessed else self.outputs
+        return math.ceil(self.length / 4) if self.is_unknown else self.outputs
 
 
 def replies(world: World) -> list[Said]:
@@ -209,6 +214,7 @@ def replies(world: World) -> list[Said]:
                 state=row["state"],
                 inputs=usage.get("input_tokens"),
                 outputs=usage.get("output_tokens"),
+                counted=usage.get("counted", False),
                 length=utf16_length(text),
                 cost=cost_of(row["id"]),
                 time_ms=row["response_time_ms"],
@@ -273,7 +279,7 @@ def figures(key: str | None, everything: list[Said]) -> dict[str, Any]:
         "responseTimeMs": durations(each.time_ms for each in done),
         "firstTokenMs": durations(each.first_ms for each in done),
         "cost": sum(costs, Decimal(0)) if costs else None,
-        "costUnknown": len(said) - len(costs),
+        "costUnknown": sum(each.cost is None and each.model is not None for each in said),
         "conversations": len({each.conversation for each in said}),
         "feedback": thumbs(everything),
     }

@@ -24,8 +24,13 @@ class AsgiAnswer:
 
     status: int = 0
     headers: dict[str, str] = field(default_factory=dict)
+    lines: list[tuple[str, str]] = field(default_factory=list)
     pieces: list[bytes] = field(default_factory=list)
     complete: bool = False
+
+    def fields(self, name: str) -> list[str]:
+        """Return all fields of a name, which may stand several times."""
+        return [value for each, value in self.lines if each.lower() == name]
 
     @property
     def body(self) -> bytes:
@@ -72,7 +77,8 @@ async def call(
     async def send(message: Message) -> None:
         if message["type"] == "http.response.start":
             answer.status = message["status"]
-            answer.headers = {name.decode(): value.decode("latin-1") for name, value in message["headers"]}
+            answer.lines = [(name.decode(), value.decode("latin-1")) for name, value in message["headers"]]
+            answer.headers = dict(answer.lines)
         else:
             answer.pieces.append(message.get("body", b""))
             answer.complete = not message.get("more_body", False)

@@ -12,6 +12,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
+from fastapi import FastAPI
+from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from legato.app import Legato, open_node
@@ -147,6 +149,16 @@ def _new_database() -> bytes:
         path = Path(folder) / "legato.db"
         SqliteDatabase(path).migrate()
         return path.read_bytes()
+
+
+def routes_of_api(api: ASGIApp) -> list[Route]:
+    """Return all routes of an application, in whichever way they were added."""
+    inner: Any = api
+    while not isinstance(inner, FastAPI):
+        inner = getattr(inner, "_routes", None) or inner._app
+    routes: list[Route] = [route for route in inner.state.routes if isinstance(route, Route)]
+    assert routes
+    return routes
 
 
 async def until(condition: Callable[[], bool]) -> None:

@@ -12,7 +12,6 @@ from legato.core.event import CallStarted, LogItem, RunFinished, RunStarted, Run
 from legato.core.run import RunState
 from legato.runs.tail import Tail
 from legato.storage import nodes
-from legato.storage.codec import pack_log
 from legato.storage.committer import Command, Committer
 from legato.storage.postgres import PostgresDatabase
 from legato.storage.postgres_aside import Aside
@@ -45,6 +44,7 @@ class EndRun(Command[LogItem]):
     def apply(self, tx: Transaction) -> LogItem:
         rows = TurnRows(
             run_key=self.row.key,
+            run_id="r",
             epoch=self.tail.epoch,
             conversation_key=self.row.conversation_key,
             message_id=self.row.message_id,
@@ -63,7 +63,7 @@ class EndRun(Command[LogItem]):
             end_run(tx, rows, _ended(RunState.STOPPED))
         log = self.tail.log.copy()
         log.extend([terminal], self.tail.epoch)
-        insert_log(tx, rows.run_key, len(log), pack_log(log))
+        insert_log(tx, rows.run_key, rows.conversation_key, log)
         return terminal
 
     def committed(self, value: LogItem) -> None:

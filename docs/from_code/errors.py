@@ -13,6 +13,7 @@ from legato.core.errors import (
     LegatoError,
     Refused,
     RunError,
+    SealBroken,
     ToolError,
     UndeclaredTopic,
 )
@@ -52,6 +53,13 @@ TOOLS = """\
 
 Of a call that fails the model is told the message, and goes on; the log has the code. A tool that cannot be used, and
 an MCP server that may not be reached, are left out, and the log says why.
+
+"""
+SEALS = """\
+## Something kept does not open
+
+Only with [encryption at rest](../guides/encryption.md). The request is answered with status 500 and the code, which
+the log has too; nothing of what is kept is given out.
 
 """
 STARTS = """\
@@ -104,6 +112,9 @@ def render() -> str:
                 for error in _tree(root)
             ],
         )
+        + "\n"
+        + SEALS
+        + table(("code", "meaning"), [(code(error.code), docstring(error)) for error in _tree(SealBroken)])
         + "\n"
         + STARTS
         + f"{code(ConfigurationError.code)}: {docstring(ConfigurationError)} The command ends with exit code 78.\n"

@@ -11,6 +11,7 @@ from typing import Any, cast
 from docs.from_code.markdown import DASH, code, table
 from legato.core.clock import SystemClock
 from legato.http.api import create_api
+from legato.policies.windows import MemoryWindows
 from legato.runs.node import Node
 from legato.settings import Settings
 from legato.steps.builtin import built_in_steps
@@ -67,6 +68,7 @@ def openapi() -> dict[str, Any]:
         clock=SystemClock(),
         limits=None,
         visitor_limits=None,
+        windows=MemoryWindows(SystemClock().monotonic_s),
         metrics=Metrics(),
         traces=None,
     )

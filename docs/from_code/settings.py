@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from pathlib import Path
 from types import NoneType
 from typing import Any, Literal, Union, get_args, get_origin
@@ -12,6 +13,15 @@ from pydantic.fields import FieldInfo
 
 from docs.from_code.markdown import DASH, code, table
 from legato.settings import CLIENT_VARIABLES, ModelSettings, Settings
+from legato.settings_access import AccountSettings, OidcSettings
+from legato.settings_moderation import (
+    JudgeSettings,
+    ModerationSettings,
+    ModerationsSettings,
+    PrivateDataSettings,
+    RulesSettings,
+)
+from legato.settings_prices import PriceSettings
 
 INTRODUCTION = """\
 # Settings
@@ -30,6 +40,42 @@ MODELS = """
 
 Tables of `legato.toml`, one a model; `NAME` is what `model`, `LEGATO_MODEL` and the API call it. An unknown field is
 refused. [Configuration](../configuration.md#models) has examples.
+
+"""
+PRICES = """
+## Prices: `[prices."MODEL"]`
+
+Tables of `legato.toml`, in US dollars for a million tokens; `MODEL` is a name of `[models]`, or the name that a model
+has at its server. [Costs](../guides/costs.md) says more.
+
+"""
+ACCESS = """
+## Accounts: `[accounts]`
+
+With `LEGATO_AUTH=accounts`. The ends of sign-ins count for pages that came by a key too.
+[Security](../security.md#accounts) says more.
+
+"""
+ISSUER = """
+## An issuer: `[oidc]`
+
+Where people sign in. [Security](../security.md#an-issuer) has an example.
+
+"""
+MODERATION = """
+## Moderation: `[moderation]`
+
+What may be said. [The guide](../guides/moderation.md) has examples.
+
+"""
+POLICIES = """
+### Policies: `[[moderation.policies]]`
+
+They are asked in their order. All have these fields:
+
+"""
+POLICY = """
+A policy `type = "{kind}"`: {what}
 
 """
 CLIENT = """
@@ -55,8 +101,31 @@ def render() -> str:
         + table(("name", "environment", "default", "values", "meaning"), _rows(Settings))
         + MODELS
         + table(("name", "default", "values", "meaning"), [(row[0], *row[2:]) for row in _rows(ModelSettings)])
+        + PRICES
+        + table(("name", "default", "values", "meaning"), [(row[0], *row[2:]) for row in _rows(PriceSettings)])
+        + ACCESS
+        + table(("name", "default", "values", "meaning"), [(row[0], *row[2:]) for row in _rows(AccountSettings)])
+        + ISSUER
+        + table(("name", "default", "values", "meaning"), [(row[0], *row[2:]) for row in _rows(OidcSettings)])
+        + _moderation()
         + CLIENT.format(variables=" and ".join(code(name) for name in CLIENT_VARIABLES))
     )
+
+
+def _moderation() -> str:
+    """Return the tables of `[moderation]`."""
+    common = ("name", "on", "text", "on_failure")
+    head = ("name", "default", "values", "meaning")
+    page = MODERATION + table(head, [(row[0], *row[2:]) for row in _rows(ModerationSettings)]) + POLICIES
+    policies: tuple[type[BaseModel], ...] = (RulesSettings, PrivateDataSettings, ModerationsSettings, JudgeSettings)
+    for place, model in enumerate(policies):
+        rows = {row[0].strip("`"): (row[0], *row[2:]) for row in _rows(model)}
+        if place == 0:
+            page += table(head, [rows[name] for name in common])
+        kind = get_args(model.model_fields["type"].annotation)[0]
+        page += POLICY.format(kind=kind, what=model.model_fields["type"].description)
+        page += table(head, [row for name, row in rows.items() if name not in (*common, "type")])
+    return page
 
 
 def _rows(model: type[BaseModel]) -> list[tuple[str, ...]]:
@@ -78,9 +147,11 @@ def _variable(name: str, field: FieldInfo) -> str:
 
 
 def _default(field: FieldInfo) -> str:
+    if field.is_required():
+        return "needed"
+    value = field.get_default(call_default_factory=True)
     if field.default_factory is not None:
-        return "none"
-    value = field.default
+        return ", ".join(code(each) for each in value) if value and isinstance(value, list) else "none"
     if value is None or isinstance(value, SecretStr):
         return DASH
     if isinstance(value, bool):
@@ -110,6 +181,11 @@ def _type(annotation: Any) -> str:
         return "table"
     if inner and (get_origin(annotation) is Union or NoneType in get_args(annotation)):
         return _type(inner[0])
-    return {bool: "`true`, `false`", int: "whole number", float: "number", Path: "path", SecretStr: "secret"}.get(
-        annotation, "text"
-    )
+    return {
+        bool: "`true`, `false`",
+        int: "whole number",
+        float: "number",
+        Decimal: "number",
+        Path: "path",
+        SecretStr: "secret",
+    }.get(annotation, "text")

@@ -54,7 +54,18 @@ LAWS = """\
 - **What a step enqueues, keeps or posts is on the disk** when the call returns.
 
 """
+POLICIES = """\
+## Policies
+
+A policy is given a Passage and returns a verdict, or None for Allow; [the guide](../guides/moderation.md) shows some.
+
+"""
 WHERE = {
+    "Allow": "#policies",
+    "Block": "#policies",
+    "Flag": "#policies",
+    "Passage": "#policies",
+    "Redact": "#policies",
     "Legato": "#legato",
     "StepSet": "#stepset",
     "Context": "#context",
@@ -113,6 +124,9 @@ def _declaring() -> Iterator[str]:
     yield "## Event\n\n" + documentation(legato.Event)
     yield "## QueueEvent\n\n" + documentation(legato.QueueEvent)
     yield "## ToolError\n\n" + documentation(legato.ToolError)
+    yield POLICIES + function("@app.moderate", legato.Legato.moderate)
+    for kind in (legato.Passage, legato.Block, legato.Redact, legato.Flag):
+        yield f"### {kind.__name__}\n\n" + documentation(kind)
 
 
 def _context() -> Iterator[str]:

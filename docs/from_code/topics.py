@@ -8,6 +8,8 @@ from typing import Any, Final, Literal, get_args, get_origin
 from docs.from_code.markdown import DASH, code, docstring, fence, table
 from docs.from_code.python_api import described
 from legato.steps.payloads import (
+    BudgetExhausted,
+    BudgetWarning,
     ChatFeedbackGiven,
     ChatMessageCompleted,
     ChatMessageFailed,
@@ -21,6 +23,8 @@ TOPICS: Final[dict[str, type[Payload]]] = {
     "chat.message.failed": ChatMessageFailed,
     "chat.message.stopped": ChatMessageStopped,
     "chat.feedback.given": ChatFeedbackGiven,
+    "budget.warning": BudgetWarning,
+    "budget.spent": BudgetExhausted,
 }
 INTRODUCTION = """\
 # Topics
@@ -61,6 +65,17 @@ SAMPLES: Final[dict[str, dict[str, Any]]] = {
         "reason": "This is the old price.",
         "timestamp": 1795345260000,
         "model": "gpt-5-mini",
+    },
+    "budget.warning": {
+        "id": "8a2f0c9d13e57b64a0f1c2d3.warning",
+        "per": "principal",
+        "subject": "ann",
+        "period": "day",
+        "since": 1795305600000,
+        "until": 1795392000000,
+        "limit_usd": "1.5",
+        "spent_usd": "1.2041",
+        "timestamp": 1795345320000,
     },
 }
 

@@ -15,9 +15,12 @@ if TYPE_CHECKING:
     from legato.core.errors import Conflict, Forbidden, NotFound, ToolError
     from legato.core.operations import append, decrement, increment, merge, remove
     from legato.core.operations import set as set_to
+    from legato.policies.moderation.verdict import Allow, Block, Flag, Passage, Redact
     from legato.steps.context import Context
     from legato.steps.jobs import JobEvent as QueueEvent
     from legato.steps.payloads import (
+        BudgetExhausted,
+        BudgetWarning,
         ChatFeedbackGiven,
         ChatMessageCompleted,
         ChatMessageFailed,
@@ -28,6 +31,10 @@ if TYPE_CHECKING:
 
 
 __all__ = [
+    "Allow",
+    "Block",
+    "BudgetExhausted",
+    "BudgetWarning",
     "ChatFeedbackGiven",
     "ChatMessageCompleted",
     "ChatMessageFailed",
@@ -35,10 +42,13 @@ __all__ = [
     "Conflict",
     "Context",
     "Event",
+    "Flag",
     "Forbidden",
     "Legato",
     "NotFound",
+    "Passage",
     "QueueEvent",
+    "Redact",
     "StepSet",
     "ToolError",
     "__version__",
@@ -58,9 +68,10 @@ _PLACES = {
     "StepSet": ("legato.steps.step_set", "StepSet"),
     "ToolError": ("legato.core.errors", "ToolError"),
     **{name: ("legato.core.errors", name) for name in ("Conflict", "Forbidden", "NotFound")},
+    **{name: ("legato.policies.moderation.verdict", name) for name in ("Allow", "Block", "Flag", "Passage", "Redact")},
     "set_to": ("legato.core.operations", "set"),
     **{name: ("legato.core.operations", name) for name in ("append", "decrement", "increment", "merge", "remove")},
-    **{name: ("legato.steps.payloads", name) for name in __all__ if name.startswith("Chat")},
+    **{name: ("legato.steps.payloads", name) for name in __all__ if name.startswith(("Chat", "Budget"))},
 }
 
 

@@ -6,6 +6,7 @@ With `app.py` the only file that names concrete adapters.
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,8 @@ from dotenv import dotenv_values
 from legato.core.errors import ConfigurationError, InvalidRequest
 from legato.fanout.base import Hints
 from legato.fanout.memory import MemoryHints
+from legato.policies.price_list import find_price, may_be_listed
+from legato.policies.prices import FREE, FixedPrice, Price, Prices, Rates, spellings, without_maker
 from legato.providers.base import Provider
 from legato.providers.embedded import EmbeddedProvider
 from legato.providers.openai import OpenAIProvider
@@ -21,11 +24,17 @@ from legato.providers.scripted import Script, ScriptedProvider
 from legato.providers.weights import default_weights
 from legato.runs.models import Models
 from legato.settings import McpServerSettings, ModelSettings, Settings
+from legato.settings_prices import PriceSettings
 from legato.storage.database import Database
 from legato.tools.mcp import McpServer
 from legato.tools.mcp_config import McpServerConfig
 
 if TYPE_CHECKING:
+    from legato.policies.moderation.chain import InThread
+    from legato.policies.moderation.functions import DeclaredPolicy
+    from legato.runs.moderate import Moderation
+    from legato.runs.node import Node
+    from legato.settings_moderation import JudgeSettings, ModerationsSettings
     from legato.telemetry.traces import Traces
 
 OPENAI_URL = "https://api.openai.com/v1"
@@ -54,6 +63,38 @@ def create_models(settings: Settings) -> Models:
         return Models(list(providers.values()), names)
     except InvalidRequest as error:
         raise ConfigurationError(error.message) from None
+
+
+def create_prices(settings: Settings, providers: Sequence[Provider]) -> Prices:
+    """Return what is known of the models' prices. Not on the event loop: the list of prices takes long to import."""
+    prices: dict[str, Price] = {}
+    for provider in providers:
+        table = next((settings.prices[name] for name in price_names(provider) if name in settings.prices), None)
+        price: Price | None = None
+        if table is not None:
+            price = FixedPrice(held=_rates(table), source="legato.toml")
+        elif isinstance(provider, EmbeddedProvider):
+            price = FixedPrice(held=FREE, source="embedded")
+        elif isinstance(provider, OpenAIProvider) and may_be_listed(provider.base_url):
+            price = find_price(provider.model, provider.base_url)
+        if price is not None:
+            prices[provider.name] = price
+    return Prices(prices)
+
+
+def price_names(provider: Provider) -> list[str]:
+    """Return the names under which `[prices]` may have a model, the most exact first."""
+    names = [provider.name, provider.model] if isinstance(provider, OpenAIProvider) else [provider.name]
+    return spellings(*names, *without_maker(*names))
+
+
+def _rates(table: PriceSettings) -> Rates:
+    return Rates(
+        input=table.input,
+        cached_input=table.input if table.cached_input is None else table.cached_input,
+        output=table.output,
+        reasoning=table.output if table.reasoning is None else table.reasoning,
+    )
 
 
 def create_traces(endpoint: str) -> Traces:
@@ -168,6 +209,49 @@ def _scripted(name: str, script: dict[str, Any]) -> ScriptedProvider:
         )
     except TypeError:
         raise ConfigurationError(f"models.{name}.script: unknown field among {', '.join(values)}") from None
+
+
+def create_moderation(node: Node, declared: Sequence[DeclaredPolicy], in_thread: InThread) -> Moderation | None:
+    """Return the policies of `[moderation]` and the bot's own; None where there is none.
+
+    Raises:
+        ConfigurationError: A policy is wrong, or a variable that it names is not set.
+    """
+    settings = node.settings
+    if not settings.moderation and not declared:
+        return None
+    # Not above: most servers have no policy.
+    from legato.policies.moderation.config import create_chains
+    from legato.runs.judge import Judge
+    from legato.runs.moderate import Moderation
+
+    def make_judge(where: str, name: str, table: JudgeSettings, lets_pass: bool) -> Judge:
+        if table.model is not None:
+            try:
+                node.models.find(table.model)
+            except InvalidRequest as error:
+                raise ConfigurationError(f"{where}.model: {error.message}") from None
+        return Judge(node, name, table, lets_pass)
+
+    def server_of(where: str, table: ModerationsSettings) -> tuple[str, str | None]:
+        key = table.api_key.get_secret_value() if table.api_key else None
+        if table.api_key_env:
+            key = os.environ.get(table.api_key_env) or dotenv_values(settings.env_file).get(table.api_key_env)
+            if not key:
+                raise ConfigurationError(f"{where}: {table.api_key_env} is set neither here nor in .env")
+        if key is None and table.base_url is None and settings.openai_api_key is not None:
+            key = settings.openai_api_key.get_secret_value()
+        return table.base_url or settings.openai_base_url, key
+
+    chains = create_chains(
+        settings.moderation,
+        declared,
+        counts=node.metrics,
+        in_thread=in_thread,
+        make_judge=make_judge,
+        server_of=server_of,
+    )
+    return Moderation(node, settings.moderation, chains, in_thread)
 
 
 def create_mcp_server(name: str, table: McpServerSettings, settings: Settings) -> McpServer:

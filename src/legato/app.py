@@ -15,19 +15,31 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import structlog
 
-from legato.adapters import create_hints, create_mcp_server, create_models, create_traces
+from legato.adapters import (
+    create_hints,
+    create_mcp_server,
+    create_models,
+    create_moderation,
+    create_prices,
+    create_traces,
+)
 from legato.core.clock import Clock, SystemClock
 from legato.core.errors import ConfigurationError
 from legato.core.ids import new_id
 from legato.http.api import create_api
 from legato.http.server import LegatoServer, kept_sigterm, listen, raise_file_limit
+from legato.policies.moderation.functions import TIMEOUT_S as POLICY_TIMEOUT_S
+from legato.policies.moderation.functions import DeclaredPolicy, PolicyBody, declared
+from legato.policies.moderation.verdict import Stage
 from legato.policies.rate_limit import create_limits, create_visitor_limits, create_windows
+from legato.runs.budget import Budgets
 from legato.runs.care import look_after
 from legato.runs.drain import drain
+from legato.runs.erase import Eraser
 from legato.runs.follow import create_feed
 from legato.runs.live import LiveRun
 from legato.runs.node import Node
@@ -40,14 +52,17 @@ from legato.steps.service import StepService, tool_context
 from legato.steps.step_set import StepSet
 from legato.storage.committer import Committer
 from legato.storage.database import Database, open_database
+from legato.storage.encryption import admit
 from legato.storage.probe import find_identity
 from legato.telemetry.watch import watch
 from legato.tools.base import Tool
 from legato.tools.box import ToolBox
+from legato.tools.threads import Threads
 
 if TYPE_CHECKING:
     from legato.storage.postgres_aside import Aside
 
+P = TypeVar("P", bound=PolicyBody)
 log = structlog.get_logger(__name__)
 
 MODEL_LOAD_S = 10.0
@@ -77,6 +92,36 @@ class Legato(StepSet):
                 close = nearest(name, list(Settings.model_fields))
                 raise ConfigurationError(f"unknown setting {name}" + (f": did you mean {close}?" if close else ""))
         self.defaults = settings
+        self.policies: list[DeclaredPolicy] = []
+        """What `moderate` has declared, in its order."""
+
+    def moderate(
+        self,
+        *stages: Stage,
+        name: str | None = None,
+        timeout_s: float = POLICY_TIMEOUT_S,
+        on_failure: Literal["closed", "open"] = "closed",
+    ) -> Callable[[P], P]:
+        """Ask a function of what is said: it takes a legato.Passage, and returns Allow, Block, Redact or Flag, or None.
+
+        It may be async; one that is not runs in a thread. It comes after the policies of `[moderation]`.
+
+        Args:
+            stages: `request` for what people and tools bring, `reply` for what the model says, sentence by sentence.
+            name: In metrics, logs and reviews; the function's by default.
+            timeout_s: Longest wait for its verdict.
+            on_failure: What becomes of a text when it gives none: `closed` blocks it, `open` lets it pass.
+
+        Raises:
+            ConfigurationError: A stage is unknown, or the function cannot be called so.
+        """
+
+        def declare(function: P) -> P:
+            lets_pass = on_failure == "open"
+            self.policies.append(declared(stages, function, name=name, timeout_s=timeout_s, open=lets_pass))
+            return function
+
+        return declare
 
     def settings(self, **overrides: Any) -> Settings:
         """Return the settings: `overrides`, then environment and files, then this app's own."""
@@ -95,15 +140,23 @@ class Legato(StepSet):
 
 
 def check_access(settings: Settings) -> None:
-    """Refuse to serve everybody beyond this machine.
+    """Refuse to serve everybody beyond this machine, and settings of access that contradict each other.
 
     Raises:
-        ConfigurationError: `auth` is `none` and `host` is not loopback.
+        ConfigurationError: `auth` is `none` and `host` is not loopback; or who may sign in is not clear.
     """
     if settings.auth == "none" and not _is_loopback(settings.host):
         raise ConfigurationError(
             f"without authentication only this machine is served, and --host {settings.host} is beyond it: "
             "set LEGATO_AUTH=keys and make a key with `legato keys create`, or leave --host out"
+        )
+    if settings.oidc is not None and settings.auth != "accounts":
+        raise ConfigurationError(
+            "[oidc] is set, but people have no accounts: set LEGATO_AUTH=accounts, or leave it out"
+        )
+    if settings.auth == "accounts" and settings.oidc is None and not settings.accounts.passwords:
+        raise ConfigurationError(
+            "nobody could sign in: set [oidc] in legato.toml, or leave `passwords = false` of [accounts] out"
         )
 
 
@@ -123,12 +176,14 @@ async def open_node(
     clock: Clock | None = None,
     tools: Sequence[Tool] = (),
     tool_context: Callable[[Node, LiveRun, str, str], object] | None = None,
+    policies: Sequence[DeclaredPolicy] = (),
 ) -> AsyncIterator[Node]:
     """Open storage and models, take up what was left, and close it all again at the end.
 
     Args:
         tools: The bot's own, beside those of `settings.mcp`.
         tool_context: Makes what a tool call is given, of the node, the run, the call's id and the tool's name.
+        policies: The bot's own, beside those of `settings.moderation`.
 
     Raises:
         ConfigurationError: The data folder or a setting cannot be used.
@@ -160,6 +215,11 @@ async def open_node(
             feed=create_feed(following, patience_s=settings.storage_wait_s),
             executor_id=executor_id,
         )
+        node.windows = windows
+        node.prices = await asyncio.to_thread(create_prices, settings, models.providers)
+        node.budgets = Budgets(node)
+        await node.budgets.look()
+        node.moderation = create_moderation(node, policies, partial(Threads().run, name="policy"))
         if settings.otlp_endpoint:
             node.traces = create_traces(settings.otlp_endpoint)
         for provider in models.providers:
@@ -170,12 +230,21 @@ async def open_node(
         if tool_context is not None:
             node.tool_context = partial(tool_context, node)
         keeping = await _join(node, counting)
+        if node.lease is not None:
+            # Whoever turned encryption on meanwhile has not seen this node yet.
+            await database.read(lambda tx: admit(tx, database.sealing))
         if await recover(node):
             # Replies that were cut go on at once when the socket listens: wait for a model that is being loaded.
             waits = [asyncio.ensure_future(provider.ready()) for provider in models.providers]
             await asyncio.wait(waits, timeout=MODEL_LOAD_S)
         await hints.start()
-        care = asyncio.gather(look_after(node), keep_searchable(node), watch(node.metrics, node.live))
+        care = asyncio.gather(
+            look_after(node),
+            node.budgets.keep(),
+            keep_searchable(node),
+            Eraser(node).keep_on(),
+            watch(node.metrics, node.live),
+        )
         try:
             yield node
         finally:
@@ -188,6 +257,8 @@ async def open_node(
             node.readers.cut_all()
             await asyncio.gather(care, *node.tasks, return_exceptions=True)
             await box.close()
+            if node.moderation is not None:
+                await node.moderation.close()
             for provider in models.providers:
                 await provider.close()
             await committer.close()
@@ -253,7 +324,12 @@ async def serve(
     with kept_sigterm() as told_to_stop:
         async with (
             _closing(sockets),
-            open_node(settings, tools=bot.tools, tool_context=partial(tool_context, registry)) as node,
+            open_node(
+                settings,
+                tools=bot.tools,
+                tool_context=partial(tool_context, registry),
+                policies=bot.policies,
+            ) as node,
         ):
             steps = StepService(node, registry)
             starting: list[asyncio.Task[None]] = []

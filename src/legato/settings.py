@@ -33,6 +33,10 @@ from pydantic_settings import (
 )
 
 from legato.core.errors import ConfigurationError
+from legato.settings_access import AccountSettings, OidcSettings
+from legato.settings_budgets import BudgetSettings, SpendingSettings
+from legato.settings_moderation import ModerationSettings
+from legato.settings_prices import PriceSettings
 
 CONFIG_FILE = Path("legato.toml")
 ENV_FILE = Path(".env")
@@ -140,6 +144,11 @@ class Settings(BaseSettings):
         "database tell each other that a reply has grown. By default PostgreSQL itself does. Nothing is kept there, "
         "and without it readers at other servers are a quarter of a second late.",
     )
+    encryption_keys: SecretStr | None = Field(
+        None,
+        description="Encrypts what people say: `id:base64key` words between commas, the one in use first, or `@path` "
+        "of a file that holds them. `legato keys encryption new` makes one. It cannot be turned off again.",
+    )
     workers: int = Field(1, ge=1, le=64, description="Worker processes, each a node of its own; SQLite takes one.")
     reload: bool = Field(False, description="Start anew when a Python file, legato.toml or .env changes.")
 
@@ -169,6 +178,9 @@ class Settings(BaseSettings):
         description="Hosts that MCP servers and tools may reach although their addresses are private, such as "
         "`mcp.internal` or `localhost:8080`.",
     )
+    moderation: ModerationSettings = Field(
+        default_factory=ModerationSettings, description="Table `[moderation]` in legato.toml: what may be said."
+    )
     max_tool_rounds: int = Field(
         8,
         ge=0,
@@ -195,7 +207,23 @@ class Settings(BaseSettings):
         "retention is `keep`; `off`: never.",
     )
 
-    auth: Literal["none", "keys"] = Field("none", description="`none` serves loopback only.")
+    audit_keep_days: int | None = Field(
+        365,
+        ge=1,
+        le=36_500,
+        description="Days after which an entry of the audit log is cut off; `off`: never. What is left stays "
+        "verifiable.",
+    )
+
+    auth: Literal["none", "keys", "accounts"] = Field(
+        "none",
+        description="`none` serves loopback only. `keys`: whoever has a key. `accounts`: people too who have an "
+        "account, and sign in with its password or at an issuer (`[oidc]`).",
+    )
+    accounts: AccountSettings = Field(
+        default_factory=AccountSettings, description="Table `[accounts]` in legato.toml, or JSON."
+    )
+    oidc: OidcSettings | None = Field(None, description="Table `[oidc]` in legato.toml, or JSON.")
     allowed_origins: WordList = Field(
         default_factory=list, description="Origins whose pages may call the API, such as https://example.org."
     )
@@ -219,6 +247,19 @@ class Settings(BaseSettings):
         default_factory=list,
         description="Addresses and networks of reverse proxies whose `X-Forwarded-For` is believed; then `rate_limit` "
         "holds for each client address too (IPv6: each /64).",
+    )
+
+    prices: dict[str, PriceSettings] = Field(
+        default_factory=dict,
+        description='Tables `[prices."MODEL"]` in legato.toml, or JSON: what models cost. They come before the prices '
+        "that are known by themselves.",
+    )
+    budgets: list[BudgetSettings] = Field(
+        default_factory=list,
+        description="Tables `[[budgets]]` in legato.toml, or JSON: what may be spent. `legato budgets` sets more.",
+    )
+    spending: SpendingSettings = Field(
+        default_factory=SpendingSettings, description="Table `[spending]` in legato.toml, or JSON."
     )
 
     durability: Literal["power", "process"] = Field(
@@ -298,7 +339,7 @@ class Settings(BaseSettings):
             raise ValueError("name redis://user:password@host:port, or rediss:// over TLS")
         return value
 
-    @field_validator("conversation_idle_h", mode="before")
+    @field_validator("conversation_idle_h", "audit_keep_days", mode="before")
     @classmethod
     def _off(cls, value: object) -> object:
         return None if value == "off" else value

@@ -152,7 +152,9 @@ def test_complete_holds_all_its_fields(client: Client) -> None:
     assert 0 <= data["responseTimeMs"] < 20_000
     again = client.say("script: tokens=2 usage=0", conversationId=name)[-1].data
     assert again["messageCount"] == 4
-    assert again["usage"] is None, "unknown is null, never 0"
+    assert again["usage"]["counted"] is True, "what the model's server has not told is counted, and marked"
+    assert again["usage"]["outputTokens"] == len(reply(0, 2)) // 4 + 1
+    assert again["cost"] is None, "unknown is null, never 0"
 
 
 def test_a_longest_reply_ends_with_length(client: Client) -> None:
@@ -165,7 +167,8 @@ def test_a_longest_reply_ends_with_length(client: Client) -> None:
 def test_error_holds_all_its_fields(client: Client) -> None:
     """A reply that breaks ends with `error`, which says what, whether to retry, and that a part was shown."""
     name = new_id()
-    stream = client.post("script: seed=2 tokens=9 cut=4@1 fail=400@2", conversationId=name)
+    message = "script: seed=2 tokens=9 cut=4@1 fail=400@2"
+    stream = client.post(message, conversationId=name)
     events = stream.rest()
     data = events[-1].data
     assert [event.name for event in events] == ["chunk"] * 4 + ["error"]
@@ -181,7 +184,14 @@ def test_error_holds_all_its_fields(client: Client) -> None:
         "messageId": stream["x-message-id"],
         "runId": stream.run_id,
         "model": "scripted",
-        "usage": None,
+        # Of the call that was cut: what it was given, and what came. The one that was refused has used nothing.
+        "usage": {
+            "inputTokens": len(message) // 4 + 1 + 8,
+            "outputTokens": len(text_of(events)) // 4 + 1,
+            "cacheReadTokens": None,
+            "reasoningTokens": None,
+            "counted": True,
+        },
         "cost": None,
     }
 

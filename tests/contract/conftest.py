@@ -16,7 +16,7 @@ from legato.storage.state import State
 from tests.conftest import OpenNode, node_settings
 from tests.contract.rivals import PostgresRivals, Rivals, SqliteRivals
 from tests.contract.state_backends import OpenWorld, World, open_state
-from tests.contract.storage_backends import PostgresStorage, SqliteStorage, Storage
+from tests.contract.storage_backends import PostgresStorage, SealedSqliteStorage, SqliteStorage, Storage
 from tests.postgres import Postgres
 
 
@@ -25,11 +25,14 @@ def postgres_storage(postgres: Postgres) -> PostgresStorage:
     return PostgresStorage(postgres)
 
 
-@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)])
+@pytest.fixture(params=["sqlite", "sqlite sealed", pytest.param("postgresql", marks=pytest.mark.slow)])
 def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Storage]:
     """An empty database of each kind."""
     if request.param == "sqlite":
         yield SqliteStorage(tmp_path)
+        return
+    if request.param == "sqlite sealed":
+        yield SealedSqliteStorage(tmp_path)
         return
     found: PostgresStorage = request.getfixturevalue("postgres_storage")
     yield found

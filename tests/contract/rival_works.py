@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from legato.core.event import LogItem, RunStarted
+from legato.core.log import RunLog
 from legato.core.run import RunState
 from legato.storage.conversations import (
     change_conversation,
@@ -12,7 +13,7 @@ from legato.storage.conversations import (
     delete_conversation,
     fork_conversation,
 )
-from legato.storage.retention import Expiring, expire_page
+from legato.storage.retention import FIRST, Expiring, expire_page
 from legato.storage.runs import EndedTurn, TurnRows, end_message, end_run, insert_log, promote_next
 from legato.storage.statement import Transaction
 from legato.storage.turns import LEAF, NewTurn, StartedTurn, start_turn
@@ -65,6 +66,7 @@ def end(started: StartedTurn, state: RunState = RunState.FINISHED) -> Work:
     def ended(tx: Transaction) -> Any:
         rows = TurnRows(
             run_key=started.key,
+            run_id="r",
             epoch=0,
             conversation_key=started.conversation_key,
             message_id=started.message_id,
@@ -82,7 +84,7 @@ def end(started: StartedTurn, state: RunState = RunState.FINISHED) -> Work:
         if not isinstance(added, int):
             return added
         end_message(tx, rows, "complete", added=added)
-        insert_log(tx, rows.run_key, 0, b"")
+        insert_log(tx, rows.run_key, rows.conversation_key, RunLog())
         following = promote_next(tx, started.conversation_key, NOW_MS)
         return None if following is None else following.id
 
@@ -119,7 +121,7 @@ def fork(conversation_id: str, new_id: str) -> Work:
 
 def expire(owner: str) -> Work:
     """Delete what was idle since NOW_MS, and give how many there were."""
-    expiring = Expiring(owner=owner, before_ms=NOW_MS + 1, behind=(0, 0), limit=10)
+    expiring = Expiring(owner=owner, now_ms=NOW_MS + 1, idle_ms=0, behind=FIRST, limit=10)
     return lambda tx: expire_page(tx, expiring, frozenset()).deleted
 
 

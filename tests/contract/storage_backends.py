@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from abc import ABC, abstractmethod
 from functools import cache
 from pathlib import Path
@@ -13,12 +14,19 @@ import psycopg
 from legato.storage.database import Database
 from legato.storage.postgres import PostgresDatabase
 from legato.storage.postgres_tables import postgres_metadata
+from legato.storage.root_keys import parse_root_keys
 from legato.storage.schema import metadata
+from legato.storage.sealing import Sealing
 from legato.storage.sqlite import SqliteDatabase
 from tests.postgres import Postgres
 
-KEPT = ("schema_floor", "search_place")
+KEPT = ("schema_floor", "search_place", "audit_head")
 """Tables whose only row is made with the schema."""
+FIRST = (
+    # The audit log's triggers are not asked.
+    "SET session_replication_role = replica; UPDATE audit_head SET seq = 0, at_ms = 0, hash = decode(repeat('00', 32), "
+    "'hex'), cut_seq = 0, cut_hash = decode(repeat('00', 32), 'hex')"
+)
 
 
 class Storage(ABC):
@@ -47,6 +55,26 @@ class SqliteStorage(Storage):
         return {"data_dir": self._folder}
 
 
+class SealedSqliteStorage(SqliteStorage):
+    """The same with encryption on."""
+
+    KEYS = "k1:" + base64.b64encode(bytes(range(32))).decode()
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        (folder / "legato.db").write_bytes(_empty_sealed())
+
+    def database(self) -> SqliteDatabase:
+        database = super().database()
+        roots = parse_root_keys(self.KEYS)
+        assert roots is not None
+        database.sealing = Sealing(roots)
+        return database
+
+    def settings(self) -> dict[str, Any]:
+        return super().settings() | {"encryption_keys": self.KEYS}
+
+
 class PostgresStorage(Storage):
     """A database that tests use one after another; what they leave is deleted."""
 
@@ -70,7 +98,22 @@ class PostgresStorage(Storage):
         tables = [*postgres_metadata.sorted_tables, *metadata.sorted_tables][::-1]
         orders = [f'DELETE FROM "{table.name}"' for table in tables if table.name not in KEPT]
         with self.connect() as connection:
-            connection.pgconn.exec_("; ".join(orders).encode())
+            connection.pgconn.exec_("; ".join([FIRST, *orders]).encode())
+
+
+@cache
+def _empty_sealed() -> bytes:
+    """A file that was taken by its keys, as a server takes it."""
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "legato.db"
+        path.write_bytes(_empty_sqlite())
+        database = SqliteDatabase(path)
+        roots = parse_root_keys(SealedSqliteStorage.KEYS)
+        assert roots is not None
+        database.sealing = Sealing(roots)
+        database.open()
+        database.close()
+        return path.read_bytes()
 
 
 @cache

@@ -11,6 +11,7 @@ import pytest
 from legato.core.cursor import parse_cursor
 from legato.core.event import EVENT_TYPES, LogItem
 from legato.core.log import RunLog
+from legato.core.money import cost_json
 from legato.core.reply import fold_reply
 from legato.core.usage import usage_json
 from legato.wire.native import NativeRenderer
@@ -74,7 +75,7 @@ def test_the_blocks_are_the_events_of_their_case(case: dict[str, Any]) -> None:
 
 @by_name
 def test_what_is_kept_is_what_a_client_folds(case: dict[str, Any]) -> None:
-    """Text, reasoning, parts and end; once it has ended, model and usage too."""
+    """Text, reasoning, parts and end; once it has ended, model, usage and cost too."""
     log = log_of(case)
     reply = fold_reply(log)
     message = NATIVE["empty"] | case["message"]
@@ -87,7 +88,7 @@ def test_what_is_kept_is_what_a_client_folds(case: dict[str, Any]) -> None:
         "error": {"code": error.code, "message": error.message, "retryable": error.retryable} if error else None,
     }
     if log.terminal is not None:
-        kept |= {"model": reply.model, "usage": usage_json(reply.usage)}
+        kept |= {"model": reply.model, "usage": usage_json(reply.usage), "cost": cost_json(reply.cost)}
     assert kept == {name: message[name] for name in kept}
 
 

@@ -39,6 +39,10 @@ def camel(name: str) -> str:
     return first + "".join(word.title() for word in rest)
 
 
+_UNSAID = (("counted", False),)
+"""Said only where it is otherwise."""
+
+
 def snake(name: str) -> str:
     return re.sub(r"([A-Z])", r"_\1", name).lower()
 
@@ -54,7 +58,7 @@ def on_wire(value: Any) -> Any:
         "until" if each.name == "until_ms" else camel(each.name): on_wire(getattr(value, each.name))
         for each in fields(value)
     }
-    return {name: each for name, each in (kind | told).items() if each is not None}
+    return {name: each for name, each in (kind | told).items() if each is not None and (name, each) not in _UNSAID}
 
 
 def without_nulls(value: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from functools import partial
 from typing import Any
 
@@ -261,14 +262,15 @@ def test_two_sign_ins_with_one_key(rivals: Rivals) -> None:
     """What is over is forgotten, what is above the most is crowded out, and what is being renewed stays."""
 
     def sign_in(key_id: str, now_ms: int) -> Work:
-        return lambda tx: create_sign_in(tx, key_id, now_ms)
+        return lambda tx: create_sign_in(tx, now_ms, owner="ann", key_id=key_id)
 
     late_ms = NOW_MS + IDLE_MS + 5
     for trial in rivals.trials():
         for number in range(MOST_OF_A_KEY):
             rivals.do(sign_in(trial.id, NOW_MS + 10 * (number > 2)))
         renewed = rivals.do(sign_in(trial.id, NOW_MS + 20))
-        rivals.do(partial(renew_sign_in, token=renewed, until_ms=late_ms + 1))
+        row_hash = hashlib.sha256(renewed.encode()).digest()
+        rivals.do(partial(renew_sign_in, row_hash=row_hash, until_ms=late_ms + 1, now_ms=NOW_MS + 30))
         trial.meet(sign_in(trial.id, late_ms), sign_in(trial.id, late_ms))
         assert trial.waited is None
         rivals.do(sign_in(trial.id, late_ms))

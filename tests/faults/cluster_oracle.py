@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from array import array
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import pairwise
@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from tests.faults.cluster_world import Cluster
-from tests.faults.oracle import Tally
+from tests.faults.oracle import Tally, compare_charges
 
 MOST_TAKEOVERS = 2
 """A reply that is lost by one process more ends with the error `interrupted`."""
@@ -22,6 +22,10 @@ MOST_TAKEOVERS = 2
 _RUNS = """
 SELECT run.id, run.state, run.epoch, run.takeovers, run_log.data
 FROM run LEFT JOIN run_log ON run_log.run_key = run.key WHERE run.key > %s
+"""
+_CHARGES = """
+SELECT run.id, charge.model, charge.reason, charge.input_tokens, charge.output_tokens, charge.counted::int
+FROM charge JOIN run ON run.id = charge.run_id WHERE run.key > %s ORDER BY charge.key
 """
 
 
@@ -34,6 +38,8 @@ class RunRow:
         takeovers: The same, hand-overs left out.
         calls: Reasons of the calls in its log, oldest first.
         spoken: How many of them a chunk came after: those were certainly made.
+        events: Of its log, oldest first.
+        charged: As tests.faults.oracle.compare_charges.
     """
 
     state: str
@@ -41,6 +47,8 @@ class RunRow:
     takeovers: int
     calls: tuple[str, ...]
     spoken: int
+    events: tuple[tuple[str, dict[str, Any]], ...]
+    charged: list[tuple[Any, ...]]
 
 
 def last_key(cluster: Cluster) -> int:
@@ -50,15 +58,18 @@ def last_key(cluster: Cluster) -> int:
 
 def read_runs(cluster: Cluster, after_key: int) -> dict[str, RunRow]:
     """Return all runs behind a key, by id."""
+    charged: defaultdict[str, list[tuple[Any, ...]]] = defaultdict(list)
+    for run_id, *row in cluster.rows(_CHARGES, [after_key]):
+        charged[run_id].append(tuple(row))
     return {
-        run_id: RunRow(state=state, epoch=epoch, takeovers=takeovers, **_calls_of(data))
+        run_id: RunRow(state=state, epoch=epoch, takeovers=takeovers, charged=charged[run_id], **_calls_of(data))
         for run_id, state, epoch, takeovers, data in cluster.rows(_RUNS, [after_key])
     }
 
 
 def _calls_of(data: bytes | None) -> dict[str, Any]:
     if data is None:
-        return {"calls": (), "spoken": 0}
+        return {"calls": (), "spoken": 0, "events": ()}
     _, ends, seqs, events, *_ = msgspec.msgpack.decode(data)
     places = array("I", seqs)
     count = len(array("I", ends)) + len(places)
@@ -66,11 +77,14 @@ def _calls_of(data: bytes | None) -> dict[str, Any]:
     taken = set(places)
     borders = [*(seq for seq, _ in found), count]
     spoken = sum(any(seq not in taken for seq in range(a + 1, b)) for a, b in pairwise(borders))
-    return {"calls": tuple(reason for _, reason in found), "spoken": spoken}
+    told = tuple((kind, said) for kind, said in events)
+    return {"calls": tuple(reason for _, reason in found), "spoken": spoken, "events": told}
 
 
 def check_runs(tally: Tally, where: str, rows: dict[str, RunRow], made: Counter[str], keys: int) -> None:
     """Compare the runs with the calls that the model has had, and with what was posted.
+
+    What was charged is what the log tells of each call.
 
     A call is in the log before it is made. A node that is killed or stopped in between leaves one that was never made;
     what is said after it proves that it was. So: spoken ≤ made ≤ logged, and logged = 1 + adoptions + retries.
@@ -91,6 +105,8 @@ def check_runs(tally: Tally, where: str, rows: dict[str, RunRow], made: Counter[
         elif not row.spoken <= made[run_id] <= len(row.calls):
             logged = f"{row.spoken} of those that are logged were heard: {row.calls}"
             tally.violate("calls", f"{where} {run_id}: {made[run_id]} calls made, {logged}")
+        if row.events:
+            compare_charges(tally, f"{where} {run_id}", row.events, row.charged)
         tally.counts["calls"] += made[run_id]
         tally.counts["adoptions"] += row.epoch
         tally.counts["adoptions that made no call"] += row.epoch - adoptions

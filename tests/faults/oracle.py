@@ -1,16 +1,17 @@
 """What should have been shown, and what was: compared byte by byte, and counted.
 
 Only legato.providers.scripted is shared with the server: its token(seed, i) says what must come. Run logs are read
-straight from the database file.
+straight from the database file, with the keys of FAULTS_ENCRYPTION_KEYS where it is encrypted.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 import time
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,11 +20,15 @@ from urllib.parse import quote
 import msgspec
 
 from legato.providers.scripted import reply
+from legato.storage.root_keys import parse_root_keys
+from legato.storage.sealed_logs import open_log
+from legato.storage.sealing import Sealing
+from legato.storage.sqlite import SqliteDatabase
 from tests.faults.client import Connection, call, request_bytes
 from tests.faults.reader import TERMINAL, Reader
 from tests.faults.server import Server
 
-CHECKS = ("lost", "duplicated", "reordered", "changed", "terminals", "transcript", "calls")
+CHECKS = ("lost", "duplicated", "reordered", "changed", "terminals", "transcript", "calls", "charges")
 """What is counted; each must be 0."""
 
 
@@ -158,6 +163,7 @@ def check_calls(tally: Tally, name: str, server: Server, allowed: Mapping[str, i
     """
     made = _journalled(server.journal)
     logged = logged_calls(server.database)
+    check_charges(tally, name, server.database, allowed)
     for run_id, unmade in allowed.items():
         reasons = logged.get(run_id, [])
         adoptions = sum(reason == "takeover" for reason in reasons)
@@ -173,18 +179,78 @@ def check_calls(tally: Tally, name: str, server: Server, allowed: Mapping[str, i
         tally.counts["calls logged, not made"] += max(0, missing)
 
 
+def check_charges(tally: Tally, name: str, database: Path, runs: Iterable[str]) -> None:
+    """Compare what the logs of ended runs say of each call with what was charged: every call once, none twice."""
+    sql = "SELECT run_id, model, reason, input_tokens, output_tokens, counted FROM charge ORDER BY key"
+    charged: defaultdict[str, list[tuple[Any, ...]]] = defaultdict(list)
+    for run_id, *row in _rows(database, sql):
+        charged[run_id].append(tuple(row))
+    logs = _logs(database)
+    for run_id in runs:
+        compare_charges(tally, f"{name} {run_id}", logs.get(run_id, []), charged[run_id])
+
+
+def compare_charges(
+    tally: Tally, where: str, events: Iterable[tuple[str, dict[str, Any]]], charged: list[tuple[Any, ...]]
+) -> None:
+    """Compare what the log of one ended run says of its calls with what was charged.
+
+    Args:
+        charged: Model, reason, input and output tokens, and whether they were counted, of each, in their order.
+    """
+    told: list[tuple[Any, ...]] = []
+    call: dict[str, Any] | None = None
+    for kind, fields in events:
+        if kind == "call-started":
+            if call is not None:
+                tally.violate("charges", f"{where}: a call has no usage")
+            call = fields
+        elif kind == "usage":
+            if call is None:
+                tally.violate("charges", f"{where}: a usage of no call")
+                continue
+            tokens = (fields["input_tokens"], fields["output_tokens"])
+            if tokens != (0, 0):
+                told.append((call["model"], call["reason"], *tokens, int(fields["counted"])))
+            call = None
+    if call is not None or charged != told:
+        tally.violate("charges", f"{where}: {charged} were charged, the log tells {told}")
+    tally.counts["charges"] += len(told)
+
+
 def logged_calls(database: Path) -> dict[str, list[str]]:
     """Return the reasons of the calls in each ended run's log, oldest first."""
+    return {
+        run_id: [fields["reason"] for kind, fields in events if kind == "call-started"]
+        for run_id, events in _logs(database).items()
+    }
+
+
+def _logs(database: Path) -> dict[str, list[tuple[str, dict[str, Any]]]]:
+    """Return the events in each ended run's log, oldest first."""
+    rows = _rows(database, "SELECT run.id, data FROM run_log JOIN run ON run.key = run_log.run_key")
+    if keys := os.environ.get("FAULTS_ENCRYPTION_KEYS"):
+        rows = _opened_logs(database, keys)
+    return {run_id: msgspec.msgpack.decode(data)[3] for run_id, data in rows}
+
+
+def _opened_logs(database: Path, keys: str) -> list[tuple[str, bytes]]:
+    """Return id and packed log of each ended run of an encrypted database."""
+    roots = parse_root_keys(keys)
+    assert roots is not None
+    opened = SqliteDatabase(database)
+    opened.sealing = Sealing(roots)
+    query = "SELECT run.id, run.key, conversation_key, count, format, data FROM run_log JOIN run ON run.key = run_key"
+    rows = _rows(database, query)
+    return opened.transact(lambda tx: [(id, open_log(tx, *rest)[1]) for id, *rest in rows], writes=False)
+
+
+def _rows(database: Path, sql: str) -> list[Any]:
     connection = sqlite3.connect(f"file:{database}?mode=ro", uri=True, timeout=10)
     try:
-        rows = connection.execute("SELECT run.id, data FROM run_log JOIN run ON run.key = run_log.run_key").fetchall()
+        return connection.execute(sql).fetchall()
     finally:
         connection.close()
-    logs: dict[str, list[str]] = {}
-    for run_id, data in rows:
-        events: list[tuple[str, dict[str, Any]]] = msgspec.msgpack.decode(data)[3]
-        logs[run_id] = [fields["reason"] for kind, fields in events if kind == "call-started"]
-    return logs
 
 
 def _journalled(journal: Path) -> Counter[str]:

@@ -74,6 +74,8 @@ class Server:
         assert not self.running
         environment = {name: value for name, value in os.environ.items() if not name.startswith(("LEGATO_", "OPENAI_"))}
         environment |= {"LEGATO_MODEL": "scripted", "LEGATO_TITLES": "words", "PYTHONUNBUFFERED": "1"}
+        if keys := os.environ.get("FAULTS_ENCRYPTION_KEYS"):
+            environment["LEGATO_ENCRYPTION_KEYS"] = keys
         environment |= self.settings | dict(more or {})
         command = [sys.executable, "-m", self.module, "serve", "--port", str(self.port)]
         command += ["--data-dir", str(self.folder / "data")]

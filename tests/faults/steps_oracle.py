@@ -56,6 +56,8 @@ class Run:
     state: str
     tokens: tuple[int | None, int | None]
     guessed: bool
+    cost: str | None
+    model: str | None
     response_ms: int
     first_ms: int | None
     ended_ms: int
@@ -72,17 +74,17 @@ def ended_runs(database: Path) -> list[Run]:
     """Return all replies that have ended."""
     rows = query(
         database,
-        "SELECT run.id, conversation.id, run.session_id, state, run.usage, response_time_ms, first_token_ms, "
-        "ended_at_ms, message.feedback, message.parts FROM run "
+        "SELECT run.id, conversation.id, run.session_id, state, run.usage, run.model, response_time_ms, "
+        "first_token_ms, ended_at_ms, message.feedback, message.parts FROM run "
         "JOIN conversation ON conversation.key = run.conversation_key JOIN message ON message.id = run.message_id "
         "WHERE state IN ('finished', 'failed', 'stopped')",
     )
     runs = []
-    for id_, conversation, session, state, usage, response_ms, first_ms, ended_ms, feedback, parts in rows:
+    for id_, conversation, session, state, usage, model, response_ms, first_ms, ended_ms, feedback, parts in rows:
         told = json.loads(usage) if usage else {}
         tokens = told.get("input_tokens"), told.get("output_tokens")
-        guessed = tokens == (None, None)
-        if guessed:
+        is_unknown = tokens == (None, None)
+        if is_unknown:
             text = "".join(part["text"] for part in json.loads(parts) if part["type"] == "text")
             tokens = None, -(-len(text.encode("utf-16-le")) // 2 // CHARS_A_TOKEN)
         runs.append(
@@ -92,7 +94,9 @@ def ended_runs(database: Path) -> list[Run]:
                 session=session,
                 state=state,
                 tokens=tokens,
-                guessed=guessed,
+                guessed=is_unknown or told.get("counted", False),
+                cost=told.get("cost"),
+                model=model,
                 response_ms=response_ms,
                 first_ms=first_ms,
                 ended_ms=ended_ms,
@@ -130,8 +134,9 @@ def _row(session: str, runs: Sequence[Run]) -> dict[str, Any]:
         "estimated": sum(run.guessed for run in runs),
         "responseTimeMs": _durations([run.response_ms for run in whole]),
         "firstTokenMs": _durations([run.first_ms for run in whole if run.first_ms is not None]),
-        "cost": None,
-        "costUnknown": len(runs),
+        # No model has a price: only what was refused, and has used nothing, has a known cost.
+        "cost": "0" if any(run.cost is not None for run in runs) else None,
+        "costUnknown": sum(run.cost is None and run.model is not None for run in runs),
         "conversations": len({run.conversation for run in runs}),
         "feedback": _thumbs(runs),
     }

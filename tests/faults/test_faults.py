@@ -1,7 +1,7 @@
 """The quick share of `make faults`: a few of each fault on real servers, chosen to take seconds.
 
 Each test is one scenario of tests.faults with some of its trials; nothing may be lost, repeated, reordered or changed,
-each run ends once, the transcript is what was shown, and every call of the model is accounted for.
+each run ends once, the transcript is what was shown, and every call of the model is accounted for, and charged once.
 """
 
 from __future__ import annotations
@@ -63,6 +63,16 @@ def test_a_reply_survives_kills_between_append_commit_show_and_send(context: Con
     kills.kill_at_seams(context, inside + edges)
     _nothing_is_wrong(context)
     assert context.tally.counts["kills"] == len(inside + edges)
+
+
+@pytest.mark.slow
+def test_an_encrypted_reply_survives_kills(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As one in clear: what was shown is read again with its key, wherever the server died."""
+    monkeypatch.setenv("FAULTS_ENCRYPTION_KEYS", "k1:MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=")
+    seams = ["append-5", "start-apply-after-1", "end-apply-after-1"]
+    kills.kill_at_seams(context, seams)
+    _nothing_is_wrong(context)
+    assert context.tally.counts["kills"] == len(seams)
 
 
 @pytest.mark.slow

@@ -232,10 +232,10 @@ async def test_a_page_holds_the_writer_for_few_messages(world: World) -> None:
             many,
         )
     )
-    behind: tuple[int, int] | None = (-1, -1)
+    behind: retention.Place | None = retention.FIRST
     pages: list[int] = []
     while behind is not None:
-        expiring = Expiring(owner=None, before_ms=10**12, behind=behind, limit=10_000)
+        expiring = Expiring(owner=None, now_ms=10**12, idle_ms=0, behind=behind, limit=10_000)
         page = await world.node.committer.write(partial(expire_page, expiring=expiring, live=frozenset()))
         pages.append(page.deleted)
         behind = page.next

@@ -143,6 +143,20 @@ async def test_a_turn_that_was_let_run_is_not_ended_as_one_that_waits(postgres: 
         assert (text, terminals_of(events)) == (reply(2, 40), ["run-finished"])
 
 
+async def test_a_log_that_cannot_be_read_holds_no_other_up(postgres: Postgres, tmp_path: Path) -> None:
+    """A run whose log a newer version wrote is left; those that are taken over with it go on."""
+    async with open_mates(postgres, tmp_path) as (ann, ben):
+        newer = await ann.begin("newer", "seed=1 tokens=100 delay_ms=20")
+        known = await ann.begin("known", "seed=2 tokens=60 delay_ms=20")
+        await until(lambda: all(run.tail.end > 3 for run in ann.node.live.values()))
+        await _die(ann)
+        change = "UPDATE piece SET format = 99 WHERE run_key = (SELECT key FROM run WHERE id = %s)"
+        with postgres.connect(ben.node.settings.database_url) as connection:
+            connection.execute(change, [newer])
+        assert (await ben.ended(known))[0] == reply(2, 60)
+        assert newer not in ben.node.live
+
+
 async def test_queued_turns_outlive_their_nodes(postgres: Postgres, tmp_path: Path) -> None:
     """The turn that ran is taken over, and the one behind it begins when that has ended."""
     async with open_mates(postgres, tmp_path) as (ann, ben):

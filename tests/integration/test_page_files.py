@@ -76,6 +76,8 @@ async def test_a_page_is_asked_for_anew_and_told_apart_by_its_bytes(site: Site, 
     known = HTML | {"if-none-match": first.headers["etag"]}
     again = await call(site.api, "GET", "/admin", headers=known)
     assert (again.status, again.body, again.headers["etag"]) == (304, b"", first.headers["etag"])
+    # A browser would take them in place of those that the page came with.
+    assert "content-security-policy" not in again.headers
     assert "last-modified" not in first.headers
     index = tmp_path / "web" / "index.html"
     stat = index.stat()

@@ -56,6 +56,7 @@ async def say(node: Node, *texts: str, principal: Principal = ANN, title: str = 
             status="complete",
             model=None,
             usage=None,
+            usd=None,
             feedback=None,
             metadata=None,
             created_at_ms=at_ms,

@@ -16,7 +16,7 @@ from legato.fanout.hint import Hint, HintKind
 from legato.http import credentials
 from legato.http.credentials import KEY_CACHE_S
 from legato.http.throttle import SIGN_INS
-from legato.storage.sign_ins import IDLE_MS, MOST_MS, MOST_OF_A_KEY, SignIn, find_sign_in
+from legato.storage.sign_ins import IDLE_MS, MOST_MS, MOST_OF_A_KEY, Lives, SignIn, find_sign_in
 from legato.storage.statement import Transaction
 from legato.version import __version__
 from tests.page_world import DAY_MS, OWN, SHOP, Site, cookie_of, open_site, until
@@ -38,7 +38,8 @@ async def site(tmp_path: Path) -> AsyncIterator[Site]:
 async def test_a_key_becomes_a_cookie(site: Site, owner: str, role: str) -> None:
     """No script can read it, no other site's page sends it; with it the key's owner calls."""
     answer = await site.ask("POST", "/sign-in", {"key": site.keys[owner]}, origin=OWN)
-    me = {"id": owner, "role": role, "auth": "keys", "via": "session", "version": __version__}
+    me = {"id": owner, "role": role, "auth": "keys", "via": "session", "signedInBy": "key", "name": owner}
+    me["version"] = __version__
     assert (answer.status, answer.json) == (200, me)
     value, *attributes = answer.headers["set-cookie"].split("; ")
     assert {"HttpOnly", "SameSite=strict", "Path=/", f"Max-Age={MOST_MS // 1000}"} == set(attributes)
@@ -57,7 +58,8 @@ async def test_who_calls_with_a_key_is_told_so(site: Site, tmp_path: Path) -> No
     assert (await site.ask("GET", "/me", key=site.keys["ben"])).json["via"] == "key"
     assert (await site.ask("GET", "/me")).status == 401
     async with open_site(tmp_path / "open", auth="none") as free:
-        me = {"id": "local", "role": "admin", "auth": "none", "via": "local", "version": __version__}
+        me = {"id": "local", "role": "admin", "auth": "none", "via": "local", "signedInBy": None, "name": None}
+        me["version"] = __version__
         assert (await free.ask("GET", "/me")).json == me
         refused = await free.ask("POST", "/sign-in", {"key": "lk_x"}, origin=OWN)
         assert (refused.status, refused.json["code"]) == (409, "conflict")
@@ -137,8 +139,8 @@ async def test_signing_out_counts_for_what_is_being_looked_up(site: Site, monkey
     cookie = await site.sign_in("ann")
     seen, ended = threading.Event(), threading.Event()
 
-    def slow(tx: Transaction, token: str, now_ms: int) -> SignIn | None:
-        found = find_sign_in(tx, token, now_ms)
+    def slow(tx: Transaction, token: str, now_ms: int, lives: Lives) -> SignIn | None:
+        found = find_sign_in(tx, token, now_ms, lives)
         seen.set()
         assert ended.wait(20)
         return found

@@ -14,6 +14,7 @@ from tests.statements import all_statements
 OF_SQLITE = {
     "search._FIND": "looks in the FTS5 table, of which PostgreSQL has none",
     "search_index._MERGE": "orders the FTS5 table to tidy up",
+    "search_index._STRUCTURE": "looks how many parts the FTS5 table has",
 }
 """Statements that only SQLite has, and why."""
 TYPES = {"bool", "int2", "int4", "int8", "float8", "text", "varchar", "bytea"}

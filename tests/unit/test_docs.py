@@ -16,7 +16,7 @@ from docs.from_code.http import openapi
 from legato.adapters import create_models
 from legato.cli.target import load_target
 from legato.settings import CLIENT_VARIABLES, Settings, load_settings
-from legato.steps.registry import CHAT_TOPICS
+from legato.steps.registry import SERVER_TOPICS
 
 ROOT = Path(generate.__file__).parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "examples").glob("*/README.md")])
@@ -88,7 +88,7 @@ def test_reference_pages_leave_nothing_out() -> None:
     steps = generate.render("steps.md")
     assert all(f"[`{name}`](" in steps for name in legato.__all__ if not name.startswith("_"))
     topics = generate.render("topics.md")
-    assert all(f"\n## {topic}\n" in topics for topic in CHAT_TOPICS)
+    assert all(f"\n## {topic}\n" in topics for topic in SERVER_TOPICS)
 
 
 @pytest.mark.parametrize(("page", "toml"), list(blocks("toml config")))

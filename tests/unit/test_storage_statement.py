@@ -33,7 +33,14 @@ def test_a_statement_compiles_for_both_databases(name: str, statement: Prepared)
     assert numbers == set(range(1, len(statement.postgres.names) + 1))
 
 
-@pytest.mark.parametrize("name", [name for name, each in STATEMENTS.items() if each.sqlite.sql.startswith("INSERT")])
+@pytest.mark.parametrize(
+    "name",
+    [
+        name
+        for name, each in STATEMENTS.items()
+        if re.match(r"INSERT [^;]* (DEFAULT )?VALUES\b", each.sqlite.sql, re.DOTALL)
+    ],
+)
 def test_an_insert_returns_the_key_that_is_counted(name: str) -> None:
     """On PostgreSQL, where no cursor knows it; of a row whose key is given, nothing is."""
     statement = STATEMENTS[name]

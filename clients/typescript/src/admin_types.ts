@@ -33,6 +33,8 @@ export interface Figure {
   /** Replies whose output tokens are a guess. */
   readonly estimated: number;
   readonly cost: Cost | null;
+  /** Replies whose cost is not known. */
+  readonly costUnknown: number;
   readonly responseTimeMs: Durations;
   readonly firstTokenMs: Durations;
   readonly feedback: Thumbs;
@@ -44,6 +46,8 @@ export interface Figures {
   readonly from: number;
   readonly to: number;
   readonly by: "day" | "hour" | "model";
+  /** Configured models whose price is not known. */
+  readonly unpriced: readonly string[];
   readonly total: Figure;
   /** In order; days, hours and models without replies are left out. */
   readonly groups: readonly Figure[];
@@ -180,4 +184,73 @@ export interface OwnedSession {
 
 export interface Sessions {
   readonly sessions: readonly OwnedSession[];
+}
+
+/** A text that a policy of moderation has flagged, without the text. */
+export interface Review {
+  readonly id: string;
+  readonly owner: string;
+  readonly conversationId: string;
+  readonly runId: string;
+  readonly at: number;
+  readonly stage: "request" | "reply";
+  /** `message`, `system_prompt`, `tool`, `reply`, `reasoning`, `arguments`, `title`. */
+  readonly source: string;
+  readonly policy: string;
+  readonly reason: string;
+  readonly decision: "fine" | "violation" | null;
+  readonly note: string | null;
+  readonly decidedBy: string | null;
+  readonly decidedAt: number | null;
+}
+
+export interface ReviewWithText extends Review {
+  readonly text: string;
+}
+
+export interface ReviewPage {
+  /** How many wait for a decision. */
+  readonly open: number;
+  readonly reviews: readonly Review[];
+  readonly nextCursor: number | null;
+}
+
+export type BudgetPer = "server" | "principal" | "key" | "session" | "model";
+export type BudgetPeriod = "day" | "month" | "all";
+
+/** What tells a budget from others. */
+export interface BudgetKey {
+  readonly per: BudgetPer;
+  /** `*`, the default: each has as much for itself. */
+  readonly name?: string;
+  readonly period: BudgetPeriod;
+}
+
+/** What one subject has spent in the present period. */
+export interface BudgetUse {
+  /** A principal, the id of a key, a session, a model; null for the server. */
+  readonly subject: string | null;
+  readonly owner: string | null;
+  readonly spent: { readonly usd: string };
+  /** What replies that are being made may still cost. */
+  readonly reserved: { readonly usd: string };
+}
+
+export interface Budget extends Required<BudgetKey> {
+  readonly limit: { readonly usd: string };
+  readonly warnPercent: number;
+  /** It stands in legato.toml. */
+  readonly fixed: boolean;
+  /** legato.toml has one of the same name, which holds instead. */
+  readonly overridden: boolean;
+  readonly since: number;
+  readonly until: number | null;
+  /** Those that have spent the most first. */
+  readonly uses: readonly BudgetUse[];
+}
+
+export interface Budgets {
+  readonly budgets: readonly Budget[];
+  /** Models whose price is not known: they are not called where a budget holds. */
+  readonly unpriced: readonly string[];
 }

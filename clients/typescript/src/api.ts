@@ -17,6 +17,10 @@ import type {
   PageQuery,
   RunOut,
   SearchPage,
+  SignedInPage,
+  SignInWays,
+  UsageQuery,
+  UsageReport,
   Visitor,
 } from "./api_types.ts";
 import { type ClientOptions, type Settings, settle } from "./options.ts";
@@ -48,6 +52,11 @@ export class LegatoApi {
     return (await send(this.#settings, { method: "GET", path: "/models" })) as Models;
   }
 
+  /** What calls of models have used and cost: one's own, for admins anybody's. */
+  async usage(query: UsageQuery = {}): Promise<UsageReport> {
+    return (await send(this.#settings, { method: "GET", path: pathOf("/usage", { ...query }) })) as UsageReport;
+  }
+
   /** Throws `unauthenticated` where the server wants a credential and there is none. */
   async me(): Promise<Me> {
     return (await send(this.#settings, { method: "GET", path: "/me" })) as Me;
@@ -58,8 +67,47 @@ export class LegatoApi {
     return (await send(this.#settings, { method: "POST", path: "/sign-in", body: { key } })) as Me;
   }
 
+  /** Turn the name and the password of an account into such a cookie. */
+  async signInWithPassword(name: string, password: string): Promise<Me> {
+    return (await send(this.#settings, { method: "POST", path: "/sign-in", body: { name, password } })) as Me;
+  }
+
+  /** How one can sign in; needs no credential. */
+  async signInWays(): Promise<SignInWays> {
+    return (await send(this.#settings, { method: "GET", path: "/sign-in" })) as SignInWays;
+  }
+
+  /**
+   * Begin to sign in at the issuer: the browser has to go to the location.
+   *
+   * @param to Path of the page to come back to.
+   */
+  async goToIssuer(to: string): Promise<{ readonly location: string }> {
+    const found = await send(this.#settings, { method: "POST", path: "/sign-in/issuer", body: { to } });
+    return found as { readonly location: string };
+  }
+
   async signOut(): Promise<void> {
     await send(this.#settings, { method: "POST", path: "/sign-out" });
+  }
+
+  /** Change the password of the account that this page is signed in with; its other pages are signed out. */
+  async changePassword(current: string, password: string): Promise<void> {
+    await send(this.#settings, { method: "PUT", path: "/me/password", body: { current, password } });
+  }
+
+  /** List the pages that are signed in as the caller, the newest first. */
+  async signedInPages(): Promise<readonly SignedInPage[]> {
+    const found = (await send(this.#settings, { method: "GET", path: "/me/sessions" })) as {
+      readonly sessions: readonly SignedInPage[];
+    };
+    return found.sessions;
+  }
+
+  /** Sign one page out, or without an id all of them, this one too. */
+  async signOutPage(id?: string): Promise<void> {
+    const path = id === undefined ? "/me/sessions" : pathTo("me", "sessions", id);
+    await send(this.#settings, { method: "DELETE", path });
   }
 
   /** Become a visitor, with a publishable key as the credential. */

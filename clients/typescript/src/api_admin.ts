@@ -1,6 +1,19 @@
 /** What `/admin` is made of; for the role admin alone: others get `forbidden`. */
 
-import type { DeadLetterPage, DeadLetterWithEvents, Figures, LiveRuns, Queue, Sessions, Steps } from "./admin_types.ts";
+import type {
+  BudgetKey,
+  Budgets,
+  DeadLetterPage,
+  DeadLetterWithEvents,
+  Figures,
+  LiveRuns,
+  Queue,
+  Review,
+  ReviewPage,
+  ReviewWithText,
+  Sessions,
+  Steps,
+} from "./admin_types.ts";
 import type { Settings } from "./options.ts";
 import { pathOf, type QueryValue } from "./query.ts";
 import { send } from "./send.ts";
@@ -20,6 +33,15 @@ export interface LettersQuery {
   /** 1 to 500. */
   readonly limit?: number;
   readonly offset?: number;
+}
+
+export interface ReviewsQuery {
+  /** `open`, the oldest first, by default; or `decided`, the latest first. */
+  readonly state?: "open" | "decided";
+  /** 1 to 500. */
+  readonly limit?: number;
+  /** `nextCursor` of the page before. */
+  readonly cursor?: number;
 }
 
 export class AdminApi {
@@ -71,6 +93,35 @@ export class AdminApi {
     return (await this.#get("/admin/sessions", { ...query })) as Sessions;
   }
 
+  /** Texts that policies have flagged, without the texts. */
+  async reviews(query: ReviewsQuery = {}): Promise<ReviewPage> {
+    return (await this.#get("/admin/review", { ...query })) as ReviewPage;
+  }
+
+  /** One of them with its text; the audit log notes that it was read. */
+  async review(id: string): Promise<ReviewWithText> {
+    return (await this.#get(reviewPath(id))) as ReviewWithText;
+  }
+
+  /** Decide about one, once. */
+  async decide(id: string, decision: "fine" | "violation", note: string | null = null): Promise<Review> {
+    return (await send(this.#settings, { method: "POST", path: reviewPath(id), body: { decision, note } })) as Review;
+  }
+
+  /** What may be spent, and what is. */
+  async budgets(): Promise<Budgets> {
+    return (await this.#get("/admin/budgets")) as Budgets;
+  }
+
+  /** Set a budget, or set it anew. @param budget `limitUsd` is a decimal, such as "12.50". */
+  async setBudget(budget: BudgetKey & { readonly limitUsd: string; readonly warnPercent?: number }): Promise<Budgets> {
+    return (await send(this.#settings, { method: "PUT", path: "/admin/budgets", body: { ...budget } })) as Budgets;
+  }
+
+  async removeBudget(key: BudgetKey): Promise<void> {
+    await send(this.#settings, { method: "DELETE", path: pathOf("/admin/budgets", { ...key }) });
+  }
+
   async #get(path: string, query: Record<string, QueryValue> = {}): Promise<unknown> {
     return await send(this.#settings, { method: "GET", path: pathOf(path, query) });
   }
@@ -78,4 +129,8 @@ export class AdminApi {
 
 function letterPath(id: string): string {
   return `/admin/dead-letters/${encodeURIComponent(id)}`;
+}
+
+function reviewPath(id: string): string {
+  return `/admin/review/${encodeURIComponent(id)}`;
 }

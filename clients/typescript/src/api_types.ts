@@ -5,6 +5,9 @@ import type { Part, ReplyFault } from "./message.ts";
 
 export type JsonObject = Readonly<Record<string, unknown>>;
 
+/** `default`: as the owner's or the server's settings say; `keep`: never deleted by time; or when idle for so long. */
+export type Retention = "default" | "keep" | `${number}h` | `${number}d`;
+
 export interface ConversationOut {
   readonly id: string;
   readonly title: string;
@@ -22,8 +25,7 @@ export interface ConversationOut {
   readonly activeRunId: string | null;
   readonly createdAt: number;
   readonly lastMessageAt: number;
-  /** `default`: deleted when it was idle for long; `keep`: never. */
-  readonly retention: "default" | "keep";
+  readonly retention: Retention;
   /** Kept, whatever the retention. */
   readonly pinned: boolean;
   readonly archived: boolean;
@@ -44,7 +46,7 @@ export interface NewConversation {
   /** 1 to 1,000,000. */
   readonly maxTokens?: number | null;
   readonly metadata?: JsonObject | null;
-  readonly retention?: "default" | "keep";
+  readonly retention?: Retention;
   readonly pinned?: boolean;
   readonly temporary?: boolean;
 }
@@ -171,6 +173,7 @@ export interface RunOut {
   readonly calls: number;
   readonly model: string | null;
   readonly usage: Usage | null;
+  readonly cost: Cost | null;
   readonly finishReason: string | null;
   readonly error: ReplyFault | null;
   readonly createdAt: number;
@@ -197,15 +200,92 @@ export interface Models {
 export interface Me {
   readonly id: string;
   readonly role: "admin" | "member" | "visitor";
-  /** Whether the server wants keys. */
-  readonly auth: "none" | "keys";
+  /** Whether the server wants keys, or knows people by accounts too. */
+  readonly auth: "none" | "keys" | "accounts";
   readonly via: "local" | "key" | "session" | "visitor";
+  /** What a signed-in page was signed in with. */
+  readonly signedInBy: "key" | "password" | "issuer" | null;
+  /** How people call who calls, where somebody has said. */
+  readonly name: string | null;
   /** The server's version. */
   readonly version: string;
+}
+
+/** How one can sign in. */
+export interface SignInWays {
+  readonly auth: "none" | "keys" | "accounts";
+  /** Whether a name and a password sign in. */
+  readonly password: boolean;
+  /** Where else one can sign in. */
+  readonly issuer: { readonly label: string } | null;
+}
+
+/** A page that is signed in as the caller. */
+export interface SignedInPage {
+  readonly id: string;
+  /** Whether it is the page that asks. */
+  readonly current: boolean;
+  readonly signedInBy: "key" | "password" | "issuer";
+  /** What the browser called itself. */
+  readonly agent: string;
+  readonly createdAt: number;
+  readonly lastUsedAt: number;
+  readonly expiresAt: number;
 }
 
 /** A visitor of a page with the widget. */
 export interface Visitor {
   readonly token: string;
   readonly expiresAt: number;
+}
+
+/** Times are epoch milliseconds. */
+export interface UsageQuery {
+  /** By default 30 days before `to`. */
+  readonly from?: number;
+  /** Before this time; by default now. */
+  readonly to?: number;
+  /** What groups it, by default the day (UTC); `key` is the API key, `owner` is for admins. */
+  readonly by?: UsageBy;
+  /** For admins: somebody else's, `*` of all. */
+  readonly owner?: string;
+  readonly model?: string;
+  readonly sessionId?: string;
+  readonly keyId?: string;
+  /** The `nextCursor` of the page before. */
+  readonly after?: string;
+  /** 1 to 1000. */
+  readonly limit?: number;
+}
+
+export type UsageBy = "day" | "model" | "session" | "key" | "purpose" | "owner" | "none";
+
+/** What the calls of models of one group used, or all. */
+export interface UsageFigures {
+  /** The day (`YYYY-MM-DD`), model and so on; `null` where calls have none. */
+  readonly key: string | null;
+  readonly calls: number;
+  /** Calls of which some tokens were counted by the server, because the model's had not told them. */
+  readonly counted: number;
+  readonly inputTokens: number;
+  /** Part of the input. */
+  readonly cacheReadTokens: number;
+  readonly outputTokens: number;
+  /** Part of the output. */
+  readonly reasoningTokens: number;
+  /** Sum of what is known; `null` where nothing is. */
+  readonly cost: Cost | null;
+  /** Calls whose cost is not known. */
+  readonly unpriced: number;
+}
+
+export interface UsageReport {
+  /** `null`: of all. */
+  readonly owner: string | null;
+  readonly from: number;
+  readonly to: number;
+  readonly by: UsageBy;
+  readonly total: UsageFigures;
+  readonly groups: readonly UsageFigures[];
+  readonly nextCursor: string | null;
 }

@@ -43,10 +43,12 @@ export type ServerCode =
   | "conflict"
   | "cursor_diverged"
   | "run_gone"
+  | "budget_exceeded"
   | "conversation_busy"
   | "rate_limited"
   | "overloaded"
   | "draining"
+  | "issuer_unavailable"
   | "storage_unavailable";
 
 export type LegatoErrorCode = ClientCode | ServerCode | (string & {});

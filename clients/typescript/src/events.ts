@@ -9,8 +9,12 @@
 export interface Usage {
   readonly inputTokens: number | null;
   readonly outputTokens: number | null;
+  /** Part of the input. */
   readonly cacheReadTokens: number | null;
+  /** Part of the output. */
   readonly reasoningTokens: number | null;
+  /** Some were counted by the server, because the model's had not told them. */
+  readonly counted?: boolean;
 }
 
 /** US dollars as a decimal string, exact. */

@@ -151,6 +151,7 @@ export function readUsage(value: unknown): Usage | null {
     outputTokens: count(value["outputTokens"]),
     cacheReadTokens: count(value["cacheReadTokens"]),
     reasoningTokens: count(value["reasoningTokens"]),
+    ...(value["counted"] === true ? { counted: true } : {}),
   };
 }
 

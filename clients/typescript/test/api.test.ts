@@ -49,6 +49,7 @@ test.each<[string, Call, unknown]>([
   ["POST /chat/stream/r/stop", (api) => api.runs.stop("r"), null],
   ["POST /chat/stream/r/approvals/a", (api) => api.runs.decide("r", "a", true), { granted: true }],
   ["GET /models", (api) => api.models(), null],
+  ["GET /usage?by=model&owner=*", (api) => api.usage({ by: "model", owner: "*" }), null],
   ["GET /me", (api) => api.me(), null],
   ["POST /sign-in", (api) => api.signIn("lk_1"), { key: "lk_1" }],
   ["POST /sign-out", (api) => api.signOut(), null],
@@ -61,6 +62,17 @@ test.each<[string, Call, unknown]>([
   ["DELETE /admin/dead-letters/7", (api) => api.admin.discard("7"), null],
   ["GET /admin/steps", (api) => api.admin.steps(), null],
   ["GET /admin/runs", (api) => api.admin.runs(), null],
+  ["GET /admin/budgets", (api) => api.admin.budgets(), null],
+  [
+    "PUT /admin/budgets",
+    (api) => api.admin.setBudget({ per: "server", period: "day", limitUsd: "1" }),
+    { per: "server", period: "day", limitUsd: "1" },
+  ],
+  [
+    "DELETE /admin/budgets?per=server&period=day",
+    (api) => api.admin.removeBudget({ per: "server", period: "day" }),
+    null,
+  ],
   ["GET /admin/sessions?limit=3", (api) => api.admin.sessions({ limit: 3 }), null],
 ])("%s", async (line, call, body) => {
   const server = new ScriptedServer([{ body: '{"ok":true}' }]);

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import sqlite3
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -18,19 +19,20 @@ from legato.cli.exits import CONFIGURATION, FAILED, help_end
 from legato.cli.terminal import complain, console, size_text
 from legato.core.errors import ConfigurationError
 
-HELP_END = (
-    "To restore: stop the server, delete `data/legato.db*` and `data/queue.db*`, copy FILE to `data/legato.db` and "
-    "the queue's copy beside it to `data/queue.db`, start.\n\n"
-    + help_end(
-        "legato backup legato-monday.db",
-        "legato backup --force /mnt/backup/legato.db",
-        exits={
-            FAILED: "it could not be written, or its check failed",
-            CONFIGURATION: "there is no database, or a setting is wrong",
-        },
-    )
+if TYPE_CHECKING:
+    from legato.settings import Settings
+
+HELP_END = "To put it back: `legato restore FILE`.\n\n" + help_end(
+    "legato backup legato-monday.db",
+    "legato backup --force /mnt/backup/legato.db",
+    exits={
+        FAILED: "it could not be written, or its check failed",
+        CONFIGURATION: "there is no database, or a setting is wrong",
+    },
 )
 _STEP_PAGES = 512
+PAIR = "user_version"
+"""Where both copies of a backup have the same number, so that two that do not belong together are not put back."""
 
 
 def backup(
@@ -59,14 +61,37 @@ def backup(
     if queue_path(source).is_file():
         copies.append((queue_path(source), queue_path(file)))
         _check(*copies[-1], force)
+    mark = 1 + secrets.randbelow(2**31 - 2)
+    _note(settings)
     for each, target in copies:
-        _make(each, target, force)
+        _make(each, target, force, mark)
 
 
-def _make(source: Path, file: Path, force: bool) -> None:
+def _note(settings: Settings) -> None:
+    """Tell the audit log first, so that the copy says that it was made; an older database is not migrated by it."""
+    from legato.cli.database import write
+    from legato.core.clock import SystemClock
+    from legato.runs.audit import audit, command_actor
+    from legato.storage.migrate import HEAD
+    from legato.storage.sqlite import read_revision
+
+    try:
+        if read_revision(settings.database_path) != HEAD:
+            return
+        now_ms = SystemClock().now_ms()
+        write(
+            settings,
+            lambda tx: audit(tx, actor=command_actor(), action="backup.create", subject="database", at_ms=now_ms),
+        )
+    except (ConfigurationError, sqlite3.Error) as error:
+        # A database that cannot be written can be copied all the same.
+        complain(f"the audit log was not told: {str(error).lower()}")
+
+
+def _make(source: Path, file: Path, force: bool, mark: int) -> None:
     begun_s = time.monotonic()
     try:
-        size_bytes = _copy(source, file, force)
+        size_bytes = _copy(source, file, force, mark)
     except FileExistsError:
         complain(f"{file} is there already: give another name, or --force")
         raise typer.Exit(FAILED) from None
@@ -98,13 +123,12 @@ def _parts(source: Path) -> list[Path]:
     return [path for path in names if path.exists()]
 
 
-def _copy(source: Path, file: Path, force: bool) -> int:
+def _copy(source: Path, file: Path, force: bool, mark: int) -> int:
     """Write the copy beside `file`, check it, and give it its name; return its size in bytes."""
     handle, name = tempfile.mkstemp(prefix=f".{file.name}.", suffix=".part", dir=file.absolute().parent)
     part = Path(name)
     try:
-        with contextlib.closing(sqlite3.connect(part)) as copy, _bar() as progress:
-            _copy_pages(source, copy, progress)
+        copy_database(source, part, mark=mark)
         os.fsync(handle)
         size_bytes = part.stat().st_size
         if force:
@@ -122,6 +146,17 @@ def _copy(source: Path, file: Path, force: bool) -> int:
     finally:
         os.close(folder)
     return size_bytes
+
+
+def copy_database(source: Path, part: Path, *, mark: int) -> None:
+    """Copy a database, as it is at one moment, into a file; check the copy and mark it (PAIR).
+
+    Raises:
+        sqlite3.Error: It cannot be read, or the copy is not whole.
+    """
+    with contextlib.closing(sqlite3.connect(part)) as copy, _bar() as progress:
+        _copy_pages(source, copy, progress)
+        copy.execute(f"PRAGMA {PAIR} = {mark}")
 
 
 def _copy_pages(source: Path, copy: sqlite3.Connection, progress: Callable[[int, int], None]) -> None:

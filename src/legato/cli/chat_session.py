@@ -37,7 +37,7 @@ from legato.client.connection import run_path
 
 _ENDS = {
     "length": "the reply reached its longest length",
-    "content_filter": "the model's provider filtered the reply",
+    "content_filter": "no more may be said",
     "tool_limit": "the reply used as many tools as it may",
     "budget": "the budget is spent",
     "fallback": "no model answered; this is the configured fallback",

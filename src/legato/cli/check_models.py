@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from urllib.request import getproxies_environment, proxy_bypass
 
 from legato.cli.check import Check, State
-from legato.cli.describe import ModelView, describe_models
+from legato.cli.describe import ModelView, describe_models, describe_prices, stray_prices
 from legato.core.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -41,6 +41,31 @@ def check_models(settings: Settings, *, offline: bool) -> Iterator[Check]:
             continue
         bad: State = "note" if answers or not view.order else "wrong"
         yield Check(name=name, state=bad, found=f"{view.name}: {fault[0]}", mend=fault[1])
+
+
+def check_prices(settings: Settings) -> Iterator[Check]:
+    """Yield a check of the models' prices; one that is not known keeps nobody from answering."""
+    try:
+        prices, strays = describe_prices(settings), stray_prices(settings)
+    except ConfigurationError:
+        # The check of the models says it.
+        return
+    if unpriced := [each.model for each in prices if each.price is None]:
+        yield Check(
+            name="prices",
+            state="note",
+            found=f"not known of {', '.join(unpriced)}: what its calls cost is not counted",
+            mend='set [prices."MODEL"] with input and output in legato.toml, in US dollars for a million tokens',
+        )
+    else:
+        yield Check(
+            name="prices",
+            state="ok",
+            found="; ".join(f"{each.model}: {each.price} ({each.source})" for each in prices),
+        )
+    for name, near in strays:
+        meant = f": did you mean {near}?" if near else ""
+        yield Check(name="prices", state="note", found=f"{name} is the name of no configured model{meant}")
 
 
 def _fault(view: ModelView, reached: dict[str, str | None]) -> tuple[str, str | None] | None:

@@ -10,16 +10,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from legato.cli.check import Check
+from legato.cli.check_access import check_comers
+from legato.cli.check_budgets import check_budgets
+from legato.cli.check_encryption import check_encryption
 from legato.cli.check_file import check_file, is_served
-from legato.cli.check_models import check_models
+from legato.cli.check_models import check_models, check_prices
 from legato.cli.describe import short_path
 from legato.cli.serve import check_workers
 from legato.core.compiled import plain_texts
-from legato.core.errors import ConfigurationError, StorageUnavailable
+from legato.core.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from legato.settings import Settings
-    from legato.storage.database import Database
 
 _FILES_NOTE: Final = 4096
 
@@ -54,17 +56,22 @@ def check_server(settings: Settings, *, offline: bool) -> Iterator[Check]:
         from legato.storage.postgres import PostgresDatabase
 
         assert isinstance(database, PostgresDatabase)
-        yield from check_postgres(settings, database)
+        found = [*check_postgres(settings, database)]
+        yield from found
         yield check_redis(settings, offline=offline)
         runs = is_served_here(database)
     else:
-        yield from check_file(settings.database_path, database)
+        found = [*check_file(settings.database_path, database)]
+        yield from found
         runs = is_served(settings.database_path)
+    yield check_encryption(None if any(check.state == "wrong" for check in found) else database)
     yield _open_files()
     yield _address(settings)
     yield _port(settings, runs)
-    yield _keys(settings, database)
+    yield from check_comers(settings, database, offline=offline)
     yield from check_models(settings, offline=offline)
+    yield from check_prices(settings)
+    yield from check_budgets(settings, database)
 
 
 def _open_files() -> Check:
@@ -94,7 +101,9 @@ def _address(settings: Settings) -> Check:
         create_visitor_limits(settings, windows)
     except ConfigurationError as error:
         return Check(name="server", state="wrong", found=error.message)
-    who = "this machine only, no key needed" if settings.auth == "none" else "whoever has a key"
+    who = {"none": "this machine only, no key needed", "keys": "whoever has a key"}.get(
+        settings.auth, "whoever has an account, or a key"
+    )
     return Check(name="server", state="ok", found=f"LEGATO_AUTH={settings.auth}: {who}")
 
 
@@ -109,23 +118,3 @@ def _port(settings: Settings, runs: bool) -> Check:
             return Check(name="port", state="note", found=f"{settings.port}, in use while that server runs")
         return Check(name="port", state="wrong", found=error.message)
     return Check(name="port", state="ok", found=f"{settings.port} on {settings.host} is free")
-
-
-def _keys(settings: Settings, database: Database) -> Check:
-    from legato.storage.keys import list_keys
-    from legato.storage.migrate import HEAD
-
-    name = "keys"
-    if settings.auth == "none":
-        return Check(name=name, state="skipped", found="not asked for")
-    try:
-        # One of an older version would be brought to this one's.
-        revision = database.revision()
-        rows = database.transact(list_keys, writes=False) if revision is not None and revision >= HEAD else []
-    except (ConfigurationError, StorageUnavailable):
-        return Check(name=name, state="wrong", found="they cannot be read")
-    if good := sum(row.revoked_at_ms is None for row in rows):
-        return Check(name=name, state="ok", found=f"{good} good {'key' if good == 1 else 'keys'}")
-    return Check(
-        name=name, state="wrong", found="there is none: nobody could call", mend="legato keys create --name me"
-    )

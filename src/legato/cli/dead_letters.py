@@ -178,10 +178,13 @@ def _all(letters: Letters, step: str) -> list[str]:
 def _letters(data_dir: Path | None, database_url: str | None) -> Iterator[Letters | None]:
     from legato.cli.database import settings_of
     from legato.steps.engine_letters import open_letters
+    from legato.steps.job_seal import seal_of
     from legato.steps.queue_address import queue_address
+    from legato.storage.database import open_database
 
+    settings = settings_of(data_dir, database_url)
     try:
-        with open_letters(queue_address(settings_of(data_dir, database_url))) as letters:
+        with open_letters(queue_address(settings), seal_of(open_database(settings))) as letters:
             yield letters
     except NotFound as error:
         complain(f"{error.message}: `legato dead-letters list` shows all")

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit, urlunsplit
 
-from legato.adapters import EMBEDDED, OPENAI_URL, create_models, default_model
+from legato.adapters import EMBEDDED, OPENAI_URL, create_models, create_prices, default_model, price_names
+from legato.core.money import usd_text
+from legato.policies.prices import FREE, Rates
 from legato.providers.weights import default_weights
+from legato.settings import nearest
 
 if TYPE_CHECKING:
     from legato.providers.base import Provider
@@ -63,6 +67,48 @@ def describe_models(settings: Settings) -> list[ModelView]:
         _describe(models.find(name), settings, order.index(name) + 1 if name in order else 0, files.get(name))
         for name in names
     ]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PriceView:
+    """What is known of a model's price: in words, or None."""
+
+    model: str
+    price: str | None
+    source: str | None
+
+
+def describe_prices(settings: Settings) -> list[PriceView]:
+    """Return the prices of the configured models as they are now, by name.
+
+    Raises:
+        ConfigurationError: A model cannot be made from what is configured.
+    """
+    models = create_models(settings)
+    prices = create_prices(settings, models.providers)
+    now = datetime.now(UTC)
+    found = [(name, prices.price_of(name)) for name in models.names]
+    return [
+        PriceView(model=name, price=None, source=None)
+        if price is None
+        else PriceView(model=name, price=_price_words(price.rates(0, now)), source=price.source)
+        for name, price in found
+    ]
+
+
+def stray_prices(settings: Settings) -> list[tuple[str, str | None]]:
+    """Return names of `[prices]` that no configured model has, each with the nearest one that there is."""
+    models = create_models(settings)
+    known = list(dict.fromkeys(name for provider in models.providers for name in price_names(provider)))
+    return [(name, nearest(name, known)) for name in settings.prices if name not in known]
+
+
+def _price_words(rates: Rates) -> str:
+    if rates == FREE:
+        return "nothing"
+    cached = "" if rates.cached_input == rates.input else f" (cached {usd_text(rates.cached_input)})"
+    reasoning = "" if rates.reasoning == rates.output else f" (reasoning {usd_text(rates.reasoning)})"
+    return f"{usd_text(rates.input)}{cached} in, {usd_text(rates.output)}{reasoning} out"
 
 
 def needs_weights(settings: Settings) -> bool:

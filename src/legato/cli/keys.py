@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from legato.cli import encryption_keys
 from legato.cli.database import DatabaseUrl, DataDir
 from legato.cli.exits import FAILED, help_end
 from legato.cli.terminal import complain, console, one_line
@@ -25,6 +26,7 @@ app = typer.Typer(
         "legato keys revoke 1f2e3d4c5b6a",
     ),
 )
+app.add_typer(encryption_keys.app, name="encryption")
 
 
 @app.command(
@@ -62,6 +64,7 @@ def create(
     from legato.core.clock import SystemClock
     from legato.core.ids import id_fault
     from legato.core.principal import APP, VISITOR
+    from legato.runs.audit import audit, command_actor
     from legato.storage.keys import create_key, create_publishable_key
 
     origins = _origins(origin or [])
@@ -86,8 +89,19 @@ def create(
 
     def make(tx: Transaction) -> str:
         if publishable:
-            return create_publishable_key(tx, name=name, origins=origins, now_ms=now_ms)
-        return create_key(tx, owner=who, role=role or "member", name=name, now_ms=now_ms)
+            key = create_publishable_key(tx, name=name, origins=origins, now_ms=now_ms)
+        else:
+            key = create_key(tx, owner=who, role=role or "member", name=name, now_ms=now_ms)
+        audit(
+            tx,
+            actor=command_actor(),
+            action="key.create",
+            subject=key.split("_")[1],
+            owner=None if publishable else who,
+            detail={"role": "publishable" if publishable else role or "member"},
+            at_ms=now_ms,
+        )
+        return key
 
     typer.echo(write(settings, make))
     complain("this is the only time that the key is shown: keep it now")
@@ -143,6 +157,7 @@ def revoke(
     """Make a key worthless. A running server refuses it within 5 seconds."""
     from legato.cli.database import read, settings_of, write
     from legato.core.clock import SystemClock
+    from legato.runs.audit import audit, command_actor
     from legato.storage.keys import PREFIX, PUBLISHABLE, list_keys, revoke_key
 
     # A whole key is taken for its id: who has one at hand need not look the other up.
@@ -153,7 +168,15 @@ def revoke(
         complain(f"there is no key {one_line(wanted)[:40]}: `legato keys list` shows all")
         raise typer.Exit(FAILED)
     now_ms = SystemClock().now_ms()
-    if not write(settings, lambda tx: revoke_key(tx, wanted, now_ms)):
+
+    def end(tx: Transaction) -> bool:
+        is_new = revoke_key(tx, wanted, now_ms)
+        if is_new:
+            owner = None if row.origins is not None else row.owner
+            audit(tx, actor=command_actor(), action="key.revoke", subject=wanted, owner=owner, at_ms=now_ms)
+        return is_new
+
+    if not write(settings, end):
         typer.echo(f"key {wanted} ({one_line(row.name)}) was revoked before")
         return
     typer.echo(f"key {wanted} ({one_line(row.name)}) is revoked; a running server refuses it within 5 seconds")

@@ -7,7 +7,24 @@ from typing import Annotated
 
 import typer
 
-from legato.cli import backup, chat, dead_letters, doctor, keys, models, new, serve, state, steps
+from legato.cli import (
+    accounts,
+    audit,
+    backup,
+    budgets,
+    chat,
+    dead_letters,
+    doctor,
+    keys,
+    models,
+    new,
+    restore,
+    review,
+    serve,
+    state,
+    steps,
+    usage,
+)
 from legato.cli.exits import CONFIGURATION, STOPPED, UNREACHABLE, help_end
 from legato.cli.terminal import complain
 from legato.core.errors import ConfigurationError, StorageUnavailable
@@ -37,12 +54,18 @@ app.command(epilog=serve.HELP_END)(serve.serve)
 app.command(epilog=chat.HELP_END)(chat.chat)
 app.add_typer(models.app, name="models")
 app.add_typer(keys.app, name="keys")
+app.add_typer(accounts.app, name="accounts")
 app.add_typer(state.app, name="state")
 app.command(epilog=steps.HELP_END)(steps.steps)
 app.add_typer(dead_letters.app, name="dead-letters")
+app.add_typer(review.app, name="review")
+app.command(epilog=usage.HELP_END)(usage.usage)
+app.add_typer(budgets.app, name="budgets")
 app.command(epilog=new.HELP_END)(new.new)
 app.command(epilog=doctor.HELP_END)(doctor.doctor)
 app.command(epilog=backup.HELP_END)(backup.backup)
+app.command(epilog=restore.HELP_END)(restore.restore)
+app.add_typer(audit.app, name="audit")
 
 
 def _print_version(wanted: bool) -> None:

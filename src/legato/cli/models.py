@@ -28,24 +28,29 @@ def _list(context: typer.Context) -> None:
         return
     from rich.table import Table
 
-    from legato.cli.describe import describe_models
+    from legato.cli.describe import describe_models, describe_prices
     from legato.settings import load_settings
 
-    views = describe_models(load_settings())
+    settings = load_settings()
+    views = describe_models(settings)
+    prices = {each.model: each for each in describe_prices(settings)}
     out = console()
     table = Table(box=None, pad_edge=False, header_style="bold")
     for title in ("order", "name", "kind", "context"):
         table.add_column(title, overflow="fold", justify="right" if title == "context" else "left")
-    table.add_column("where", overflow="fold")
-    table.add_column("ready", overflow="fold")
+    for title in ("where", "US$ / million tokens", "ready"):
+        table.add_column(title, overflow="fold")
     for view in views:
         context_window = f"{view.context_tokens:,}" if view.context_tokens else "unknown"
         order = str(view.order) if view.order else "by name"
-        table.add_row(order, view.name, view.kind, context_window, view.where, "no" if view.missing else "yes")
+        ready, price = "no" if view.missing else "yes", prices[view.name].price or "unknown"
+        table.add_row(order, view.name, view.kind, context_window, view.where, price, ready)
     out.print(table)
     for view in views:
         if view.missing:
             out.print(f"\n{view.name} cannot answer: {view.missing}{'; ' + view.mend if view.mend else ''}.")
+    if unpriced := [view.name for view in views if prices[view.name].price is None]:
+        out.print(f'\nWhat {", ".join(unpriced)} costs is not known: set [prices."MODEL"] in legato.toml.')
     if sum(1 for view in views if view.order) > 1:
         out.print("\nWhere the first fails, the next answers. LEGATO_MODEL=a,b sets the order.")
 

@@ -48,7 +48,7 @@ def _page(address: str, settings: Settings) -> str:
 
     if not (FOLDER / "index.html").is_file():
         return "Try it:"
-    sign_in = "" if settings.auth == "none" else " and sign in with a key"
+    sign_in = {"none": "", "keys": " and sign in with a key"}.get(settings.auth, " and sign in")
     return f"Open {address} in a browser{sign_in}, or try it here:"
 
 
@@ -101,6 +101,6 @@ def _place(settings: Settings, value: object) -> str:
 
 def _host(host: str) -> str:
     """Return the host as it stands in an address that can be opened on this machine."""
-    if host in ("0.0.0.0", "::", ""):
+    if host in ("0.0.0.0", "::", ""):  # noqa: S104 - compared, not bound
         return "localhost"
     return f"[{host}]" if ":" in host else host

@@ -13,12 +13,19 @@ from typing import Any, ClassVar, Literal, TypeAlias
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Usage:
-    """Token counts; None is unknown, never 0."""
+    """Token counts; None is unknown, never 0.
+
+    Attributes:
+        cache_read_tokens: Part of the input.
+        reasoning_tokens: Part of the output.
+        counted: Some were counted by the server, because the model's had not told them.
+    """
 
     input_tokens: int | None
     output_tokens: int | None
     cache_read_tokens: int | None
     reasoning_tokens: int | None
+    counted: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

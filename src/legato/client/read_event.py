@@ -148,6 +148,7 @@ def _usage(value: Any) -> Usage | None:
         output_tokens=_count(value.get("outputTokens")),
         cache_read_tokens=_count(value.get("cacheReadTokens")),
         reasoning_tokens=_count(value.get("reasoningTokens")),
+        counted=value.get("counted") is True,
     )
 
 

@@ -18,13 +18,16 @@
     │   ├── MethodNotAllowed       405 method_not_allowed
     │   ├── Conflict               409 conflict
     │   │   ├── CursorDiverged     409 cursor_diverged
-    │   │   └── VersionConflict    409 version_conflict: state has changed since it was read
+    │   │   ├── VersionConflict    409 version_conflict: state has changed since it was read
+    │   │   └── LegalHold          409 legal_hold: an administrator has forbidden to delete it
     │   ├── Gone                   410 run_gone
+    │   ├── BudgetExceeded         402 budget_exceeded: a spending limit leaves too little for the call
     │   ├── ConversationBusy       429 conversation_busy
     │   ├── RateLimited            429 rate_limited
     │   └── Unavailable            503 unavailable
     │       ├── Overloaded         503 overloaded
     │       ├── Draining           503 draining
+    │       ├── IssuerUnavailable  503 issuer_unavailable
     │       └── StorageUnavailable 503 storage_unavailable
     ├── RunError                   a run ends with run-failed
     │   ├── UpstreamUnavailable    upstream_unavailable
@@ -37,6 +40,7 @@
     │   ├── UpstreamInvalid        upstream_invalid: an answer that is no chat completion
     │   ├── NoModel                no_model: nothing to call; says what to set
     │   ├── Interrupted            interrupted
+    │   ├── BudgetSpent            budget_spent: the run ends as stopped by `budget`
     │   └── InternalError          internal
     ├── JobTimeout                 job_timeout: an attempt of a step took too long
     ├── UndeclaredTopic            undeclared_topic: a step enqueued what it had not declared
@@ -44,6 +48,8 @@
     │   └── InvalidArguments       invalid_arguments: not JSON, or not what the tool takes
     ├── BadSchema                  bad_schema: a tool of an MCP server is left out
     ├── AddressRefused             address_refused: a tool or an MCP server may not be reached there
+    ├── SealBroken                 500 seal_broken: what is kept encrypted does not open, or is not encrypted
+    │   └── EncryptionKeyMissing   500 encryption_key_missing: the key that it was encrypted under is not configured
     └── ConfigurationError         the server does not start; says what to set
 
 Messages are lower-case, name the value at fault and what would be right, and hold no secret, path, stack or
@@ -219,11 +225,32 @@ class VersionConflict(Conflict):
         self.found = found
 
 
+class LegalHold(Conflict):
+    """It is held: nobody may delete it, by hand or by time, until an administrator lets it go."""
+
+    code = "legal_hold"
+
+
 class Gone(Refused):
     """An idempotency key whose run has been deleted."""
 
     code = "run_gone"
     http_status = 410
+
+
+class BudgetExceeded(Refused):
+    """A spending limit leaves too little for a call of the model; the message says which, and when it begins anew.
+
+    Attributes:
+        retry_after_s: When it begins anew; short where only the replies that are being made hold what is left.
+    """
+
+    code = "budget_exceeded"
+    http_status = 402
+
+    def __init__(self, message: str, retry_after_s: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
 
 
 class ConversationBusy(Refused):
@@ -271,6 +298,20 @@ class Draining(Unavailable):
     """The server is shutting down and begins no new run."""
 
     code = "draining"
+
+
+class IssuerUnavailable(Unavailable):
+    """The issuer where people sign in does not answer, or not as it should.
+
+    Attributes:
+        seen: What was seen, for the log; empty where the message says it all.
+    """
+
+    code = "issuer_unavailable"
+
+    def __init__(self, message: str, *, seen: str = "") -> None:
+        super().__init__(message)
+        self.seen = seen
 
 
 class StorageUnavailable(Unavailable):
@@ -350,6 +391,12 @@ class Interrupted(RunError):
     retryable = True
 
 
+class BudgetSpent(RunError):
+    """There is not enough left of a budget for the next call of the model; what was said so far is kept."""
+
+    code = "budget_spent"
+
+
 class InternalError(RunError):
     """A fault of the server's own; its log has the details under the run's id."""
 
@@ -408,3 +455,15 @@ class AddressRefused(LegatoError):
     """A tool or an MCP server wanted to reach an address that it may not; the message names host and remedy."""
 
     code = "address_refused"
+
+
+class SealBroken(LegatoError):
+    """What is kept encrypted does not open: it was changed, moved, or its key was deleted; or it is not encrypted."""
+
+    code = "seal_broken"
+
+
+class EncryptionKeyMissing(SealBroken):
+    """What is kept was encrypted under a key that LEGATO_ENCRYPTION_KEYS does not name any more."""
+
+    code = "encryption_key_missing"

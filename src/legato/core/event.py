@@ -56,7 +56,10 @@ class ReasoningDelta:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UsageReported:
-    """What one call used. Unknown is None, never 0."""
+    """What one call used: the last event of every call, of one that failed or was cut too. Unknown is None, never 0.
+
+    In logs from before costs were kept, only calls that came to their end have one, without a cost.
+    """
 
     type: ClassVar[str] = "usage"
     input_tokens: int | None = None
@@ -64,7 +67,9 @@ class UsageReported:
     cache_read_tokens: int | None = None
     reasoning_tokens: int | None = None
     cost: str | None = None
-    """US dollars as a decimal string."""
+    """US dollars as a decimal string; None where the price is not known."""
+    counted: bool = False
+    """The tokens were counted here, because the model's server has not told them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,8 +8,11 @@ from typing import Final, Literal
 Role = Literal["admin", "member"]
 """What a secret key can be given."""
 Via = Literal["local", "key", "session", "widget", "visitor"]
-"""What proves who calls: nothing on a server without keys, a secret key, a page that is signed in, a publishable key
-(which may only make visitors), a visitor's token."""
+"""What proves who calls: nothing on a server without keys, a secret key, a page that is signed in (with a key, or by an
+account), a publishable key (which may only make visitors), a visitor's token."""
+
+SignedInBy = Literal["key", "password", "issuer"]
+"""What a page was signed in with."""
 
 VISITOR: Final = "visitor:"
 """Begins the id of every visitor: `visitor:<key>:<visitor>`. No secret key is made for such an owner."""
@@ -39,14 +42,22 @@ class Caller:
     """A principal, and what proves that it is the one.
 
     Attributes:
-        key_id: Of the key that it comes from; None on a server without keys.
+        key_id: Of the key that it comes from; None on a server without keys, and where it comes from an account.
         origins: Of a publishable key and its visitors: whose pages alone may call, beside this server's own.
+        account_id: Of the account that a signed-in page came by.
+        sign_in_id: Of the sign-in of a signed-in page.
+        signed_in_by: What that page was signed in with.
+        name: How people call who calls; empty where nobody has said.
     """
 
     principal: Principal
     via: Via
     key_id: str | None = None
     origins: frozenset[str] = frozenset()
+    account_id: str | None = None
+    sign_in_id: str | None = None
+    signed_in_by: SignedInBy | None = None
+    name: str = ""
 
 
 LOCAL_CALLER: Final = Caller(principal=LOCAL, via="local")

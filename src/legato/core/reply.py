@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any, assert_never
 
 from legato.core.event import (
@@ -21,6 +22,7 @@ from legato.core.event import (
     UsageReported,
 )
 from legato.core.log import RunLog
+from legato.core.money import ZERO, parse_usd, plus
 from legato.core.stretch import LoggedCall, Stretch, parts_of
 from legato.core.usage import Usage
 
@@ -44,6 +46,7 @@ class Reply:
         model: The model of the last call, None before the first.
         calls: Model calls that were begun.
         usage: Sum over the calls that reported it, None if none did.
+        cost: US dollars of all calls; None where that of one of them is not known, and where there was none.
         finish_reason: As the native protocol spells it, None while the run goes on or where it failed.
     """
 
@@ -55,6 +58,7 @@ class Reply:
     calls: int
     failover: Failover | None
     usage: Usage | None
+    cost: Decimal | None
     finish_reason: str | None
     failed: RunFailed | None
 
@@ -92,9 +96,31 @@ def fold_reply(log: RunLog) -> Reply:
         if fold.first_model is not None and fold.model is not None and fold.failed_over
         else None,
         usage=fold.usage,
+        # A call without its report is one of before costs were kept, or is still being made.
+        cost=fold.cost if fold.reports and fold.reports >= fold.calls else None,
         finish_reason=fold.finish_reason,
         failed=fold.failed,
     )
+
+
+def open_call_at(log: RunLog) -> int | None:
+    """Return the place, among the events of a log, of its latest call of a model, if that has not ended."""
+    for index in range(len(log.events) - 1, -1, -1):
+        event = log.events[index]
+        if isinstance(event, UsageReported):
+            return None
+        if isinstance(event, CallStarted):
+            return index
+    return None
+
+
+def received_text(log: RunLog) -> str:
+    """Return all that has come of the call that is open: text and reasoning."""
+    index = open_call_at(log)
+    if index is None:
+        return ""
+    reasoning = [event.text for event in log.events[index:] if isinstance(event, ReasoningDelta)]
+    return "".join([*reasoning, log.text_bytes[log.ends[log.event_seqs[index]] :].decode()])
 
 
 class _Fold:
@@ -109,6 +135,8 @@ class _Fold:
         self.failed_over = False
         self.calls = 0
         self.usage: Usage | None = None
+        self.cost: Decimal | None = ZERO
+        self.reports = 0
         self.finish_reason: str | None = None
         self.failed: RunFailed | None = None
 
@@ -131,8 +159,11 @@ class _Fold:
                     output_tokens=event.output_tokens,
                     cache_read_tokens=event.cache_read_tokens,
                     reasoning_tokens=event.reasoning_tokens,
+                    counted=event.counted,
                 )
                 self.usage = self.usage.plus(reported) if self.usage else reported
+                self.cost = plus(self.cost, parse_usd(event.cost))
+                self.reports += 1
             case ToolCalled() | ApprovalAsked() | ApprovalGiven() | ToolStarted() | ToolResulted():
                 self.stretches[-1].take(event, self._tool_calls)
             case RunFinished():

@@ -6,18 +6,29 @@ Pure. Times are milliseconds since the Unix epoch; None is unknown, or not set.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import Field
 
 from legato.core.run import RunState
 from legato.core.usage import Usage
 
 TitleSource = Literal["words", "model", "user"]
-Retention = Literal["default", "keep"]
+Retention = Annotated[str, Field(pattern=r"^(default|keep|[1-9][0-9]{0,5}h|[1-9][0-9]{0,4}d)$")]
+"""`default`: a conversation is deleted when it was idle for as long as its owner, or else the server, says. `keep`:
+never. A number of hours or days, as `36h` or `90d`: when it was idle for so long."""
 MessageRole = Literal["user", "assistant"]
 MessageStatus = Literal["complete", "queued", "running", "failed", "stopped"]
 Thumb = Literal["up", "down"]
 STATE_VIEWS: Final = ("conversations", "rate-limits", "session-stats")
 """Groups of state that show what the server keeps elsewhere; none can be written."""
+
+
+def retention_hours(retention: str) -> int | None:
+    """Return for how many hours a conversation of its own retention is kept; None where it has no such number."""
+    if retention in ("default", "keep"):
+        return None
+    return int(retention[:-1]) * (24 if retention[-1] == "d" else 1)
 
 
 def state_group(conversation_id: str) -> str:
@@ -37,7 +48,7 @@ class Conversation:
         leaf_id: Last message of the active branch; None where there is none yet.
         leaf_depth: How many messages the active branch has.
         active_run_id: The reply that is being made.
-        retention: `default`: deleted when it was idle for as long as the settings say; `keep`: never.
+        retention: As the type says.
         pinned: Whether it is kept whatever its retention says.
         archived: Whether it is out of sight: listed only where archived ones are asked for.
         temporary: Whether it is never listed and never found.
@@ -90,6 +101,13 @@ class RunFault:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Cost:
+    """What something cost: US dollars as a decimal string."""
+
+    usd: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Message:
     """A message of a user, or a reply; one that is being made has what it said so far.
 
@@ -101,7 +119,8 @@ class Message:
             `isError`, `elapsedMs`).
         created_at_ms: Of a reply that has ended, when it ended.
         run_id: The run that made the reply; None in a message of a user.
-        usage: None where the model's server told none.
+        usage: None where no model was asked, and in replies from before usage was counted where no server told it.
+        cost: Of all calls of models for the reply; None where it is not known.
         siblings: Ids of the messages that stand in the same place, itself included, in order of making; None where
             nobody asked for them.
         response_time_ms: From the start of the reply's run to its end; None of copies and imports.
@@ -122,6 +141,7 @@ class Message:
     run_id: str | None
     model: str | None
     usage: Usage | None
+    cost: Cost | None
     feedback: Feedback | None
     metadata: dict[str, Any] | None
     siblings: tuple[str, ...] | None = None
@@ -155,6 +175,7 @@ class Run:
         turn: Its number among the runs of the conversation, from 1.
         takeovers: How often another process took it up after a crash.
         calls: Calls of models so far.
+        cost: Of all of them, once it has ended; None where it is not known.
         finish_reason: As the native protocol spells it; None while it goes on, or where it failed.
     """
 
@@ -169,6 +190,7 @@ class Run:
     calls: int
     model: str | None
     usage: Usage | None
+    cost: Cost | None
     finish_reason: str | None
     error: RunFault | None
     created_at_ms: int

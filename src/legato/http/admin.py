@@ -15,6 +15,7 @@ from legato.http.documents import problems
 from legato.http.guard import SLASH
 from legato.http.resources import respond
 from legato.runs.admin import Admin
+from legato.runs.audit import Action, actor_of, audit
 from legato.steps.engine import Engine
 from legato.steps.graph import as_json, graph_of
 from legato.steps.jobs import DeadLetter, JobCounts
@@ -51,7 +52,9 @@ async def get_figures(
 ) -> Response:
     """Return what is counted of the replies of all owners that ended in a span of time."""
     report = await Admin(*context(request)).figures(from_ms, to_ms, by)
-    shown = {"from_ms": report.from_ms, "to_ms": report.to_ms, "by": by}
+    node, _ = context(request)
+    unpriced = node.prices.missing(node.models.names)
+    shown = {"from_ms": report.from_ms, "to_ms": report.to_ms, "by": by, "unpriced": unpriced}
     groups = [_figure(each) for each in report.groups]
     return respond(shapes.FiguresOut, shown | {"total": _figure(report.total), "groups": groups})
 
@@ -89,6 +92,8 @@ async def get_dead_letters(
 async def get_dead_letter(request: Request, letter_id: LetterId) -> Response:
     """Return a dead letter with its input."""
     letter = await _engine(request).dead_letter(letter_id)
+    owners = {event.owner for event in letter.events}
+    await _note(request, "admin.read", letter_id, owners.pop() if len(owners) == 1 else None)
     return respond(shapes.LetterWithEvents, _letter(letter) | {"events": list(letter.events)})
 
 
@@ -100,6 +105,7 @@ async def get_dead_letter(request: Request, letter_id: LetterId) -> Response:
 async def redrive_dead_letter(request: Request, letter_id: LetterId) -> dict[str, str]:
     """Make a dead letter a job again, with all its attempts before it."""
     await _engine(request).redrive(letter_id)
+    await _note(request, "dead-letter.redrive", letter_id)
     return {"id": letter_id, "status": "waiting"}
 
 
@@ -107,6 +113,7 @@ async def redrive_dead_letter(request: Request, letter_id: LetterId) -> dict[str
 async def discard_dead_letter(request: Request, letter_id: LetterId) -> Response:
     """Delete a dead letter with its input; it cannot be had back."""
     await _engine(request).discard(letter_id)
+    await _note(request, "dead-letter.discard", letter_id)
     return Response(status_code=204)
 
 
@@ -148,6 +155,16 @@ async def get_sessions(
     """List the sessions with the latest replies, of all owners, the latest first."""
     found = await Admin(*context(request)).sessions(limit)
     return respond(shapes.SessionsOut, {"sessions": [_session(each) for each in found]})
+
+
+async def _note(request: Request, action: Action, letter_id: str, owner: str | None = None) -> None:
+    """Tell the audit log what an admin did to a dead letter, which may hold what somebody has written."""
+    node = request.app.state.node
+    actor, now_ms = actor_of(request.scope["state"]["caller"]), node.clock.now_ms()
+    await node.committer.write(
+        lambda tx: audit(tx, actor=actor, action=action, subject=letter_id, owner=owner, at_ms=now_ms),
+        wait_s=node.settings.storage_wait_s,
+    )
 
 
 def _engine(request: Request) -> Engine:

@@ -40,6 +40,7 @@ class FigureOut(Resource):
     output_tokens: int | None
     estimated: int = Field(description="Replies whose output tokens are a guess.")
     cost: SpentOut | None = Field(description="Of what is known; `null` where nothing is.")
+    cost_unknown: int = Field(description="Replies whose cost is not known.")
     response_time: DurationsOut = Field(
         serialization_alias="responseTimeMs", description="Milliseconds, of completed replies."
     )
@@ -54,6 +55,7 @@ class FiguresOut(Resource):
     from_ms: int = Field(serialization_alias="from")
     to_ms: int = Field(serialization_alias="to")
     by: Literal["day", "hour", "model"]
+    unpriced: list[str] = Field(description="Configured models whose price is not known.")
     total: FigureOut
     groups: list[FigureOut] = Field(description="In order; days, hours and models without replies are left out.")
 

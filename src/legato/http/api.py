@@ -9,32 +9,62 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from legato.core.errors import LegatoError
 from legato.http import (
+    accounts,
     admin,
+    audit,
+    budgets,
     chat,
     conversations,
     health,
+    me,
     metrics,
     models,
+    oidc,
     pages,
+    principals,
+    reviews,
     search,
     sign_in,
     transfer,
+    usage,
     widget,
 )
 from legato.http.credentials import Credentials
 from legato.http.documents import describe
+from legato.http.doors import create_doors
 from legato.http.guard import LOOPBACK, Guard
+from legato.http.headers import StrictHeaders
 from legato.http.page_files import FOLDER, PageFiles
 from legato.http.problems import install_problem_handlers, respond, respond_to_fault
 from legato.http.rate_limits import RateLimitFields
 from legato.http.step_routes import mount_steps
-from legato.http.throttle import SIGN_INS, VISITORS, Throttle
+from legato.http.throttle import VISITORS, Throttle
 from legato.runs.node import Node
 from legato.steps.registry import Registry
 from legato.steps.service import StepService
 from legato.version import __version__
 
-ROUTERS = (chat, transfer, conversations, search, models, sign_in, admin, widget, health, metrics, pages)
+ROUTERS = (
+    chat,
+    transfer,
+    conversations,
+    search,
+    usage,
+    models,
+    sign_in,
+    accounts,
+    oidc,
+    admin,
+    audit,
+    budgets,
+    me,
+    principals,
+    reviews,
+    widget,
+    health,
+    metrics,
+    pages,
+)
 """In the order in which they are asked: `transfer` before conversations, one of which might be called `import`."""
 
 
@@ -86,13 +116,13 @@ def create_api(
         telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
     )
     settings = node.settings
-    credentials = Credentials(node) if settings.auth == "keys" else None
+    credentials = Credentials(node) if settings.auth != "none" else None
     state = api.state
     state.node, state.registry, state.steps, state.credentials = node, registry, steps, credentials
     state.page_files = PageFiles(page)
     state.readiness = health.Readiness(node, steps)
-    state.sign_in_throttle = Throttle(node, SIGN_INS, "wrong keys")
-    state.visitor_throttle = Throttle(node, VISITORS, "new visitors")
+    state.doors = create_doors(node)
+    state.visitor_throttle = Throttle(node, "visitors", VISITORS, "new visitors")
     install_problem_handlers(api)
     for each in ROUTERS:
         api.include_router(each.router)
@@ -111,4 +141,4 @@ def create_api(
         routes = RateLimitFields(routes, node.limits, node.visitor_limits)
     guard = Guard(routes, credentials=credentials, hosts=hosts, origins=settings.allowed_origins)
     watched = metrics.WatchersDoor(guard, api, settings.metrics_token)
-    return metrics.RequestCounter(watched, node)
+    return StrictHeaders(metrics.RequestCounter(watched, node))

@@ -105,6 +105,7 @@ async def post_message(
             key=key,
             body_hash=body_hash(body) if key is not None else b"",
             address=state.get("address"),
+            key_id=state["caller"].key_id,
             trace_id=trace_id_of(request, node.clock.now_ms()),
         ),
     )

@@ -28,6 +28,7 @@ from legato.http.guard import SLASH
 from legato.http.resources import ConversationOut, ConversationPage, MessageOut, MessagePage, RunOut, respond
 from legato.http.roles import check_settings
 from legato.http.trace import trace_id_of
+from legato.runs.audit import actor_of
 from legato.runs.conversations import Conversations
 from legato.runs.replies import Runs
 from legato.runs.start import NewMessage, start
@@ -163,11 +164,12 @@ async def patch_conversation(request: Request, conversation_id: ConversationId) 
     "/conversations/{conversation_id}",
     tags=["conversations"],
     status_code=204,
-    responses=problems(401, 403, 404, 503),
+    responses=problems(401, 403, 404, 409, 503),
 )
 async def remove_conversation(request: Request, conversation_id: ConversationId) -> Response:
     """Delete a conversation with its messages, runs and logs; a reply that is being made is interrupted."""
-    await Conversations(*context(request)).delete(conversation_id)
+    actor = actor_of(request.scope["state"]["caller"])
+    await Conversations(*context(request), actor=actor).delete(conversation_id)
     return Response(status_code=204)
 
 
@@ -241,6 +243,7 @@ async def regenerate(request: Request, message_id: MessageId, idempotency_key: I
             key=given_key(idempotency_key, body.request_id),
             body_hash=body_hash(body) + message_id.encode(),
             address=state.get("address"),
+            key_id=state["caller"].key_id,
             trace_id=trace_id_of(request, node.clock.now_ms()),
         ),
     )

@@ -18,8 +18,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from legato.core.errors import Forbidden, LegatoError, Unauthenticated
 from legato.core.principal import LOCAL_CALLER, Caller
 from legato.http.credentials import COOKIE, Credentials
+from legato.http.headers import is_https
 from legato.http.problems import problem_response, wants_event
-from legato.http.roles import SAFE, is_open, may_call
+from legato.http.roles import SAFE, check_role, is_open, may_call
 
 LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 EXPOSED = (
@@ -28,6 +29,8 @@ EXPOSED = (
 )
 ALLOWED_HEADERS = "Content-Type, Authorization, Idempotency-Key, Last-Event-ID, Accept, Traceparent"
 
+NEW_COOKIE = "new_cookie"
+"""Key in a request's state: what the cookie of its page is to be from now on."""
 SLASH = "\x1f"
 """Stands for a slash inside a path's part (`%2F`) while the path is routed; no id may hold this character."""
 _SLASH_IN_PART = re.compile(rb"%2f", re.IGNORECASE)
@@ -75,23 +78,28 @@ class Guard:
             response = self._cross(problem_response(error, as_event=event), crossing)
             await response(scope, receive, send)
             return
-        if origin is None:
+        token: str | None = state.get(NEW_COOKIE)
+        if origin is None and token is None:
             await self._app(scope, receive, send)
             return
 
-        async def send_crossed(message: Message) -> None:
+        async def send_more(message: Message) -> None:
             if message["type"] == "http.response.start":
-                self._add_cross(MutableHeaders(scope=message), origin)
+                headers = MutableHeaders(scope=message)
+                if origin is not None:
+                    self._add_cross(headers, origin)
+                if token is not None and "set-cookie" not in headers:
+                    assert self._credentials is not None
+                    headers.append("Set-Cookie", session_cookie(scope, token, self._credentials.lives.most_ms))
+                    headers["Cache-Control"] = "no-store"
             await send(message)
 
-        await self._app(scope, receive, send_crossed)
+        await self._app(scope, receive, send_more)
 
     def _check_host(self, headers: Headers) -> None:
         if not self._hosts:
             return
-        host = headers.get("host", "").lower()
-        name = host if host.endswith("]") else host.rpartition(":")[0] or host
-        if name not in self._hosts:
+        if _host_name(headers) not in self._hosts:
             raise Forbidden("this host name is not served here: name it in LEGATO_ALLOWED_HOSTS")
 
     def _is_allowed(self, headers: Headers, origin: str) -> bool:
@@ -111,7 +119,7 @@ class Guard:
         if authorization is None and (cookie := headers.get("cookie")):
             token = cookie_parser(cookie).get(COOKIE)
             if token:
-                return await self._signed_in(method, headers, token)
+                return await self._signed_in(scope, headers, token)
         scheme, _, key = (authorization or "").partition(" ")
         if scheme.lower() != "bearer" or not key:
             raise Unauthenticated("send a key: Authorization: Bearer lk_…")
@@ -122,16 +130,23 @@ class Guard:
             _check_widget(caller, method, path, headers, origin)
         elif origin is not None and not self._is_allowed(headers, origin):
             raise Forbidden("a secret key does not belong into a page: make one with legato keys create --publishable")
+        else:
+            check_role(caller.principal, method, path)
         return caller
 
-    async def _signed_in(self, method: str, headers: Headers, token: str) -> Caller:
+    async def _signed_in(self, scope: Scope, headers: Headers, token: str) -> Caller:
         assert self._credentials is not None
         # Before the cookie is looked at: what another site's page does with it has no effect at all.
-        check_own_page(method, headers)
-        caller = await self._credentials.of_cookie(token)
-        if caller is None:
+        check_own_page(scope["method"], headers)
+        # A request that does not tell whether its page is on https cannot be given a cookie for it.
+        tells = is_https(scope) or "origin" in headers or "sec-fetch-site" in headers
+        page = await self._credentials.of_cookie(token, may_exchange=tells)
+        if page is None:
             raise Unauthenticated("this sign-in is over: sign in again")
-        return caller
+        if page.token is not None:
+            scope["state"][NEW_COOKIE] = page.token
+        check_role(page.caller.principal, scope["method"], scope["path"])
+        return page.caller
 
     def _cross(self, response: Response, origin: str | None) -> Response:
         if origin is not None:
@@ -145,6 +160,30 @@ class Guard:
         headers["Access-Control-Allow-Headers"] = ALLOWED_HEADERS
         headers["Access-Control-Max-Age"] = "600"
         headers.add_vary_header("Origin")
+
+
+def session_cookie(scope: Scope, token: str, most_ms: int) -> str:
+    """Return the field that gives a signed-in page its cookie."""
+    secure = "; Secure" if _is_https_page(scope, Headers(scope=scope)) else ""
+    return f"{COOKIE}={token}; HttpOnly; Max-Age={most_ms // 1000}; Path=/; SameSite=strict{secure}"
+
+
+def _is_https_page(scope: Scope, headers: Headers) -> bool:
+    """Whether the page that asks is on https, also where the proxy that ends TLS does not say so.
+
+    Browsers do: in Origin, and by Sec-Fetch-Site, which they send over connections alone that they trust.
+    """
+    if is_https(scope):
+        return True
+    origin = headers.get("origin")
+    if origin is not None:
+        return is_own(headers, origin) and origin.lower().startswith("https://")
+    return "sec-fetch-site" in headers and _host_name(headers) not in LOOPBACK
+
+
+def _host_name(headers: Headers) -> str:
+    host = headers.get("host", "").lower()
+    return host if host.endswith("]") else host.rpartition(":")[0] or host
 
 
 def is_own(headers: Headers, origin: str) -> bool:

@@ -67,6 +67,8 @@ async def _look(node: Node, steps: StepService | None) -> None:
             waiting = await node.database.read(find_waiting)
             oldest_ms = now_ms if waiting.oldest_ms is None else waiting.oldest_ms
             node.metrics.set_outbox(waiting.events, max(0.0, (now_ms - oldest_ms) / 1000))
+            if node.budgets is not None:
+                node.metrics.set_budgets(await node.budgets.shares())
             if steps is not None:
                 counts = await steps.engine.counts()
                 oldest = await steps.engine.oldest_ms()

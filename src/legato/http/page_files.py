@@ -33,6 +33,12 @@ _POLICY: Final = (
     "connect-src 'self'; frame-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors {ancestors}"
 )
 
+# Of the frame that draws diagrams, which stands in its file too. Frames of it are the chat's, also of one that a widget
+# shows in another's page: it takes messages from its own origin alone.
+_FRAME_POLICY: Final = (
+    "default-src 'none'; script-src 'self'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
+)
+
 
 def page_headers(ancestors: Iterable[str] = ()) -> dict[str, str]:
     """Return the headers of a page that only pages of these origins may show in a frame."""
@@ -65,6 +71,8 @@ class PageFiles(StaticFiles):
             scope["headers"] = [field for field in scope["headers"] if field[0] != b"range"]
         response = await self.get_response(f"assets/{path}", scope)
         response.headers.update({"Cache-Control": FOREVER} | COMMON | {"Cross-Origin-Resource-Policy": "same-origin"})
+        if path.endswith(".html"):
+            response.headers["Content-Security-Policy"] = _FRAME_POLICY
         if not isinstance(response, FileResponse) or Path(response.path).suffix not in PACKED:
             return response
         response.headers.add_vary_header("Accept-Encoding")

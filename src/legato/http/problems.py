@@ -21,6 +21,7 @@ from legato.core.errors import (
     MethodNotAllowed,
     NotFound,
     Refused,
+    SealBroken,
 )
 from legato.core.json_value import MAX_SHOWN_CHARS
 from legato.http.bodies import wrong_fields
@@ -106,6 +107,9 @@ def install_problem_handlers(api: FastAPI) -> None:
 
     async def refused(request: Request, error: Exception) -> Response:
         assert isinstance(error, LegatoError)
+        if isinstance(error, SealBroken):
+            # Whoever looks after the server is to know of it.
+            log.error("request failed", path=request.url.path, error=error.code)
         return respond(request, error)
 
     async def invalid(request: Request, error: Exception) -> Response:

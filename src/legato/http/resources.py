@@ -66,6 +66,7 @@ class UsageOut(Resource):
     output_tokens: int | None
     cache_read_tokens: int | None
     reasoning_tokens: int | None
+    counted: bool = Field(description="Whether some of it was counted here: the model's server has not told it.")
 
 
 class FeedbackOut(Resource):
@@ -105,7 +106,7 @@ class ExportedMessage(Resource):
     )
     finish_reason: str | None
     error: FaultOut | None = Field(description="Why the reply failed.")
-    cost: CostOut | None = Field(None, description="Null: prices are not known.")
+    cost: CostOut | None = Field(description="Of all calls of models for the reply; null where it is not known.")
 
 
 class MessageOut(ExportedMessage):
@@ -131,6 +132,7 @@ class RunOut(Resource):
     calls: int
     model: str | None
     usage: UsageOut | None
+    cost: CostOut | None = Field(description="Of all calls of models; null where it is not known, or not yet.")
     finish_reason: str | None
     error: FaultOut | None
     created_at_ms: int

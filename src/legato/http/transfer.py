@@ -11,6 +11,7 @@ import msgspec
 from fastapi import APIRouter, Query, Request
 from starlette.responses import Response, StreamingResponse
 
+from legato.core.money import usd_text
 from legato.core.resources import Feedback, Message
 from legato.core.usage import Usage
 from legato.http.bodies import parse_body, read_bytes
@@ -19,6 +20,7 @@ from legato.http.conversations import ConversationId
 from legato.http.documents import problems
 from legato.http.resources import ConversationOut, ExportedMessage, respond
 from legato.http.transfer_bodies import FORMAT, VERSION, ConversationDocument, MessageIn, document_schema
+from legato.runs.audit import Action, actor_of, audit
 from legato.runs.exports import Export, Exports
 from legato.runs.imports import ImportedConversation, ImportedMessage, Imports
 
@@ -57,9 +59,10 @@ async def get_export(
     """Give a conversation out as a document that POST /conversations/import takes, or as one to be read."""
     node, principal = context(request)
     export = await Exports(node, principal).open(conversation_id)
+    await _note(request, "conversation.export", export.conversation.id)
     if as_ == "markdown":
-        return _document(_markdown(export), "text/markdown; charset=utf-8", export, "md")
-    return _document(_json(export, node.clock.now_ms()), "application/json", export, "json")
+        return _document(markdown_pieces(export), "text/markdown; charset=utf-8", export, "md")
+    return _document(json_pieces(export, node.clock.now_ms()), "application/json", export, "json")
 
 
 @router.post(
@@ -81,7 +84,19 @@ async def post_import(request: Request) -> Response:
     # Megabytes: others go on meanwhile. One after the other: a document takes many times its size while it is read.
     async with _gate(request):
         given = await asyncio.to_thread(_read, data, request.headers.get("content-type", ""))
-    return respond(ConversationOut, await imports.add(given), status=201)
+    made = await imports.add(given)
+    await _note(request, "conversation.import", made.id)
+    return respond(ConversationOut, made, status=201)
+
+
+async def _note(request: Request, action: Action, conversation_id: str) -> None:
+    """Tell the audit log that a conversation of the caller's was given out or taken in."""
+    node, principal = context(request)
+    actor, now_ms = actor_of(request.scope["state"]["caller"]), node.clock.now_ms()
+    await node.committer.write(
+        lambda tx: audit(tx, actor=actor, action=action, subject=conversation_id, owner=principal.id, at_ms=now_ms),
+        wait_s=node.settings.storage_wait_s,
+    )
 
 
 def _gate(request: Request) -> asyncio.Lock:
@@ -95,10 +110,11 @@ def _gate(request: Request) -> asyncio.Lock:
 def _document(pieces: AsyncIterator[bytes], kind: str, export: Export, ending: str) -> Response:
     name = quote(f"{export.conversation.title.strip() or export.conversation.id}.{ending}", safe="")
     headers = {"Cache-Control": "no-store", "Content-Disposition": f"attachment; filename*=UTF-8''{name}"}
-    return StreamingResponse(_in_chunks(pieces), 200, headers, kind)
+    return StreamingResponse(in_chunks(pieces), 200, headers, kind)
 
 
-async def _in_chunks(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+async def in_chunks(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """Give pieces together, as much at once as is sent at once."""
     held: list[bytes] = []
     size = 0
     async for piece in pieces:
@@ -110,7 +126,8 @@ async def _in_chunks(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
     yield b"".join(held)
 
 
-async def _json(export: Export, now_ms: int) -> AsyncIterator[bytes]:
+async def json_pieces(export: Export, now_ms: int) -> AsyncIterator[bytes]:
+    """Give a conversation with all its branches as JSON."""
     shown = ConversationOut.model_validate(export.conversation).model_dump(by_alias=True)
     head = _encode({"format": FORMAT, "version": VERSION, "exportedAt": now_ms, "conversation": shown})
     yield head[:-1] + b',"messages":['
@@ -129,7 +146,8 @@ def _exported(message: Message) -> dict[str, Any]:
     return shown
 
 
-async def _markdown(export: Export) -> AsyncIterator[bytes]:
+async def markdown_pieces(export: Export) -> AsyncIterator[bytes]:
+    """Give the active branch of a conversation as Markdown."""
     title = " ".join(export.conversation.title.split())
     if title:
         yield f"# {title}\n\n".encode()
@@ -190,7 +208,9 @@ def _message(given: MessageIn) -> ImportedMessage:
             output_tokens=usage.output_tokens,
             cache_read_tokens=usage.cache_read_tokens,
             reasoning_tokens=usage.reasoning_tokens,
+            counted=usage.counted,
         ),
+        usd=None if given.cost is None else usd_text(given.cost.usd),
         feedback=None
         if feedback is None
         else Feedback(thumb=feedback.thumb, reason=feedback.reason, at_ms=feedback.at),

@@ -6,10 +6,12 @@ a reply took) is passed over where a document is taken in.
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import Field, model_validator
 
+from legato.core.money import MOST_USD
 from legato.core.resources import MessageRole, MessageStatus, Retention, Thumb, TitleSource
 from legato.http.bodies import Body, ClientId, MaxTokens, Metadata, ModelName, Temperature, Text, Title
 from legato.runs.imports import MAX_MESSAGES
@@ -58,6 +60,11 @@ class UsageIn(Body):
     output_tokens: Count | None = None
     cache_read_tokens: Count | None = None
     reasoning_tokens: Count | None = None
+    counted: bool = False
+
+
+class CostIn(Body):
+    usd: Decimal = Field(ge=0, le=MOST_USD, allow_inf_nan=False)
 
 
 class FeedbackIn(Body):
@@ -84,7 +91,7 @@ class MessageIn(Body):
     first_token_ms: Any = None
     finish_reason: Any = None
     error: Any = None
-    cost: Any = None
+    cost: CostIn | None = None
 
     @model_validator(mode="after")
     def _checked(self) -> MessageIn:

@@ -158,7 +158,7 @@ def create_limits(settings: Settings, windows: Windows) -> RateLimits | None:
     """
     text = settings.rate_limit
     if text is None:
-        text = DEFAULT_WITH_KEYS if settings.auth == "keys" else "off"
+        text = DEFAULT_WITH_KEYS if settings.auth != "none" else "off"
     rates = parse_rates("LEGATO_RATE_LIMIT", text)
     session_rates = parse_rates("LEGATO_SESSION_RATE_LIMIT", settings.session_rate_limit)
     proxies = TrustedProxies(settings.trusted_proxies) if settings.trusted_proxies else None

@@ -46,6 +46,8 @@ class CallRequest:
         max_tokens: Most output tokens, >= 1.
         tools: What the model may call, as entries of `tools` in an OpenAI-compatible request; a provider without
             `takes_tools` calls the model without them.
+        schema: JSON Schema that the answer is to follow; None for plain text. What a server that takes none does with
+            it is its own.
     """
 
     run_id: str
@@ -54,6 +56,7 @@ class CallRequest:
     max_tokens: int
     continues: bool = False
     tools: Sequence[Mapping[str, Any]] = ()
+    schema: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -63,7 +63,12 @@ class _Rest:
 
 
 class OpenAIProvider:
-    """One model of an OpenAI-compatible server (see base.Provider)."""
+    """One model of an OpenAI-compatible server (see base.Provider).
+
+    Attributes:
+        model: What the server calls it.
+        base_url: The server's address.
+    """
 
     kind = "openai"
     names_things = True
@@ -116,7 +121,8 @@ class OpenAIProvider:
         self.name = name
         self.prefill = prefill
         self.context_window = context_window
-        self._model = model
+        self.model = model
+        self.base_url = base_url
         self._secret = api_key
         self._target = target_of(
             base_url,
@@ -179,7 +185,7 @@ class OpenAIProvider:
 
     def _body(self, request: CallRequest) -> bytes:
         body: dict[str, object] = {
-            "model": self._model,
+            "model": self.model,
             "messages": [_message(message) for message in request.messages],
             "stream": True,
             "stream_options": {"include_usage": True},
@@ -189,6 +195,11 @@ class OpenAIProvider:
             body["temperature"] = request.temperature
         if request.tools:
             body["tools"] = request.tools
+        if request.schema is not None:
+            body["response_format"] = {
+                "type": "json_schema",
+                "json_schema": {"name": "answer", "strict": True, "schema": request.schema},
+            }
         for field in self._unwanted:
             body.pop(field, None)
         return _encode(body)

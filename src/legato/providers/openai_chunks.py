@@ -16,7 +16,7 @@ from typing import Any
 
 import msgspec
 
-from legato.core.usage import Usage
+from legato.core.usage import MOST_TOKENS, Usage
 from legato.providers.base import EndReason
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -62,6 +62,9 @@ class ChunkUsage(msgspec.Struct, gc=False):
 
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
+    total_tokens: int | None = None
+    prompt_cache_hit_tokens: int | None = None
+    """DeepSeek's name for cached tokens."""
     prompt_tokens_details: CachedTokens | None = None
     completion_tokens_details: ReasoningTokens | None = None
 
@@ -173,6 +176,8 @@ def _usage(value: object) -> ChunkUsage | None:
     return ChunkUsage(
         prompt_tokens=_count(value.get("prompt_tokens")),
         completion_tokens=_count(value.get("completion_tokens")),
+        total_tokens=_count(value.get("total_tokens")),
+        prompt_cache_hit_tokens=_count(value.get("prompt_cache_hit_tokens")),
         prompt_tokens_details=CachedTokens(_count(prompt.get("cached_tokens"))) if isinstance(prompt, dict) else None,
         completion_tokens_details=ReasoningTokens(_count(completion.get("reasoning_tokens")))
         if isinstance(completion, dict)
@@ -187,16 +192,24 @@ def _count(value: object) -> int | None:
 
 
 def usage_of(reported: ChunkUsage) -> Usage | None:
-    """Return the counts that a server reported; None where it reported none, or below zero."""
-    cached, reasoning = reported.prompt_tokens_details, reported.completion_tokens_details
+    """Return the counts that a server reported; None where it reported none, or what no call can have."""
+    cached, thought = reported.prompt_tokens_details, reported.completion_tokens_details
+    inputs, outputs = _known(reported.prompt_tokens), _known(reported.completion_tokens)
+    reasoning = _known(thought.reasoning_tokens) if thought else None
+    if inputs is not None and outputs is not None and reasoning:
+        # OpenAI counts the reasoning in the output. Some servers count it beside it: their total says so.
+        beside = reported.total_tokens == inputs + outputs + reasoning
+        if beside or reasoning > outputs:
+            outputs += reasoning
+    cached_tokens = _known(cached.cached_tokens) if cached else None
     usage = Usage(
-        input_tokens=_known(reported.prompt_tokens),
-        output_tokens=_known(reported.completion_tokens),
-        cache_read_tokens=_known(cached.cached_tokens) if cached else None,
-        reasoning_tokens=_known(reasoning.reasoning_tokens) if reasoning else None,
+        input_tokens=inputs,
+        output_tokens=outputs,
+        cache_read_tokens=_known(reported.prompt_cache_hit_tokens) if cached_tokens is None else cached_tokens,
+        reasoning_tokens=reasoning,
     )
     return None if usage == Usage() else usage
 
 
 def _known(count: int | None) -> int | None:
-    return count if count is not None and count >= 0 else None
+    return count if count is not None and 0 <= count <= MOST_TOKENS else None

@@ -40,6 +40,7 @@ class Admission:
         self._waiting = 0
         self._asking: asyncio.Task[None] | None = None
         self._begun = self._done = 0
+        self._is_full = False
         self._woken = asyncio.Event()
 
     @property
@@ -62,7 +63,8 @@ class Admission:
         self._waiting += 1
         try:
             while self.used >= self.held:
-                if self._done > arrived:
+                # Where all that was asked for was given, others that came later were faster: then it is asked again.
+                if self._done > arrived and self._is_full:
                     most = self._node.settings.max_active_runs
                     return Overloaded(f"{most} replies are being made, which is the most")
                 # What was asked before did not ask for this one.
@@ -116,6 +118,7 @@ class Admission:
                     partial(hold_slots, node_key=key, used=used, wanted=wanted, maximum=most)
                 )
             self._held, self._holder = held or 0, key
+            self._is_full = self._held < wanted
             if held is None:
                 raise StorageUnavailable("this server is about to join the others again: try again in a moment")
         finally:

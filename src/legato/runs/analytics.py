@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from decimal import Decimal, InvalidOperation
 from typing import Annotated, Any, Final, Protocol, TypeVar
 
 import msgspec
 
 from legato.core.errors import Forbidden, InvalidJob, InvalidRequest, NotFound
 from legato.core.figures import BY, By, Figures, SessionFigures
+from legato.core.money import parse_usd, to_nusd
 from legato.core.principal import Principal
 from legato.core.resources import Thumb
 from legato.runs.events import COMPLETED, FAILED, STOPPED
@@ -30,8 +30,6 @@ from legato.storage.statement import Transaction
 OUTCOMES: Final[dict[str, Outcome]] = {COMPLETED: "completed", FAILED: "failed", STOPPED: "stopped"}
 UNITS_A_TOKEN: Final = 4
 """UTF-16 units of text that are taken for a token where the model's server told none."""
-NUSD: Final = 10**9
-MOST_USD: Final = 10**6
 MOST_COUNT: Final = 10**12
 """More than any reply costs, or has of anything: sums stay far below 64 bits."""
 MOST_MS: Final = 253_402_300_799_999
@@ -65,6 +63,7 @@ class Counted(Protocol):
 class _Usage(msgspec.Struct, frozen=True, rename="camel"):
     input_tokens: _Count | None
     output_tokens: _Count | None
+    counted: bool = False
 
 
 class _Ended(msgspec.Struct, frozen=True, rename="camel"):
@@ -213,7 +212,7 @@ def _read(event: Counted) -> EndedReply | GivenFeedback:
         raise InvalidRequest.of("topic", f"is none of {', '.join([*OUTCOMES, GIVEN])}")
     ended = _convert(event.payload, _Ended)
     inputs, outputs = (ended.usage.input_tokens, ended.usage.output_tokens) if ended.usage else (None, None)
-    estimated = inputs is None and outputs is None
+    unknown = inputs is None and outputs is None
     return EndedReply(
         run_id=ended.run_id,
         conversation_id=ended.conversation_id,
@@ -221,8 +220,8 @@ def _read(event: Counted) -> EndedReply | GivenFeedback:
         model=ended.model,
         outcome=outcome,
         input_tokens=inputs,
-        output_tokens=-(-ended.response_length // UNITS_A_TOKEN) if estimated else outputs,
-        estimated=estimated,
+        output_tokens=-(-ended.response_length // UNITS_A_TOKEN) if unknown else outputs,
+        estimated=unknown or (ended.usage is not None and ended.usage.counted),
         cost_nusd=None if ended.cost is None else _nusd(ended.cost),
         response_time_ms=ended.response_time_ms,
         first_token_ms=ended.first_token_ms,
@@ -244,13 +243,10 @@ def _convert(payload: Any, kind: type[T]) -> T:
 
 def _nusd(text: str) -> int:
     """Return a decimal of US dollars in billionths of one."""
-    try:
-        usd = Decimal(text)
-    except InvalidOperation:
-        usd = Decimal("NaN")
-    if not usd.is_finite() or not 0 <= usd <= MOST_USD:
+    usd = parse_usd(text)
+    if usd is None:
         raise InvalidRequest.of("cost", "is no decimal of US dollars, such as 0.0021")
-    return int((usd * NUSD).to_integral_value())
+    return to_nusd(usd)
 
 
 def _check_limit(limit: int) -> None:

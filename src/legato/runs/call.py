@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from legato.core.errors import Interrupted, UpstreamTimeout
+from legato.core.errors import Interrupted, StorageUnavailable, UpstreamTimeout
 from legato.core.event import ReasoningDelta
+from legato.core.reply import received_text
 from legato.providers.base import CallEnd, CallRequest, ChatMessage, Pausable, Provider
+from legato.runs.charges import NOTHING, OpenCall, close_call, open_call, reported, roughly, tells_output
 from legato.runs.context import build_context
 from legato.runs.live import LiveRun
 from legato.runs.node import Node
@@ -24,6 +27,18 @@ CONTINUE = (
 
 class ReplyTooLong(Exception):
     """The reply has reached `max_reply_bytes`."""
+
+
+class ReplyBlocked(Exception):
+    """A policy wants the reply to go no further.
+
+    Attributes:
+        text: What is said instead.
+    """
+
+    def __init__(self, text: str) -> None:
+        super().__init__("a policy blocks what the model says")
+        self.text = text
 
 
 class CallSuspended(Exception):
@@ -47,6 +62,7 @@ class CallSink:
         "began",
         "failure",
         "last_s",
+        "reached",
     )
 
     def __init__(self, node: Node, run: LiveRun, seam: Seam | None) -> None:
@@ -58,10 +74,12 @@ class CallSink:
         self._seam = seam
         self._left = node.settings.max_reply_bytes - len(run.tail.log.text_bytes)
         self.began = False
+        self.reached = False
         self.failure: Exception | None = None
         self.last_s = time.monotonic()
 
     def opened(self, flow: Pausable | None) -> None:
+        self.reached = True
         self._run.flow(flow)
 
     def text(self, delta: str) -> None:
@@ -108,20 +126,33 @@ class CallSink:
         """Give the call up, to be made again."""
         self._fail(CallSuspended())
 
-    def show_rest(self) -> None:
-        """Show what a seam held back; called when the call has come to its end.
+    async def finish(self) -> None:
+        """Show what is held back; called when the call has come to its end.
 
         Raises:
             Interrupted: It is the beginning of a second reply.
+            ReplyBlocked: It may not be said.
         """
-        if self._seam is not None:
-            seam, self._seam = self._seam, None
-            try:
-                rest = seam.close()
-            except Restarted:
-                raise _restarted() from None
-            if rest:
-                self._committer.append(self._tail, rest)
+        if rest := self._rest():
+            self._committer.append(self._tail, rest)
+
+    def close(self) -> None:
+        """Drop what is held back; called however the call ended."""
+
+    @property
+    def unshown(self) -> str:
+        """What has come of the model and is not in the log."""
+        return ""
+
+    def _rest(self) -> str:
+        """Return what a seam held back."""
+        if self._seam is None:
+            return ""
+        seam, self._seam = self._seam, None
+        try:
+            return seam.close()
+        except Restarted:
+            raise _restarted() from None
 
     def _fail(self, error: Exception) -> None:
         if self.failure is None:
@@ -153,7 +184,7 @@ async def call_model(
     so_far: Sequence[ChatMessage] = (),
     tools: Sequence[Mapping[str, Any]] = (),
 ) -> CallEnd:
-    """Run one call, its deltas appended to the run's log.
+    """Run one call, its deltas and what it used appended to the run's log.
 
     Args:
         shown: The text that a continuation goes on from: what was said since the last tools; empty for a beginning.
@@ -161,41 +192,90 @@ async def call_model(
         tools: Definitions of what the model may call.
 
     Raises:
-        RunError: As build_context and Provider.call, and UpstreamTimeout, and Interrupted for a model that began again.
+        RunError: As build_context, open_call and Provider.call, and UpstreamTimeout, and Interrupted for a model that
+            began again.
         ReplyTooLong: The reply was cut at its longest.
+        ReplyBlocked: A policy lets it go no further.
         CallSuspended: The node was suspended.
     """
-    request = await _request(node, run, provider, shown, so_far, tools)
-    sink = run.call = CallSink(node, run, Seam(shown, exact=request.continues) if shown else None)
+    call: OpenCall | None = None
+    sink: CallSink | None = None
+    end: CallEnd | None = None
     try:
-        end = await provider.call(request, sink)
+        request = await build_request(node, run, provider, shown=shown, so_far=so_far, tools=tools)
+        call = await open_call(node, run, provider, request, purpose="reply")
+        seam = Seam(shown, exact=request.continues) if shown else None
+        sink = run.call = CallSink(node, run, seam) if node.moderation is None else node.moderation.sink(run, seam)
+        end = await provider.call(call.request, sink)
         if sink.failure is not None:
             # Its cancellation has not arrived yet; it must not arrive later.
             await asyncio.sleep(0)
-    except asyncio.CancelledError:
-        if sink.failure is None or run.is_interrupted or run.is_let_go:
-            raise
-        task = asyncio.current_task()
-        assert task is not None
-        task.uncancel()
-        raise sink.failure from None
-    finally:
+            raise sink.failure
+        await sink.finish()
+    except BaseException as error:
+        if sink is not None:
+            sink.close()
         run.call = None
         run.flow(None)
-    if sink.failure is not None:
-        raise sink.failure
-    sink.show_rest()
+        if isinstance(error, asyncio.CancelledError) and sink is not None and sink.failure is not None:
+            if run.is_interrupted or run.is_let_go:
+                await _close(node, run, call, sink, end or error)
+                raise
+            task = asyncio.current_task()
+            assert task is not None
+            task.uncancel()
+            await _close(node, run, call, sink, end or sink.failure)
+            raise sink.failure from None
+        await _close(node, run, call, sink, end or error)
+        raise
+    sink.close()
+    run.call = None
+    run.flow(None)
+    await _close(node, run, call, sink, end)
     return end
 
 
-async def _request(
+async def _close(
+    node: Node, run: LiveRun, call: OpenCall | None, sink: CallSink | None, outcome: CallEnd | BaseException
+) -> None:
+    """Have in the log what a call used, as its last event."""
+    if isinstance(outcome, asyncio.CancelledError) and not run.is_interrupted:
+        # The process is going down, or the run is another node's: whoever goes on with it counts this call.
+        return
+    spent, received = NOTHING, ""
+    try:
+        if call is not None:
+            if sink is not None and sink.began and not tells_output(outcome):
+                # What it has appended is in the log only once it is committed.
+                with contextlib.suppress(StorageUnavailable):
+                    await node.committer.flush()
+                received = received_text(run.tail.log) + sink.unshown
+            reached = sink is not None and sink.reached
+            spent = await close_call(node, run, call, outcome, reached=reached, received=received)
+    except BaseException:
+        # Interrupted once more, say: there is no time to count well.
+        if call is not None:
+            spent = roughly(node, call, received or received_text(run.tail.log))
+        raise
+    finally:
+        run.spent = spent
+        node.committer.append(run.tail, reported(spent))
+
+
+async def build_request(
     node: Node,
     run: LiveRun,
     provider: Provider,
+    *,
     shown: str,
     so_far: Sequence[ChatMessage],
     tools: Sequence[Mapping[str, Any]],
 ) -> CallRequest:
+    """Return what a model is asked in the next call of a run; the arguments are those of call_model.
+
+    Raises:
+        ContextExceeded: As build_context.
+    """
     messages, max_tokens = await build_context(node, run, provider, so_far=so_far, tools=tools)
     continues = bool(shown) and provider.prefill
     if shown:

@@ -109,7 +109,7 @@ async def fit(
     most = sum(map(_most_tokens, (*head, *history, asked, *so_far))) + len(definitions.encode())
     if most + max_tokens <= window:
         return with_ids_of_their_own([*head, *history, asked, *so_far]), max_tokens
-    used = await _count(provider, definitions) if definitions else 0
+    used = await count_text(provider, definitions) if definitions else 0
     for message in (*head, asked, *so_far):
         used += await _tokens(provider, message)
     if used + min(max_tokens, SHORTEST_REPLY) > window:
@@ -135,6 +135,21 @@ async def fit(
     return with_ids_of_their_own([*head, *reversed(kept), asked, *so_far]), reply
 
 
+async def count_input(
+    provider: Provider, messages: Sequence[ChatMessage], tools: Sequence[Mapping[str, Any]] = ()
+) -> int:
+    """Return the tokens that a model is given with a context, as far as they can be told here."""
+    used = await count_text(provider, _encode(tools).decode()) if tools and provider.takes_tools else 0
+    for message in messages:
+        used += await _tokens(provider, message)
+    return used
+
+
+def most_input(provider: Provider, messages: Sequence[ChatMessage], tools: Sequence[Mapping[str, Any]] = ()) -> int:
+    """Return the most tokens that a model can be given with a context: no tokenizer makes more than there are bytes."""
+    return sum(map(_most_tokens, messages)) + (len(_encode(tools)) if tools and provider.takes_tools else 0)
+
+
 async def _shortened(
     provider: Provider, so_far: Sequence[ChatMessage], used: int, most: int
 ) -> tuple[list[ChatMessage], int]:
@@ -158,13 +173,14 @@ def _most_tokens(message: ChatMessage) -> int:
 
 
 async def _tokens(provider: Provider, message: ChatMessage) -> int:
-    used = await _count(provider, message.content) + MESSAGE_TOKENS
+    used = await count_text(provider, message.content) + MESSAGE_TOKENS
     for call in message.tool_calls:
-        used += await _count(provider, f"{call.name} {call.arguments}") + MESSAGE_TOKENS
+        used += await count_text(provider, f"{call.name} {call.arguments}") + MESSAGE_TOKENS
     return used
 
 
-async def _count(provider: Provider, text: str) -> int:
+async def count_text(provider: Provider, text: str) -> int:
+    """Return the tokens of a text, by the model's own tokenizer where that is at hand."""
     counted = await provider.count_tokens(text)
     return counted if counted is not None else estimate_tokens(text)
 

@@ -27,6 +27,7 @@ from legato.core.resources import (
     Thumb,
 )
 from legato.core.text import first_words
+from legato.runs.audit import Actor, actor_of_principal, audit
 from legato.runs.context import parts_text
 from legato.runs.delete import DeleteConversation, ExpirePage
 from legato.runs.feedback import WriteFeedback
@@ -45,6 +46,7 @@ from legato.runs.inputs import (
     cursor_of,
     place_of,
 )
+from legato.runs.keeping import mark_changed
 from legato.runs.node import Node
 from legato.runs.rows import conversation_of, message_of
 from legato.storage.conversations import (
@@ -58,11 +60,14 @@ from legato.storage.conversations import (
 from legato.storage.followed import find_said
 from legato.storage.message_log import Wanted, find_logged
 from legato.storage.messages import find_message, find_page, find_siblings, find_siblings_of_page
+from legato.storage.retention import FIRST, Expiring, Place
 from legato.storage.statement import Transaction
 
 PAUSE_S: Final = 0.01
 """Between two pages of conversations that are deleted because their time is over."""
 HOUR_MS: Final = 3_600_000
+MARKED_MS: Final = 24 * HOUR_MS
+"""So long after a principal's settings have changed each cleanup marks its conversations anew."""
 
 T = TypeVar("T")
 
@@ -79,11 +84,15 @@ class Conversations:
 
     Args:
         trace_id: Of what causes the calls; the events of feedback carry it.
+        actor: Who the audit log says it was; by default a step of the principal.
     """
 
-    def __init__(self, node: Node, principal: Principal, *, trace_id: str | None = None) -> None:
+    def __init__(
+        self, node: Node, principal: Principal, *, trace_id: str | None = None, actor: Actor | None = None
+    ) -> None:
         self._node = node
         self._principal = principal
+        self._actor = actor or actor_of_principal(principal)
         self._owner = principal.id
         self._trace_id = trace_id
 
@@ -102,6 +111,8 @@ class Conversations:
             values |= {"title": title, "title_source": "user"}
         now_ms = self._node.clock.now_ms()
         name = new_id("c", now_ms) if conversation_id is None else checked(_ID, conversation_id, "id")
+        if self._node.moderation is not None:
+            await self._node.moderation.settings(self._principal, name, values)
 
         def make(tx: Transaction) -> Any:
             create_conversation(tx, self._owner, name, now_ms, **values)
@@ -157,6 +168,8 @@ class Conversations:
             values["archived"] = bool(given["archived"])
         if "title" in given:
             values |= {"title": given["title"] or "", "title_source": "user" if given["title"] else "words"}
+        if self._node.moderation is not None:
+            await self._node.moderation.settings(self._principal, conversation_id, values)
 
         def change(tx: Transaction) -> Any:
             named = values
@@ -173,8 +186,9 @@ class Conversations:
 
         Raises:
             NotFound: There is none with this id.
+            LegalHold: It is held, or all that the principal has.
         """
-        command = DeleteConversation(self._node, self._owner, conversation_id)
+        command = DeleteConversation(self._node, self._owner, conversation_id, actor=self._actor)
         if not await self._node.committer.execute(command, wait_s=self._node.settings.storage_wait_s):
             raise NotFound("there is no conversation with this id")
 
@@ -341,8 +355,9 @@ class Conversations:
     async def expire(self, limit: int = 1000) -> int:
         """Delete conversations whose time is over, the longest idle first, with all that belongs to them.
 
-        Those are idle for longer than LEGATO_CONVERSATION_IDLE_H; one without messages is idle from its making. Kept
-        are those that are pinned or of retention `keep`, and any with a reply that is being made or waits. The app
+        Those are idle for longer than their retention says, or their owner's, or LEGATO_CONVERSATION_IDLE_H; one
+        without messages is idle from its making. Kept are those that are pinned, held or of retention `keep`, and any
+        with a reply that is being made or waits. The app
         deletes those of all owners, anybody else their own. A caller that is cut has deleted some.
 
         Args:
@@ -352,22 +367,36 @@ class Conversations:
             How many were deleted; fewer than `limit` where none is left.
         """
         node, idle_h = self._node, self._node.settings.conversation_idle_h
-        if idle_h is None:
-            return 0
-        place: tuple[int, int] | None = BEGINNING
+        of_all = self._principal.role == "app"
+        if of_all:
+            await mark_changed(node, node.clock.now_ms() - MARKED_MS)
+        place: Place | None = FIRST
         deleted = 0
         while place is not None and deleted < limit:
-            command = ExpirePage(
-                node,
-                owner=None if self._principal.role == "app" else self._owner,
-                before_ms=node.clock.now_ms() - round(idle_h * HOUR_MS),
+            expiring = Expiring(
+                owner=None if of_all else self._owner,
+                now_ms=node.clock.now_ms(),
+                idle_ms=None if idle_h is None else round(idle_h * HOUR_MS),
                 behind=place,
                 limit=limit - deleted,
             )
+            command = ExpirePage(node, expiring)
             page = await node.committer.execute(command, wait_s=node.settings.storage_wait_s)
             deleted, place = deleted + page.deleted, page.next
             # Whoever waited for the writer goes first.
             await asyncio.sleep(PAUSE_S)
+        if deleted:
+            await self._write(
+                lambda tx: audit(
+                    tx,
+                    actor=actor_of_principal(self._principal),
+                    action="conversation.expire",
+                    subject="-",
+                    owner=None if of_all else self._owner,
+                    detail={"conversations": deleted},
+                    at_ms=node.clock.now_ms(),
+                )
+            )
         return deleted
 
     async def _read(self, query: Callable[[Transaction], T]) -> T:

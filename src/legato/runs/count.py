@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from decimal import Decimal, InvalidOperation
-
-from legato.core.event import CallStarted, RunFailed, RunFinished, RunStopped, Terminal, UsageReported
+from legato.core.event import CallStarted, RunFailed, RunFinished, RunStopped, Terminal
 from legato.core.log import RunLog
 from legato.core.reply import STOP_REASONS, Reply
 from legato.runs.live import LiveRun
@@ -27,7 +25,7 @@ def count_end(
         model=reply.model,
         first_token_ms=first_token_ms,
         response_ms=terminal.response_time_ms,
-        cost=_cost(log),
+        unpriced=reply.calls > 0 and reply.cost is None,
     )
     if node.traces is None:
         return
@@ -39,6 +37,7 @@ def count_end(
         asked_model=next((event.model for event in log.events if isinstance(event, CallStarted)), None),
         model=reply.model,
         usage=reply.usage,
+        cost=reply.cost,
         finish_reason=STOP_REASONS[terminal.by] if isinstance(terminal, RunStopped) else finish,
         fault=terminal.code if isinstance(terminal, RunFailed) else None,
         takeovers=run.takeovers,
@@ -66,15 +65,3 @@ def _ended(terminal: Terminal) -> tuple[str, str]:
             return "stopped", by
         case RunFailed(code=code):
             return "failed", code
-
-
-def _cost(log: RunLog) -> Decimal | None:
-    """Return the cost of all calls in US dollars; None where that of one of them is not known."""
-    costs = [event.cost for event in log.events if isinstance(event, UsageReported)]
-    calls = sum(isinstance(event, CallStarted) for event in log.events)
-    if not costs or len(costs) < calls or None in costs:
-        return None
-    try:
-        return sum((Decimal(cost) for cost in costs if cost is not None), Decimal(0))
-    except InvalidOperation:
-        return None

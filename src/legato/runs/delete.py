@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from legato.fanout.hint import HintKind
+from legato.runs.audit import Actor, audit
 from legato.runs.node import Node
 from legato.runs.stop import let_go
 from legato.storage.committer import Command
@@ -14,18 +15,30 @@ from legato.storage.statement import Transaction
 class DeleteConversation(Command[int | None]):
     """Deletes a conversation, and lets go of its runs before a new conversation can have its key."""
 
-    def __init__(self, node: Node, owner: str, conversation_id: str) -> None:
+    def __init__(self, node: Node, owner: str, conversation_id: str, *, actor: Actor) -> None:
         self._node = node
         self._owner = owner
         self._id = conversation_id
+        self._actor = actor
 
     def apply(self, tx: Transaction) -> int | None:
-        return delete_conversation(tx, self._owner, self._id)
+        key = delete_conversation(tx, self._owner, self._id)
+        if key is not None:
+            audit(
+                tx,
+                actor=self._actor,
+                action="conversation.delete",
+                subject=self._id,
+                owner=self._owner,
+                at_ms=self._node.clock.now_ms(),
+            )
+        return key
 
     def committed(self, value: int | None) -> None:
         if value is not None:
             let_go(self._node, value)
             self._node.wakes.tell(HintKind.GONE)
+            self._node.to_erase.set()
 
 
 class ExpirePage(Command[Expired]):
@@ -34,9 +47,9 @@ class ExpirePage(Command[Expired]):
     What this process makes a reply to is passed over too, whatever the rows say.
     """
 
-    def __init__(self, node: Node, *, owner: str | None, before_ms: int, behind: tuple[int, int], limit: int) -> None:
+    def __init__(self, node: Node, expiring: Expiring) -> None:
         self._node = node
-        self._expiring = Expiring(owner=owner, before_ms=before_ms, behind=behind, limit=limit)
+        self._expiring = expiring
         self._live: frozenset[int] = frozenset()
 
     def prepare(self) -> None:
@@ -44,3 +57,7 @@ class ExpirePage(Command[Expired]):
 
     def apply(self, tx: Transaction) -> Expired:
         return expire_page(tx, self._expiring, self._live)
+
+    def committed(self, value: Expired) -> None:
+        if value.deleted:
+            self._node.to_erase.set()

@@ -22,17 +22,22 @@ from legato.core.event import (
     Terminal,
 )
 from legato.core.log import RunLog
+from legato.core.money import usd_text
 from legato.core.reply import STOP_REASONS, Reply, fold_reply
 from legato.core.run import RunState
 from legato.fanout.hint import HintKind
+from legato.runs.budget import Settlement, settlement_of
 from legato.runs.count import count_end
 from legato.runs.events import ended_event
+from legato.runs.ledger import charge_deleted, charges_of, close_left_open
 from legato.runs.live import UNKNOWN_MS, LiveRun
 from legato.runs.node import Node
-from legato.storage.codec import SegmentPiece, pack_log
+from legato.runs.rows import usage_column
+from legato.storage.charges import Charge, insert_charges
+from legato.storage.codec import SegmentPiece
 from legato.storage.committer import Command
 from legato.storage.outbox import put_event
-from legato.storage.pieces import read_pieces
+from legato.storage.pieces import read_each
 from legato.storage.runs import (
     EndedTurn,
     Fenced,
@@ -105,6 +110,8 @@ class EndRun(Command[tuple[Terminal, Following | None]]):
         self._log = RunLog()
         self._reply: Reply | None = None
         self._rows: TurnRows | None = None
+        self._charges: Sequence[Charge] = ()
+        self._settlement: Settlement | None = None
 
     def prepare(self) -> None:
         run = self._run
@@ -118,18 +125,21 @@ class EndRun(Command[tuple[Terminal, Following | None]]):
         first_ms = None if run.first_token_at_ms == UNKNOWN_MS else run.first_token_at_ms
         self._rows = TurnRows(
             run_key=run.tail.key,
+            run_id=run.id,
             epoch=run.tail.epoch,
             conversation_key=run.conversation_key,
             message_id=run.message_id,
             parts=msgspec.json.encode(reply.parts).decode(),
             model=reply.model,
             calls=reply.calls,
-            usage=msgspec.json.encode(reply.usage).decode() if reply.usage else None,
+            usage=usage_column(reply.usage, None if reply.cost is None else usd_text(reply.cost)),
             first_token_at_ms=first_ms,
             first_token_ms=None if first_ms is None else min(spent_ms, max(0, spent_ms - now_ms + first_ms)),
             response_time_ms=spent_ms,
             now_ms=now_ms,
         )
+        self._charges = charges_of(run, self._log, now_ms)
+        self._settlement = settlement_of(self._node, run, self._log)
 
     def apply(self, tx: Transaction) -> tuple[Terminal, Following | None]:
         assert self._rows is not None
@@ -145,17 +155,27 @@ class EndRun(Command[tuple[Terminal, Following | None]]):
             added = end_run(tx, rows, self._row(end))
             if isinstance(added, str):
                 raise Fenced
+        if self._settlement is not None:
+            # Before rows that others might wait for are changed: whoever holds counters waits for nobody.
+            self._settlement.write(tx)
         count = end_message(tx, rows, self._row(end).status, added=added)
         terminal = _terminal(end, count, rows.response_time_ms)
-        log = self._log.copy()
-        log.extend([terminal], rows.epoch)
-        insert_log(tx, rows.run_key, len(log), pack_log(log))
-        put_event(tx, ended_event(self._run, self._reply, log, rows, finish_reason=self._row(end).finish_reason))
+        whole = self._log.copy()
+        whole.extend([terminal], rows.epoch)
+        insert_log(tx, rows.run_key, rows.conversation_key, whole)
+        insert_charges(tx, self._charges)
+        put_event(tx, ended_event(self._run, self._reply, whole, rows, finish_reason=self._row(end).finish_reason))
         row = promote_next(tx, rows.conversation_key, rows.now_ms)
         if row is None:
             return terminal, None
-        pieces = read_pieces(tx, [row.key]).get(row.key, ()) if tx.database == "postgresql" else ()
-        return terminal, Following(row, tx.node_key, pieces)
+        if tx.database != "postgresql":
+            return terminal, Following(row, tx.node_key, ())
+        pieces, unreadable = read_each(tx, [row.key])
+        if row.key in unreadable:
+            # This end must not fail for it.
+            log.error("the log of a run cannot be read", run_id=row.id, error=str(unreadable[row.key]))
+            return terminal, None
+        return terminal, Following(row, tx.node_key, pieces.get(row.key, ()))
 
     def committed(self, value: tuple[Terminal, Following | None]) -> None:
         terminal, _ = value
@@ -234,6 +254,7 @@ async def end(node: Node, run: LiveRun, how: End) -> Following | None:
     A run that is no longer this process's (deleted, or adopted elsewhere) is let go: its readers are cut.
     """
     run.release()
+    await close_left_open(node, run)
     try:
         try:
             terminal, following = await _write(node, EndRun(node, run, how))
@@ -247,6 +268,7 @@ async def end(node: Node, run: LiveRun, how: End) -> Following | None:
         _forget(node, run)
         run.tail.lose()
         log.info("run is gone", run_id=run.id)
+        await charge_deleted(node, run)
         return None
     except Exception:
         if node.key is None:

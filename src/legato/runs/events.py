@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from legato.core.event import RunFailed, RunStopped
 from legato.core.log import RunLog
+from legato.core.money import usd_text
 from legato.core.reply import Reply
 from legato.core.text import utf16_length
 from legato.core.usage import usage_json
@@ -51,7 +52,7 @@ def ended_event(run: LiveRun, reply: Reply, log: RunLog, rows: TurnRows, *, fini
         "timestamp": rows.now_ms,
         "model": reply.model,
         "usage": usage_json(reply.usage),
-        "cost": None,
+        "cost": None if reply.cost is None else usd_text(reply.cost),
         "finishReason": finish_reason,
         "responseTimeMs": rows.response_time_ms,
         "firstTokenMs": rows.first_token_ms,

@@ -12,13 +12,16 @@ from typing import Any
 
 import structlog
 
-from legato.core.errors import Interrupted, InvalidRequest, NoModel, RunError
-from legato.core.event import ApprovalAsked, CallReason, CallStarted, UsageReported
-from legato.core.reply import fold_reply
+from legato.core.errors import BudgetSpent, Interrupted, InvalidRequest, NoModel, RunError
+from legato.core.event import ApprovalAsked, CallReason, CallStarted
+from legato.core.reply import fold_reply, open_call_at
 from legato.providers.base import CallEnd, ChatMessage, Provider
-from legato.runs.call import CallSuspended, ReplyTooLong, call_model
+from legato.runs.budget import settle_calls, short_of_budget
+from legato.runs.call import CallSuspended, ReplyBlocked, ReplyTooLong, call_model
+from legato.runs.charges import NOTHING, reported
 from legato.runs.context import messages_so_far
 from legato.runs.end import End, Failed, Finished, Following, Stopped, end, failure
+from legato.runs.ledger import close_left_open
 from legato.runs.live import LiveRun, RunRequest
 from legato.runs.node import Node
 from legato.runs.take_up import take_up
@@ -116,14 +119,21 @@ class _Asked:
 
 
 async def _generate(node: Node, run: LiveRun, first_call_logged: bool) -> End:
+    if run.request.blocked is not None:
+        # No model is asked.
+        return _blocked(node, run, run.request.blocked)
     try:
         asked = _Asked(node.models.chain(run.request.model), logged=first_call_logged)
     except InvalidRequest as error:
         raise NoModel(error.message) from None
     most_rounds = node.settings.max_tool_rounds if node.tools is not None else 0
-    if not first_call_logged and open_calls(run):
-        # The process before this one ended in the midst of a round.
-        await run_tools(node, run, await tools_of(node))
+    if not first_call_logged:
+        if open_call_at(run.tail.log) is not None:
+            # The process before this one ended in the midst of a call.
+            await close_left_open(node, run, definitions_of(await tools_of(node)))
+        elif open_calls(run):
+            # Or in the midst of a round of tools.
+            await run_tools(node, run, await tools_of(node))
     while True:
         rounds = fold_reply(run.tail.log).tool_rounds if most_rounds else 0
         tools = await tools_of(node) if rounds < most_rounds else NO_TOOLS
@@ -131,20 +141,39 @@ async def _generate(node: Node, run: LiveRun, first_call_logged: bool) -> End:
             call_end = await _ask(node, run, asked, definitions_of(tools))
         except ReplyTooLong:
             return Finished("length")
+        except ReplyBlocked as blocked:
+            return _blocked(node, run, blocked.text)
+        except BudgetSpent:
+            return Stopped("budget")
         except RunError:
             reply = node.settings.fallback_reply
             if not reply or run.tail.log.text_bytes:
                 raise
             node.committer.append(run.tail, reply)
             return Finished("fallback")
-        if call_end.usage is not None:
-            _log_usage(node, run, call_end)
+        if call_end.reason == "length" and short_of_budget(run):
+            return Stopped("budget")
         if rounds >= most_rounds or not call_end.tool_calls or call_end.reason == "length":
             limited = most_rounds and rounds >= most_rounds and call_end.reason == "stop"
             return Finished("tool_limit" if limited else call_end.reason)
+        if node.moderation is not None:
+            try:
+                await node.moderation.arguments(run, call_end.tool_calls)
+            except ReplyBlocked as blocked:
+                return _blocked(node, run, blocked.text)
         await log_calls(node, run, call_end.tool_calls)
+        # Tools may take long: what the calls so far did not use is for others.
+        await settle_calls(node, run)
         await run_tools(node, run, tools)
         asked.after_tools = True
+
+
+def _blocked(node: Node, run: LiveRun, text: str) -> Finished:
+    """End a reply with what is said instead of what may not be; nothing is awaited until the end takes both along."""
+    shown = run.tail.log.text_bytes or any(type(item) is str for item in run.tail.pending)
+    if not (shown and run.request.blocked is not None):
+        node.committer.append(run.tail, f"\n\n{text}" if shown else text)
+    return Finished("content_filter")
 
 
 async def _ask(node: Node, run: LiveRun, asked: _Asked, tools: Sequence[Mapping[str, Any]]) -> CallEnd:
@@ -153,6 +182,7 @@ async def _ask(node: Node, run: LiveRun, asked: _Asked, tools: Sequence[Mapping[
     Raises:
         RunError: None of them did; the last one's error.
         ReplyTooLong: The reply was cut at its longest.
+        ReplyBlocked: A policy lets it go no further.
     """
     fault: RunError | None = None
     suspended = False
@@ -164,6 +194,7 @@ async def _ask(node: Node, run: LiveRun, asked: _Asked, tools: Sequence[Mapping[
             again = attempt > 0 or suspended
             reason: CallReason = "first" if asked.logged else _reason(run, asked, fault, again=again)
             suspended = False
+            run.spent = None
             if not asked.logged:
                 await _log_call(node, run, provider, reason)
             asked.logged = asked.after_tools = False
@@ -182,7 +213,7 @@ async def _ask(node: Node, run: LiveRun, asked: _Asked, tools: Sequence[Mapping[
                     await node.committer.flush()
                     suspended = True
                     continue
-                if not isinstance(error, RunError):
+                if not isinstance(error, RunError) or isinstance(error, BudgetSpent):
                     raise
                 await node.committer.flush()
                 fault = error
@@ -218,10 +249,10 @@ def _note_call(
     match outcome:
         case CallEnd():
             finish_reason = outcome.reason
-            if outcome.usage is not None:
-                node.metrics.call_used(provider.name, outcome.usage)
         case ReplyTooLong():
             finish_reason = "length"
+        case ReplyBlocked():
+            finish_reason = "content_filter"
         case RunError():
             fault = outcome.code
             node.metrics.call_failed(provider.name, fault)
@@ -235,7 +266,7 @@ def _note_call(
             model=provider.name,
             reason=reason,
             finish_reason=finish_reason,
-            usage=outcome.usage if isinstance(outcome, CallEnd) else None,
+            spent=run.spent,
             fault=fault,
             began_ns=began_ns,
         )
@@ -254,21 +285,13 @@ async def _log_call(node: Node, run: LiveRun, provider: Provider, reason: CallRe
         run.tail,
         CallStarted(epoch=run.tail.epoch, provider=provider.kind, model=provider.name, reason=reason),
     )
-    await node.committer.flush()
-
-
-def _log_usage(node: Node, run: LiveRun, call_end: CallEnd) -> None:
-    usage = call_end.usage
-    assert usage is not None
-    node.committer.append(
-        run.tail,
-        UsageReported(
-            input_tokens=usage.input_tokens,
-            output_tokens=usage.output_tokens,
-            cache_read_tokens=usage.cache_read_tokens,
-            reasoning_tokens=usage.reasoning_tokens,
-        ),
-    )
+    try:
+        await node.committer.flush()
+    except BaseException:
+        # It will not be made.
+        run.spent = NOTHING
+        node.committer.append(run.tail, reported(NOTHING))
+        raise
 
 
 def _counts_from_s(node: Node, run: LiveRun) -> float:

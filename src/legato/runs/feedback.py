@@ -51,7 +51,7 @@ class WriteFeedback(Command[tuple[Any, Feedback | None]]):
         # Counting goes by this time: later feedback needs a later one, even where the clock goes back.
         at_ms = self._now_ms if kept is None else max(self._now_ms, kept.at_ms + 1)
         given = None if given is None else replace(given, at_ms=at_ms)
-        set_feedback(tx, self._owner, self._message_id, feedback_column(given))
+        set_feedback(tx, self._owner, self._message_id, feedback_column(given), conversation_key=row.conversation_key)
         put_event(tx, self._event(row, at_ms))
         return row, given
 

@@ -6,8 +6,8 @@ Messages get new ids; what they said, how they hang together, their times and th
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Final
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
@@ -18,13 +18,18 @@ from legato.core.resources import Conversation, Feedback, MessageRole, Retention
 from legato.core.text import first_words
 from legato.core.usage import Usage
 from legato.runs.node import Node
-from legato.runs.rows import conversation_of, feedback_column
+from legato.runs.rows import conversation_of, feedback_column, usage_column
 from legato.storage.transfer import insert_conversation
+
+if TYPE_CHECKING:
+    from legato.runs.moderate import Moderation
 
 MAX_MESSAGES: Final = 10_000
 """Messages of one import: written in one transaction, which takes a tenth of a second then."""
 MAX_FAULTS: Final = 20
 
+_TEXTS: Final = ("text", "arguments", "output")
+"""Fields of a message's parts that hold what was said."""
 _encode = msgspec.json.Encoder().encode
 
 
@@ -39,6 +44,7 @@ class ImportedMessage:
     status: str
     model: str | None
     usage: Usage | None
+    usd: str | None
     feedback: Feedback | None
     metadata: dict[str, Any] | None
     created_at_ms: int | None
@@ -152,6 +158,8 @@ class Imports:
         now_ms = self._node.clock.now_ms()
         places = place_all(given.messages, now_ms)
         leaf = _leaf(given, places)
+        if self._node.moderation is not None:
+            given = await _moderated(self._node.moderation, given)
         rows = [_row(each, places[each.id], now_ms) for each in given.messages]
         title = given.title or (first_words(_text(given.messages[0])) if given.messages else "")
         known = given.model in self._node.models.names
@@ -184,6 +192,25 @@ class Imports:
         return conversation_of(row)
 
 
+async def _moderated(moderation: Moderation, given: ImportedConversation) -> ImportedConversation:
+    """Return what is given as policies leave it."""
+    told = [[[part.get(name) for name in _TEXTS] for part in each.parts] for each in given.messages]
+    brought = [given.title, given.system_prompt, given.metadata, told, [each.metadata for each in given.messages]]
+    title, system_prompt, metadata, told, metadatas = await moderation.imported(brought)
+    messages = [
+        replace(
+            each,
+            parts=[
+                part | {name: text for name, text in zip(_TEXTS, texts, strict=True) if name in part}
+                for part, texts in zip(each.parts, parts, strict=True)
+            ],
+            metadata=of_message,
+        )
+        for each, parts, of_message in zip(given.messages, told, metadatas, strict=True)
+    ]
+    return replace(given, title=title, system_prompt=system_prompt, metadata=metadata, messages=messages)
+
+
 def _leaf(given: ImportedConversation, places: dict[str, Place]) -> Place | None:
     if given.leaf_id is not None:
         leaf = places.get(given.leaf_id)
@@ -197,7 +224,6 @@ def _leaf(given: ImportedConversation, places: dict[str, Place]) -> Place | None
 
 
 def _row(message: ImportedMessage, place: Place, now_ms: int) -> dict[str, Any]:
-    usage = None if message.usage is None else _encode(message.usage).decode()
     return {
         "id": place.id,
         "parent_id": place.parent_id,
@@ -209,7 +235,7 @@ def _row(message: ImportedMessage, place: Place, now_ms: int) -> dict[str, Any]:
         "run_id": None,
         "session_id": None,
         "model": message.model,
-        "usage": usage,
+        "usage": usage_column(message.usage, message.usd),
         "metadata": _column(message.metadata),
         "feedback": feedback_column(message.feedback),
         "created_at_ms": _at(message.created_at_ms, now_ms),

@@ -5,13 +5,17 @@ from __future__ import annotations
 import asyncio
 import math
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
 from legato.core.event import ApprovalGiven, RunStarted, StopCause
+from legato.core.usage import Spent
 from legato.providers.base import Pausable
 from legato.runs.tail import Tail
+
+if TYPE_CHECKING:
+    from legato.runs.budget import Hold
 
 UNKNOWN_MS = -1
 """The first token was shown by an earlier process, which took its time along."""
@@ -19,12 +23,17 @@ UNKNOWN_MS = -1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunRequest:
-    """What was asked for with one message; None is left to the conversation and the settings."""
+    """What was asked for with one message; None is left to the conversation and the settings.
+
+    Attributes:
+        blocked: A policy lets no model be asked: what is said instead.
+    """
 
     model: str | None = None
     temperature: float | None = None
     max_tokens: int | None = None
     system_prompt: str | None = None
+    blocked: str | None = None
 
     def to_json(self) -> str:
         return msgspec.json.encode(self).decode()
@@ -40,6 +49,7 @@ class RunRequest:
             temperature=self.temperature if self.temperature is not None else row.conversation_temperature,
             max_tokens=self.max_tokens or row.conversation_max_tokens,
             system_prompt=self.system_prompt if self.system_prompt is not None else row.conversation_system_prompt,
+            blocked=self.blocked,
         )
         # What most runs have is shared by all of them.
         return _DEFAULTS if found == _DEFAULTS else found
@@ -65,6 +75,9 @@ class LiveRun:
         segment_id: Id of its first segment: older ones may go.
         began_s: Monotonic time from which its duration counts.
         call: The present call, while there is one.
+        key_id: Of the key by which its message was posted, None where there was none.
+        held: What is reserved of budgets for its calls.
+        spent: What the latest call of this process used, once it is over.
         stop_cause: Set when somebody or a limit stops it.
         approvals: By the ids of tool calls, where the decisions on them are waited for.
     """
@@ -83,12 +96,15 @@ class LiveRun:
         "conversation_key",
         "failure",
         "first_token_at_ms",
+        "held",
         "history",
+        "key_id",
         "message_id",
         "question",
         "queued",
         "request",
         "segment_id",
+        "spent",
         "stop_cause",
         "tail",
         "takeovers",
@@ -110,6 +126,7 @@ class LiveRun:
         history: bool,
         segment_id: int,
         began_s: float,
+        key_id: str | None = None,
     ) -> None:
         self.tail = tail
         self.conversation_key = conversation_key
@@ -122,6 +139,9 @@ class LiveRun:
         self.history = history
         self.segment_id = segment_id
         self.began_s = began_s
+        self.key_id = key_id
+        self.spent: Spent | None = None
+        self.held: Hold | None = None
         self.question: str | None = None
         self.takeovers = 0
         self.first_token_at_ms: int | None = None

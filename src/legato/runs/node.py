@@ -11,6 +11,8 @@ from legato.core.errors import Draining, LegatoError, Overloaded, StorageUnavail
 from legato.core.ids import new_id
 from legato.fanout.base import Hints
 from legato.fanout.memory import MemoryHints
+from legato.policies.prices import Prices
+from legato.policies.windows import MemoryWindows, Windows
 from legato.runs.feed import Feed
 from legato.runs.models import Models
 from legato.runs.tail import Readers
@@ -24,8 +26,11 @@ from legato.tools.box import ToolBox
 if TYPE_CHECKING:
     from legato.policies.rate_limit import RateLimits
     from legato.runs.admission import Admission
+    from legato.runs.budget import Budgets
     from legato.runs.lease import Lease
     from legato.runs.live import LiveRun
+    from legato.runs.moderate import Moderation
+    from legato.storage.erasures import Erased
     from legato.telemetry.traces import Traces
 
 
@@ -55,6 +60,8 @@ class Node:
         """How many messages may be posted in a time; None where nothing is limited."""
         self.visitor_limits = visitor_limits
         """The same for visitors of a widget, who have limits of their own."""
+        self.windows: Windows = MemoryWindows(clock.monotonic_s)
+        """Where is counted what may be tried in a time: over all nodes where they share a database."""
         self.wakes = Wakes(hints or MemoryHints(), feed)
         """Tells the other nodes what has happened to runs."""
         self.feed = feed
@@ -100,11 +107,22 @@ class Node:
         """Seconds between two looks at runs and readers: a limit is kept to within a quarter of it."""
         self.left = False
         """What still runs is handed to the next start: nothing of it is shown here any more."""
+        self.to_erase = asyncio.Event()
+        """Set when something was deleted that may be somewhere else too."""
+        self.to_erase.set()
+        self.erase_queue: Callable[[Erased], Awaitable[bool]] | None = None
+        """Erases what the queue knows of somebody; says whether nothing is left. None where there is no queue."""
         self.on_quiet: Callable[[], Awaitable[None]] | None = None
         """Called some seconds after a rush, before freed memory is given back."""
         self.stopping = asyncio.Event()
         """Set when what still streams must end: the server is about to close its connections."""
         self.metrics = Metrics([provider.name for provider in models.providers])
+        self.prices = Prices()
+        """What the models cost."""
+        self.budgets: Budgets | None = None
+        """What may be spent; None where nobody looks after that."""
+        self.moderation: Moderation | None = None
+        """What may be said; None where there is no policy."""
         self.traces: Traces | None = None
         """Where traces go; None where nobody collects them."""
         # Where there are thousands a dict is a third of a set's size.

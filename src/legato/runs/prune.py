@@ -27,6 +27,8 @@ async def prune(node: Node) -> None:
 async def sweep(node: Node) -> None:
     """Delete what dead nodes have left behind; one node does it for all."""
     if node.lease is not None and node.leads:
+        if node.budgets is not None:
+            await node.budgets.sweep()
         while await node.committer.write(delete_orphans, wait_s=READ_S):
             pass
         await node.committer.write(forget_nodes, wait_s=READ_S)

@@ -8,16 +8,15 @@ from typing import Any, Final
 import structlog
 
 from legato.core.errors import Interrupted, RunError, StorageUnavailable
-from legato.core.event import RunStarted
 from legato.fanout.hint import HintKind
 from legato.runs.end import Failed, Stopped, end
 from legato.runs.execute import begin, promote
 from legato.runs.live import LiveRun
 from legato.runs.node import Node
 from legato.runs.take_up import take_up
-from legato.storage.codec import SegmentPiece, decode_segment
 from legato.storage.nodes import adopt, find_queued, offer
 from legato.storage.runs import find_segments
+from legato.storage.segments import Logs, read_segments
 from legato.storage.statement import Transaction
 
 log = structlog.get_logger(__name__)
@@ -34,17 +33,13 @@ async def recover(node: Node) -> int:
     """Adopt all unfinished runs and begin them; return how many. Called before the server answers."""
     if node.lease is not None:
         return await node.lease.reaper.adopt()
-    running, queued, segments = await node.committer.write(_adopt_all)
-    logs: dict[int, list[SegmentPiece]] = {}
-    first_ids: dict[int, int] = {}
-    for row in segments:
-        for piece in decode_segment(row):
-            key = piece[0]
-            if isinstance(piece[3][0], RunStarted):
-                # SQLite gives the key of a run that was deleted to the next one: what is before is not this run's.
-                logs[key], first_ids[key] = [], row.id
-            logs.setdefault(key, []).append(piece)
+    running, queued, (logs, first_ids, unreadable) = await node.committer.write(_adopt_all)
+    if node.budgets is not None:
+        # Nothing is being made yet: what is held for anything but the runs that are taken up is nobody's.
+        await node.budgets.sweep()
     for row in (*running, *queued):
+        if row.key in unreadable:
+            continue
         node.live[row.id] = take_up(
             node, row, logs.get(row.key, ()), queued=row.state == "queued", segment_id=first_ids.get(row.key, 0)
         )
@@ -72,8 +67,10 @@ async def recover(node: Node) -> int:
     return len(adopted)
 
 
-def _adopt_all(tx: Transaction) -> tuple[list[Any], list[Any], list[Any]]:
-    return adopt(tx, ALL), find_queued(tx), find_segments(tx)
+def _adopt_all(tx: Transaction) -> tuple[list[Any], list[Any], Logs]:
+    running, queued = adopt(tx, ALL), find_queued(tx)
+    conversations = {row.key: row.conversation_key for row in (*running, *queued)}
+    return running, queued, read_segments(tx, find_segments(tx), conversations)
 
 
 def why_not_again(run: LiveRun) -> RunError | None:

@@ -8,11 +8,12 @@ from typing import Any, TypeVar
 import msgspec
 
 from legato.core.reply import fold_reply
-from legato.core.resources import Conversation, Feedback, Message, Run, RunFault
+from legato.core.resources import Conversation, Cost, Feedback, Message, Run, RunFault
 from legato.core.run import RunState
 from legato.core.usage import Usage
 from legato.runs.node import Node
 
+_encode = msgspec.json.Encoder().encode
 _load = msgspec.json.Decoder().decode
 _load_usage = msgspec.json.Decoder(Usage).decode
 _load_fault = msgspec.json.Decoder(RunFault).decode
@@ -74,6 +75,7 @@ def message_of(
         run_id=row.run_id if row.role == "assistant" else None,
         model=row.model,
         usage=_loaded(row.usage, _load_usage),
+        cost=cost_of(row.usage),
         feedback=feedback_of(row.feedback),
         metadata=_loaded(row.metadata, _load),
         siblings=None if siblings is None else siblings.get(row.id, (row.id,)),
@@ -99,6 +101,19 @@ def feedback_column(feedback: Feedback | None) -> str | None:
     return msgspec.json.encode({"thumb": feedback.thumb, "reason": feedback.reason, "at": feedback.at_ms}).decode()
 
 
+def usage_column(usage: Usage | None, usd: str | None) -> str | None:
+    """Return the column that holds what a reply used, and what it cost."""
+    if usage is None:
+        return None
+    return _encode(msgspec.to_builtins(usage) | ({} if usd is None else {"cost": usd})).decode()
+
+
+def cost_of(text: str | None) -> Cost | None:
+    """Return the cost that a column of usage holds; None in those from before costs were kept."""
+    usd = None if text is None else _load(text).get("cost")
+    return None if usd is None else Cost(usd=usd)
+
+
 def run_of(row: Any) -> Run:
     """Return the run of a row with `conversation_id`."""
     return Run(
@@ -114,6 +129,7 @@ def run_of(row: Any) -> Run:
         calls=row.calls,
         model=row.model,
         usage=_loaded(row.usage, _load_usage),
+        cost=cost_of(row.usage),
         finish_reason=row.finish_reason,
         error=_loaded(row.error, _load_fault),
         created_at_ms=row.created_at_ms,

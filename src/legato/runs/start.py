@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import msgspec
 
-from legato.core.errors import ContextExceeded, InvalidRequest, LegatoError, MessageTooLong, RateLimited
+from legato.core.errors import BudgetExceeded, ContextExceeded, InvalidRequest, LegatoError, MessageTooLong, RateLimited
 from legato.core.event import CallStarted, LogItem, RunStarted
 from legato.core.ids import new_id
 from legato.core.principal import Principal
 from legato.core.text import first_words, utf16_length
 from legato.runs.context import DEFAULT_MAX_TOKENS, fit, parts_text
 from legato.runs.execute import begin
+from legato.runs.foresee import Foreseen, foresee
 from legato.runs.live import LiveRun, RunRequest
+from legato.runs.moderate import Posting
 from legato.runs.node import Node
 from legato.runs.tail import Tail
+from legato.storage.budget_holds import UsesMissing
 from legato.storage.committer import Command
 from legato.storage.conversations import find_conversation
 from legato.storage.request_keys import knows_key
+from legato.storage.reviews import NewReview, insert_reviews
 from legato.storage.statement import Transaction
 from legato.storage.turns import KnownTurn, NewTurn, StartedTurn, start_turn
 
@@ -38,6 +42,8 @@ class NewMessage:
         key: Idempotency key; `body_hash` tells a repeat from another message.
         trace_id: Of the request that posts it; what the reply causes carries it too.
         address: Of the client, where limits are kept by address.
+        reviews: What policies want somebody to look at of it.
+        key_id: Of the key by which it is posted.
     """
 
     text: str
@@ -51,6 +57,8 @@ class NewMessage:
     body_hash: bytes = b""
     trace_id: str | None = None
     address: str | None = None
+    reviews: tuple[NewReview, ...] = ()
+    key_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,16 +83,29 @@ class StartRun(Command[StartedTurn | KnownTurn]):
 
     hurries = True
 
-    def __init__(self, node: Node, new: NewTurn, message: NewMessage) -> None:
+    def __init__(self, node: Node, new: NewTurn, message: NewMessage, foreseen: Foreseen | None = None) -> None:
         self._node = node
         self._new = new
+        self._foreseen = foreseen
         self._request = message.request
         self._text = message.text
         self._trace_id = message.trace_id
+        self._reviews = message.reviews
         self.run: LiveRun | None = None
 
     def apply(self, tx: Transaction) -> StartedTurn | KnownTurn:
-        return start_turn(tx, self._new, self._first_items)
+        started = start_turn(tx, self._new, self._first_items)
+        if self._reviews and isinstance(started, StartedTurn):
+            insert_reviews(
+                tx,
+                self._reviews,
+                owner=self._new.owner,
+                conversation_id=self._new.conversation_id,
+                conversation_key=started.conversation_key,
+                run_id=self._new.run_id,
+                now_ms=self._new.now_ms,
+            )
+        return started
 
     def committed(self, value: StartedTurn | KnownTurn) -> None:
         if isinstance(value, KnownTurn):
@@ -107,7 +128,10 @@ class StartRun(Command[StartedTurn | KnownTurn]):
             history=value.history or new.regenerate is not None,
             segment_id=value.segment_id,
             began_s=node.clock.monotonic_s(),
+            key_id=new.key_id,
         )
+        if self._foreseen is not None and not run.queued:
+            run.held = self._foreseen.held()
         if not run.history:
             run.question = self._text
         node.live[run.id] = run
@@ -129,7 +153,7 @@ class StartRun(Command[StartedTurn | KnownTurn]):
                 trace_id=self._trace_id,
             )
         ]
-        if not ahead:
+        if not ahead and self._request.blocked is None:
             try:
                 first = self._node.models.chain(self._request.model or model)[0]
             except InvalidRequest:
@@ -184,11 +208,22 @@ async def _save(
     Args:
         known: Whether the key was found already.
     """
-    conversation_id = message.conversation_id or new_id("c", now_ms)
+    conversation_id, run_id = message.conversation_id or new_id("c", now_ms), new_id("r", now_ms)
+    foreseen: Foreseen | None = None
     if not known and refusal is None:
         if message.request.model is not None:
             node.models.find(message.request.model)
+        if node.moderation is not None:
+            message = await _moderated(node, principal, message, conversation_id, session_id, run_id)
         await _check_length(node, principal, conversation_id, message)
+        try:
+            turn_ids = {"conversation_id": conversation_id, "session_id": session_id, "run_id": run_id}
+            if message.request.blocked is None:
+                foreseen = await foresee(node, principal, message, now_ms=now_ms, **turn_ids)
+            if foreseen is not None:
+                await foreseen.make()
+        except BudgetExceeded as error:
+            refusal = error
     await node.wait_to_go()
     refusal = refusal or node.refusal()
     if refusal is None and node.admission is not None:
@@ -198,7 +233,7 @@ async def _save(
         owner=principal.id,
         conversation_id=conversation_id,
         session_id=session_id,
-        run_id=new_id("r", now_ms),
+        run_id=run_id,
         user_message_id=new_id("m", now_ms),
         message_id=new_id("m", now_ms),
         parts=_text_parts(message.text),
@@ -213,12 +248,14 @@ async def _save(
         max_waiting=node.settings.max_waiting_turns,
         now_ms=now_ms,
         refusal=refusal,
+        key_id=message.key_id,
+        reserve=foreseen.reserve if foreseen is not None else None,
     )
     # What is refused may still be a repeat of a known key, which begins nothing.
     begins = int(refusal is None)
     node.starting += begins
     try:
-        turn = await node.committer.execute(StartRun(node, new, message), wait_s=node.settings.storage_wait_s)
+        turn = await _start(node, new, message, foreseen)
     finally:
         node.starting -= begins
     if isinstance(turn, KnownTurn):
@@ -232,6 +269,37 @@ async def _save(
         message_id=new.message_id,
         user_message_id=turn.user_message_id,
     )
+
+
+async def _start(node: Node, new: NewTurn, message: NewMessage, foreseen: Foreseen | None) -> StartedTurn | KnownTurn:
+    """Write the turn, once what it reserves can be counted."""
+    while True:
+        command = StartRun(node, new, message, foreseen)
+        try:
+            return await node.committer.execute(command, wait_s=node.settings.storage_wait_s)
+        except UsesMissing:
+            assert foreseen is not None
+            await foreseen.make(anew=True)
+        except BudgetExceeded:
+            if foreseen is not None:
+                foreseen.refused()
+            raise
+
+
+async def _moderated(
+    node: Node, principal: Principal, message: NewMessage, conversation_id: str, session_id: str, run_id: str
+) -> NewMessage:
+    """Return a message as the policies leave it: what is kept, searched, shown and sent is that."""
+    assert node.moderation is not None
+    posting = Posting(
+        owner=principal.id,
+        key_id=message.key_id,
+        session_id=session_id,
+        conversation_id=conversation_id,
+        run_id=run_id,
+    )
+    left = await node.moderation.message(principal, message.text, message.request, message.metadata, posting)
+    return replace(message, text=left.text, request=left.request, metadata=left.metadata, reviews=left.reviews)
 
 
 async def _check_length(node: Node, principal: Principal, conversation_id: str, message: NewMessage) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from legato.runs.budget import Hold
 from legato.runs.live import UNKNOWN_MS, LiveRun, RunRequest
 from legato.runs.node import Node
 from legato.runs.tail import Tail
@@ -36,9 +37,13 @@ def take_up(
         history=True,
         segment_id=segment_id,
         began_s=node.clock.monotonic_s() - spent_s,
+        key_id=row.key_id,
     )
     run.takeovers = row.takeovers
     run.stop_cause = row.stop_by
+    if row.epoch:
+        # Whoever made it before may have reserved something.
+        run.held = Hold(id=row.id)
     if tail.log.text_bytes:
         run.first_token_at_ms = UNKNOWN_MS
     return run

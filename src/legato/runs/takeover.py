@@ -18,10 +18,11 @@ from legato.runs.execute import begin
 from legato.runs.node import Node
 from legato.runs.recover import why_not_again
 from legato.runs.take_up import take_up
+from legato.storage.budget_holds import hand_over
 from legato.storage.codec import SegmentPiece
 from legato.storage.committer import Command
 from legato.storage.nodes import Dead, adopt, end_sessions, fence, find_dead, has_unowned
-from legato.storage.pieces import read_pieces
+from legato.storage.pieces import read_each
 from legato.storage.statement import Transaction
 
 if TYPE_CHECKING:
@@ -36,8 +37,8 @@ PAGE: Final = 32
 PAUSE_S: Final = 0.005
 """Between two pages: other nodes take some too."""
 
-_Taken = tuple[int | None, list[Any], dict[int, list[SegmentPiece]]]
-"""The node's key, the rows, and the logs."""
+_Taken = tuple[int | None, list[Any], dict[int, list[SegmentPiece]], dict[int, Exception]]
+"""The node's key, the rows, the logs, and why others of them cannot be read."""
 
 
 class Adopt(Command[_Taken]):
@@ -48,14 +49,19 @@ class Adopt(Command[_Taken]):
 
     def apply(self, tx: Transaction) -> _Taken:
         rows = adopt(tx, PAGE)
-        return tx.node_key, rows, read_pieces(tx, [row.key for row in rows]) if rows else {}
+        hand_over(tx, [row.id for row in rows])
+        return tx.node_key, rows, *(read_each(tx, [row.key for row in rows]) if rows else ({}, {}))
 
     def committed(self, value: _Taken) -> None:
-        node_key, rows, pieces = value
+        node_key, rows, pieces, unreadable = value
         if not self._node.owns(node_key):
             # It was fenced since, or it leaves: they are nobody's again.
             return
         for row in rows:
+            if row.key in unreadable:
+                # It stays as it is, until a node that can read it has it.
+                log.error("the log of a run cannot be read", run_id=row.id, error=str(unreadable[row.key]))
+                continue
             try:
                 self._begin(row, pieces.get(row.key, []))
             except Exception:
@@ -104,7 +110,7 @@ class Reaper:
         """Take up runs that are nobody's until there are none; return how many."""
         node, count = self._node, 0
         while not (node.draining or node.suspended):
-            _, rows, _ = await node.committer.execute(Adopt(node))
+            _, rows, *_ = await node.committer.execute(Adopt(node))
             if rows:
                 count += len(rows)
                 node.metrics.taken_over(len(rows))

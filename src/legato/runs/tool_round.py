@@ -128,6 +128,8 @@ class ToolRound:
         make = self._node.tool_context
         began_ns = time.time_ns()
         result = await prepared.run(make(self._run, call.id, call.name) if make is not None else None)
+        if self._node.moderation is not None:
+            result = await self._node.moderation.tool_result(self._run, call.name, result)
         self._node.metrics.tool_ended(is_error=result.is_error)
         if self._node.traces is not None:
             self._node.traces.tool(

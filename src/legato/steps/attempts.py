@@ -161,6 +161,7 @@ class JobRunner:
             attempts=tries.count,
             first_ms=tries.first_ms,
             last_ms=self._clock.now_ms(),
+            about=work.about,
         )
 
     async def _pause(self, work: Work, tries: Tries) -> None:

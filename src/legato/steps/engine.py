@@ -36,6 +36,8 @@ from legato.steps.queue_address import QueueAddress, where_of
 
 if TYPE_CHECKING:
     from legato.steps.engine_runtime import Runtime
+    from legato.steps.job_seal import JobSeal
+    from legato.storage.erasures import Erased
 
 log = structlog.get_logger(__name__)
 
@@ -64,6 +66,7 @@ class Engine:
         executor_id: This process among those that ever took jobs from the queue; by default a new one.
         live: Finds processes that died and were taken up by nobody, now and then; without it `take_up` is all.
         poll_s, keep_s: As POLL_S and KEEP_S.
+        seal: Seals and opens what jobs say, where encryption is on.
     """
 
     def __init__(
@@ -77,7 +80,9 @@ class Engine:
         live: LiveExecutors | None = None,
         poll_s: float = POLL_S,
         keep_s: float = KEEP_S,
+        seal: JobSeal | None = None,
     ) -> None:
+        self._seal = seal
         self._address = address
         # What is handed over is forgotten in the outbox: a crash of PostgreSQL alone must not lose it.
         self._flush = durability == "power" or isinstance(address, str)
@@ -145,6 +150,7 @@ class Engine:
                 left=self._runner.left,
                 poll_s=self._poll_s,
                 keep_s=self._keep_s,
+                seal=self._seal,
             )
         except (sa.exc.DatabaseError, sqlite3.Error) as error:
             said = error.orig if isinstance(error, sa.exc.DatabaseError) else error
@@ -202,7 +208,7 @@ class Engine:
                 id=job_id_of(step.name, group),
                 workflow=QUEUE_JOB,
                 queue=_queue(step),
-                input=write_input(Work(kind="queue", step=step.name, events=tuple(group), fault=fault)),
+                input=write_input(Work(kind="queue", step=step.name, events=tuple(group), fault=fault), self._seal),
                 partition=key,
             )
             for step in self._steps
@@ -214,6 +220,17 @@ class Engine:
         for queue in {job.queue for job in jobs}:
             runtime.ring(queue)
         return len(jobs)
+
+    async def erase(self, erased: Erased) -> bool:
+        """Take out what the queue knows of somebody; return whether nothing is left, not even in a running job."""
+
+        def erase(runtime: Runtime) -> bool:
+            from legato.steps.engine_erase import QueueEraser
+
+            client = runtime.letters.client
+            return QueueEraser(client._sys_db, client, self._seal).erase(erased)
+
+        return await self._do(erase)
 
     async def give_back(self) -> None:
         """Let go of what a rush has left in memory; called when there is little to do."""

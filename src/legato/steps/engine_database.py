@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,7 +17,8 @@ from dbos import Serializer
 from psycopg import ProgrammingError
 from psycopg.conninfo import conninfo_to_dict
 
-from legato.core.errors import ConfigurationError
+from legato.core.errors import ConfigurationError, SealBroken
+from legato.steps.job_seal import JobSeal
 from legato.steps.jobs import CronTick, JobDead, JobEvent, Work
 from legato.steps.queue_address import QueueAddress, where_of
 from legato.storage.postgres import PATIENCE
@@ -26,6 +28,9 @@ APPLICATION: Final = "legato"
 VERSION: Final = "1"
 """What DBOS takes for the application's version. It recovers jobs of its own version only, so this is the same for
 ever: a deploy goes on with what the one before it left."""
+
+SEALED: Final = 1
+"""Stands behind the fields of an event whose payload is sealed."""
 
 POOL: Final = 4
 OVERFLOW: Final = 8
@@ -102,6 +107,7 @@ def _connect_file(path: Path, *, flush: bool) -> sa.Engine:
             "foreign_keys=ON",
             "temp_store=MEMORY",
             "journal_size_limit=16777216",
+            "secure_delete=ON",
         ):
             connection.execute(f"PRAGMA {pragma}")
 
@@ -112,22 +118,42 @@ class JobSerializer(Serializer):
     """JSON, and nothing that runs code when it is read.
 
     DBOS hands over three things: inputs, `{"args": …, "kwargs": …}`; results, always None here; and errors.
+
+    Args:
+        seal: Seals what errors say, where encryption is on.
     """
+
+    def __init__(self, seal: JobSeal | None = None) -> None:
+        self._seal = seal
 
     def name(self) -> str:
         return "legato-json"
 
     def serialize(self, data: Any) -> str:
         if isinstance(data, BaseException):
-            data = {"error": _error_fields(data)}
+            fields = _error_fields(data)
+            if self._seal is not None and isinstance(data, JobDead) and data.about is not None:
+                owner, job = data.about
+                fields |= {"text": self._seal.seal(owner, "job.error", job, data.text), "about": [owner, job]}
+            data = {"error": fields}
         return _encode(data)
 
     def deserialize(self, serialized_data: str) -> Any:
         value = json.loads(serialized_data)
         if isinstance(value, dict) and isinstance(value.get("error"), dict):
             fields = value["error"]
+            if "about" in fields:
+                fields["about"] = owner, job = tuple(fields["about"])
+                fields["text"] = self._opened(owner, job, fields["text"])
             return JobDead(fields.pop("type"), fields.pop("text"), **fields)
         return value
+
+    def _opened(self, owner: str, job: str, text: str) -> str:
+        try:
+            return text if self._seal is None else self._seal.open(owner, "job.error", job, text)
+        except SealBroken as error:
+            # Dead letters are listed all the same.
+            return f"[{error.message}]"
 
 
 def _encode(value: Any) -> str:
@@ -147,30 +173,59 @@ def _error_fields(error: BaseException) -> dict[str, Any]:
     return {"type": type(error).__name__, "text": str(error), "attempts": 0, "first_ms": None, "last_ms": 0}
 
 
-def write_input(work: Work) -> str:
+def write_input(work: Work, seal: JobSeal | None = None) -> str:
     """Return the stored form of a job's input: the arguments of its workflow."""
     value: dict[str, Any] = {"kind": work.kind, "step": work.step}
     if work.events:
-        value["events"] = [
-            [event.id, event.topic, event.owner, event.payload, event.trace_id, event.at_ms] for event in work.events
-        ]
+        value["events"] = [_event_fields(event, seal) for event in work.events]
     if work.tick is not None:
         value["tick"] = [work.tick.id, work.tick.at_ms]
     if work.fault is not None:
         value["fault"] = work.fault
+        if seal is not None and work.about is not None:
+            owner, job = work.about
+            value["fault"] = {"sealed": seal.seal(owner, "job.fault", job, work.fault)}
     return _encode({"args": [value], "kwargs": {}})
 
 
-def read_work(value: dict[str, Any]) -> Work:
-    """Return a job's input, from the argument that write_input made."""
+def _event_fields(event: JobEvent, seal: JobSeal | None) -> list[Any]:
+    payload, rest = event.payload, [event.trace_id, event.at_ms]
+    if seal is not None:
+        payload = seal.seal(event.owner, "job.payload", event.id, _encode(payload))
+        rest.append(SEALED)
+    return [event.id, event.topic, event.owner, payload, *rest]
+
+
+def read_work(value: dict[str, Any], seal: JobSeal | None = None) -> Work:
+    """Return a job's input, from the argument that write_input made.
+
+    Raises:
+        SealBroken: What it says does not open, is not sealed and should be, or is and there are no keys.
+    """
     tick = value.get("tick")
-    return Work(
+    work = Work(
         kind=value["kind"],
         step=value["step"],
-        events=tuple(
-            JobEvent(id=id_, topic=topic, owner=owner, payload=payload, trace_id=trace_id, at_ms=at_ms)
-            for id_, topic, owner, payload, trace_id, at_ms in value.get("events", ())
-        ),
+        events=tuple(_event_of(fields, seal) for fields in value.get("events", ())),
         tick=CronTick(id=tick[0], at_ms=tick[1]) if tick else None,
-        fault=value.get("fault"),
     )
+    fault = value.get("fault")
+    if isinstance(fault, dict) and work.about is not None:
+        owner, job = work.about
+        fault = _with_keys(seal).open(owner, "job.fault", job, fault["sealed"])
+    return work if fault is None else replace(work, fault=fault)
+
+
+def _event_of(fields: list[Any], seal: JobSeal | None) -> JobEvent:
+    id_, topic, owner, payload, trace_id, at_ms, *sealed = fields
+    if sealed:
+        payload = json.loads(_with_keys(seal).open(owner, "job.payload", id_, payload))
+    elif seal is not None and not seal.takes_plain:
+        raise SealBroken("a job is not sealed, and was not there before encryption was turned on")
+    return JobEvent(id=id_, topic=topic, owner=owner, payload=payload, trace_id=trace_id, at_ms=at_ms)
+
+
+def _with_keys(seal: JobSeal | None) -> JobSeal:
+    if seal is None:
+        raise SealBroken("the jobs of this queue are encrypted: set LEGATO_ENCRYPTION_KEYS")
+    return seal

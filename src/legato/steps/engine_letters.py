@@ -15,10 +15,11 @@ import sqlalchemy as sa
 from dbos import DBOSClient, WorkflowStatus
 from dbos import error as dbos_errors
 
-from legato.core.errors import ConfigurationError, NotFound, StorageUnavailable
+from legato.core.errors import ConfigurationError, NotFound, SealBroken, StorageUnavailable
 from legato.core.json_value import text_fault
 from legato.steps.engine_database import APPLICATION, JobSerializer, connect, read_work
 from legato.steps.engine_rows import DEAD, QUEUE_JOB, TAKEN, WAITING, Rows
+from legato.steps.job_seal import JobSeal
 from legato.steps.jobs import DeadKind, DeadLetter, JobCounts, JobDead, Work
 from legato.steps.queue_address import QueueAddress, where_of
 
@@ -37,12 +38,17 @@ def step_of(queue: str) -> tuple[DeadKind, str]:
 
 
 class Letters:
-    """The dead letters of one queue."""
+    """The dead letters of one queue.
 
-    def __init__(self, engine: sa.Engine) -> None:
+    Args:
+        seal: Opens what they say, where encryption is on.
+    """
+
+    def __init__(self, engine: sa.Engine, seal: JobSeal | None = None) -> None:
+        self._seal = seal
         self.client = DBOSClient(
             system_database_engine=engine,
-            serializer=JobSerializer(),
+            serializer=JobSerializer(seal),
             application_name=APPLICATION,
             lazy=True,
             # Whoever asks is told, and asks again: here it would wait for a minute and more.
@@ -63,7 +69,7 @@ class Letters:
         found = self.client.list_workflows(
             status=DEAD, queue_name=queues, limit=min(limit, LIST_MOST), offset=offset or None
         )
-        return [_letter(row) for row in found]
+        return [_letter(row, self._seal) for row in found]
 
     def get(self, job_id: str) -> DeadLetter:
         """Return one.
@@ -75,7 +81,7 @@ class Letters:
         found = self.client.list_workflows(workflow_ids=[job_id], status=DEAD)
         if not found:
             raise NotFound(f"there is no dead letter {job_id!r}")
-        return _letter(found[0])
+        return _letter(found[0], self._seal)
 
     def redrive(self, job_id: str) -> str:
         """Make it a job again, with all its attempts before it; a running server takes it within seconds.
@@ -135,14 +141,19 @@ def _check_id(job_id: str) -> None:
         raise NotFound(f"there is no dead letter {job_id!r}")
 
 
-def _letter(row: WorkflowStatus) -> DeadLetter:
+def _letter(row: WorkflowStatus, seal: JobSeal | None) -> DeadLetter:
     kind, step = step_of(row.queue_name or "")
     work = Work(kind=kind, step=step)
-    if isinstance(row.input, dict):
-        work = read_work(row.input["args"][0])
     error = row.error
     if not isinstance(error, JobDead):
         error = JobDead("Unreadable", str(error), attempts=0, first_ms=None, last_ms=0)
+    if isinstance(row.input, dict):
+        try:
+            work = read_work(row.input["args"][0], seal)
+        except SealBroken as broken:
+            error.text = f"[{broken.message}]"
+    if error.about is not None and work.about not in (None, error.about):
+        error.text = "[this is another job's error: it was moved here]"
     return DeadLetter(
         id=row.workflow_id,
         kind=kind,
@@ -159,7 +170,7 @@ def _letter(row: WorkflowStatus) -> DeadLetter:
 
 
 @contextmanager
-def open_letters(address: QueueAddress) -> Iterator[Letters | None]:
+def open_letters(address: QueueAddress, seal: JobSeal | None = None) -> Iterator[Letters | None]:
     """Open the dead letters of a queue for a command; None where there is no queue yet.
 
     Raises:
@@ -171,7 +182,7 @@ def open_letters(address: QueueAddress) -> Iterator[Letters | None]:
         return
     where = where_of(address)
     engine = connect(address, flush=True)
-    letters = Letters(engine)
+    letters = Letters(engine, seal)
     try:
         try:
             there = isinstance(address, Path) or sa.inspect(engine).has_schema("dbos")

@@ -22,13 +22,14 @@ from dbos._queue import Queue
 from dbos._sys_db import SystemDatabase
 from dbos._utils import GlobalParams
 
-from legato.core.errors import ConfigurationError
+from legato.core.errors import ConfigurationError, SealBroken
 from legato.steps.attempts import note_cut
 from legato.steps.engine_database import APPLICATION, VERSION, JobSerializer, connect, disconnect, read_work
 from legato.steps.engine_letters import Letters, queue_of
 from legato.steps.engine_prune import prune
 from legato.steps.engine_rows import CRON_JOB, DEAD, QUEUE_JOB, TAKEN
 from legato.steps.engine_workers import AHEAD, Worker, claimed_beside_others
+from legato.steps.job_seal import JobSeal
 from legato.steps.jobs import JobDead, Tries, Work
 from legato.steps.queue_address import QueueAddress
 
@@ -67,6 +68,7 @@ class Runtime:
         left: Filled with what is kept of the attempts of each job that is taken, before it is run.
         poll_s: How often a queue that nobody rings for looks for jobs.
         keep_s: How long jobs that are done are remembered, so that what is handed over again is known.
+        seal: Seals and opens what jobs say, where encryption is on.
     """
 
     def __init__(
@@ -80,10 +82,12 @@ class Runtime:
         left: dict[str, Tries],
         poll_s: float,
         keep_s: float,
+        seal: JobSeal | None = None,
     ) -> None:
         if not _one.acquire(blocking=False):
             raise ConfigurationError("another queue is open in this process: close it first")
         self._run = run
+        self._seal = seal
         self._left = left
         self._alone = alone
         self._executor_id = executor_id
@@ -110,7 +114,7 @@ class Runtime:
             name = f"{APPLICATION}:{executor_id}"
             self._engines = [connect(address, flush=False, name=name), connect(address, flush=flush, name=name)]
             self._dbos = self._launch(self._engines[0])
-            self.letters = Letters(self._engines[1])
+            self.letters = Letters(self._engines[1], seal)
         except BaseException:
             self._destroy()
             raise
@@ -121,7 +125,7 @@ class Runtime:
             config={
                 "name": APPLICATION,
                 "system_database_engine": engine,
-                "serializer": JobSerializer(),
+                "serializer": JobSerializer(self._seal),
                 "application_version": VERSION,
                 "executor_id": self._executor_id,
                 "log_level": "WARNING",
@@ -189,8 +193,8 @@ class Runtime:
         assert task is not None
         assert job_id is not None
         try:
-            work = read_work(value)
-        except (LookupError, TypeError, ValueError) as error:
+            work = read_work(value, self._seal)
+        except (LookupError, TypeError, ValueError, SealBroken) as error:
             text = "its stored input cannot be read"
             raise JobDead("InvalidJob", text, attempts=0, first_ms=None, last_ms=0) from error
         worker = self._workers.get(queue_of(work.kind, work.step))

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
 from legato.core.errors import ConfigurationError
+from legato.core.principal import APP
 from legato.steps.cron_times import CronTimes
 
 DeadKind = Literal["queue", "cron"]
@@ -24,10 +25,21 @@ class JobDead(Exception):
     Attributes:
         error_type: Class of the error that the last attempt ended with.
         attempts, first_ms, last_ms: As in DeadLetter.
+        about: Owner and id of the first event, or of the tick; None where the job could not be read.
     """
 
-    def __init__(self, error_type: str, text: str, *, attempts: int, first_ms: int | None, last_ms: int) -> None:
+    def __init__(
+        self,
+        error_type: str,
+        text: str,
+        *,
+        attempts: int,
+        first_ms: int | None,
+        last_ms: int,
+        about: tuple[str, str] | None = None,
+    ) -> None:
         super().__init__(text)
+        self.about = about
         self.text = text
         self.error_type = error_type
         self.attempts = attempts
@@ -274,3 +286,10 @@ class Work:
     events: tuple[JobEvent, ...] = field(default=())
     tick: CronTick | None = None
     fault: str | None = None
+
+    @property
+    def about(self) -> tuple[str, str] | None:
+        """Owner and id of the first event, or of the tick."""
+        if self.events:
+            return self.events[0].owner, self.events[0].id
+        return None if self.tick is None else (APP.id, self.tick.id)

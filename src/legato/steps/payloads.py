@@ -15,12 +15,13 @@ class Payload(BaseModel):
 
 
 class TokenUsage(Payload):
-    """Tokens as the model's server told them; None where it told nothing."""
+    """Tokens as the model's server told them; with `counted` some of them were counted here instead."""
 
     input_tokens: int | None = None
     output_tokens: int | None = None
     cache_read_tokens: int | None = None
     reasoning_tokens: int | None = None
+    counted: bool = False
 
 
 class ChatMessageEnded(Payload):
@@ -84,3 +85,34 @@ class ChatFeedbackGiven(Payload):
     reason: str | None
     timestamp: int
     model: str | None
+
+
+class BudgetEvent(Payload):
+    """A budget has come to a mark; told once a budget, subject and period.
+
+    Attributes:
+        id: Of the event: whoever counts each once counts right.
+        per: Whose budget it is.
+        subject: Which of them: a principal, the id of a key, a session, a model; None for the server.
+        since, until: The period, epoch milliseconds; `until` is None where it never begins anew.
+        limit_usd, spent_usd: US dollars as a decimal.
+        timestamp: When it came there, epoch milliseconds.
+    """
+
+    id: str
+    per: Literal["server", "principal", "key", "session", "model"]
+    subject: str | None
+    period: Literal["day", "month", "all"]
+    since: int
+    until: int | None
+    limit_usd: str
+    spent_usd: str
+    timestamp: int
+
+
+class BudgetWarning(BudgetEvent):
+    """Topic `budget.warning`: as much of a budget is spent as was to be told, 80 percent by default."""
+
+
+class BudgetExhausted(BudgetEvent):
+    """Topic `budget.spent`: a budget is spent, or a call was refused for which too little is left."""

@@ -21,13 +21,15 @@ CHAT_TOPICS: Final = (
     "chat.message.stopped",
     "chat.feedback.given",
 )
+"""What the chat tells."""
+SERVER_TOPICS: Final = (*CHAT_TOPICS, "budget.warning", "budget.spent")
 """What the server itself tells; no step may enqueue these."""
 CHAT: Final = listed(
     "chat",
     "Answers a message and streams the reply.",
     flows=[FLOW],
     path="/chat/stream",
-    enqueues=CHAT_TOPICS,
+    enqueues=SERVER_TOPICS,
 )
 _PARAMETER: Final = re.compile(r"\{[^{}]*\}")
 
@@ -80,13 +82,13 @@ class Registry:
             (step.name, topic)
             for step in self.steps
             for topic in step.enqueues
-            if topic not in heard and topic not in CHAT_TOPICS
+            if topic not in heard and topic not in SERVER_TOPICS
         ]
 
     def _check_topics(self, own: Sequence[Step]) -> None:
         for step in own:
             for topic in step.enqueues:
-                if topic in CHAT_TOPICS:
+                if topic in SERVER_TOPICS:
                     raise ConfigurationError(f"step {step.name}: the topic {topic} is the server's: name one of yours")
         known = self.topics
         for step in self.steps:

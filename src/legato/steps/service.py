@@ -11,6 +11,7 @@ from legato.runs.node import Node
 from legato.steps.attempts import CronHandler, Handler
 from legato.steps.context import Context, principal_of
 from legato.steps.engine import POLL_S, Engine
+from legato.steps.job_seal import seal_of
 from legato.steps.job_spans import with_spans
 from legato.steps.queue_address import queue_address
 from legato.steps.registry import Registry
@@ -43,8 +44,10 @@ class StepService:
             executor_id=node.executor_id,
             live=self._live if shared else None,
             poll_s=SHARED_POLL_S if shared else POLL_S,
+            seal=seal_of(node.database),
         )
         self._relay: Relay | None = None
+        node.erase_queue = self._engine.erase
 
     @property
     def engine(self) -> Engine:

@@ -9,7 +9,7 @@ from typing import Any, Final
 from sqlalchemy import text
 
 from legato.core.event import Event
-from legato.storage.codec import decode_items
+from legato.storage.sealed_logs import UNREADABLE, read_items
 from legato.storage.statement import Prepared, Transaction
 
 # Asked for the oldest, PostgreSQL would rather read the whole table in the order of its keys.
@@ -40,10 +40,11 @@ ORDER BY run.key
 _EVENTS = Prepared(
     text(
         """
-SELECT run_key, schema, format, data
+SELECT run_key, first_seq, epoch, schema, format, data
 FROM piece
 WHERE run_key = ANY(CAST(:keys AS bigint[]))
-  AND get_byte(data, CASE get_byte(data, 0) WHEN 220 THEN 3 ELSE 1 END) = 146
+  AND CASE format WHEN 1 THEN get_byte(data, CASE get_byte(data, 0) WHEN 220 THEN 3 ELSE 1 END) = 146
+      ELSE format = 7 END
 ORDER BY run_key, first_seq
 """
     )
@@ -72,7 +73,11 @@ def find_active(tx: Transaction, limit: int) -> ActiveRuns:
 
 def _events(tx: Transaction, keys: Sequence[int]) -> dict[int, list[Event]]:
     found: dict[int, list[Event]] = {}
-    for key, schema, form, data in tx.tuples(_EVENTS, keys=keys):
-        items = decode_items(schema, form, data)
+    for key, first_seq, epoch, schema, form, data in tx.tuples(_EVENTS, keys=keys):
+        try:
+            items = read_items(tx, key, first_seq, epoch, schema, form, data)
+        except UNREADABLE:
+            # Who made it says so in the log; the others are shown.
+            continue
         found.setdefault(key, []).extend([item for item in items if not isinstance(item, str)])
     return found

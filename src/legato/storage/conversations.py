@@ -4,17 +4,22 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import and_, bindparam, case, delete, func, insert, literal, or_, select, text, update
+from sqlalchemy import Integer, and_, bindparam, case, delete, func, insert, literal, or_, select, text, update
 from sqlalchemy import cast as sql_cast
 from sqlalchemy.types import String
 
-from legato.core.errors import Conflict, NotFound
-from legato.core.resources import state_group
+from legato.core.errors import Conflict, LegalHold, NotFound
+from legato.core.resources import retention_hours, state_group
+from legato.storage.charges import forget_conversation
+from legato.storage.erasures import delete_logs, keep_totals, note_erased
+from legato.storage.keeping import check_owner_not_held
 from legato.storage.messages import path_to
+from legato.storage.sealed_copies import copy_sealed
 from legato.storage.search_index import note_delete, note_title
+from legato.storage.shredding import shred
 from legato.storage.statement import Prepared, Transaction
 from legato.storage.tables import IS_RUNNING, IS_UNFINISHED, conversation, message, run, state
-from legato.storage.turns import INSERT_CONVERSATION
+from legato.storage.turns import IDLE_H_OF_OWNER, INSERT_CONVERSATION
 
 ACTIVE_RUN = (
     select(run.c.id)
@@ -34,7 +39,7 @@ _FIND_LOCKED = Prepared(
     .with_for_update(key_share=True)
 )
 _FIND_TO_DELETE = Prepared(
-    select(conversation.c.key)
+    select(conversation.c.key, conversation.c.held_at_ms)
     .where(conversation.c.owner == bindparam("owner"), conversation.c.id == bindparam("id"))
     .with_for_update()
 )
@@ -84,7 +89,10 @@ _CHANGEABLE = (
 _UPDATE = Prepared(
     update(conversation)
     .where(conversation.c.key == bindparam("conversation_key"))
-    .values({name: bindparam(f"new_{name}") for name in (*_CHANGEABLE, "leaf_id", "leaf_branch", "leaf_depth")})
+    .values(
+        {name: bindparam(f"new_{name}") for name in (*_CHANGEABLE, "leaf_id", "leaf_branch", "leaf_depth")}
+        | {"own_idle_h": func.coalesce(bindparam("new_own_idle_h", type_=Integer), IDLE_H_OF_OWNER)}
+    )
 )
 _RENAME = Prepared(
     update(conversation)
@@ -206,6 +214,7 @@ def create_conversation(tx: Transaction, owner: str, conversation_id: str, now_m
         "archived": False,
         "temporary": False,
     } | values
+    fields["own_idle_h"] = retention_hours(fields["retention"])
     key = tx.insert(
         INSERT_CONVERSATION,
         owner=owner,
@@ -252,6 +261,8 @@ def change_conversation(
         new_leaf_id=leaf[0],
         new_leaf_branch=leaf[1],
         new_leaf_depth=leaf[2],
+        owner=owner,
+        new_own_idle_h=retention_hours(values["new_retention"]),
         **values,
     )
     if values["new_title"] != row.title:
@@ -269,16 +280,33 @@ def rename_by_model(tx: Transaction, owner: str, conversation_id: str, key: int,
 
 
 def delete_conversation(tx: Transaction, owner: str, conversation_id: str) -> int | None:
-    """Delete a conversation with all that belongs to it; return its internal key, or None if there is none."""
+    """Delete a conversation with all that belongs to it; return its internal key, or None if there is none.
+
+    Raises:
+        LegalHold: It is held, or all that its owner has.
+    """
     row = tx.one(_FIND_TO_DELETE, owner=owner, id=conversation_id)
     if row is None:
         return None
+    if row.held_at_ms is not None:
+        raise LegalHold("this conversation is held: nobody may delete it until an administrator lets it go")
+    check_owner_not_held(tx, owner)
     delete_found(tx, owner, conversation_id, row.key)
     return row.key  # type: ignore[no-any-return]
 
 
-def delete_found(tx: Transaction, owner: str, conversation_id: str, key: int) -> None:
-    """Delete a conversation that this transaction holds, with all that belongs to it."""
+def delete_found(tx: Transaction, owner: str, conversation_id: str, key: int, *, of_owner: bool = False) -> None:
+    """Delete a conversation that this transaction holds, with all that belongs to it.
+
+    Args:
+        of_owner: Everything that its owner has is being erased: what is elsewhere is found by the owner then.
+    """
+    keep_totals(tx, key)
+    delete_logs(tx, key)
+    if not of_owner:
+        forget_conversation(tx, owner, conversation_id)
+        note_erased(tx, owner, conversation_id)
+    shred(tx, key)
     tx.run(_DELETE, owner=owner, conversation_key=key)
     tx.run(_DELETE_STATE, owner=owner, state_group=state_group(conversation_id))
     note_delete(tx)
@@ -334,6 +362,7 @@ def fork_conversation(
         max_tokens=row.max_tokens,
         metadata=row.metadata,
         retention=row.retention,
+        own_idle_h=retention_hours(row.retention),
         pinned=False,
         archived=False,
         temporary=row.temporary,
@@ -346,7 +375,11 @@ def fork_conversation(
         last_message_at_ms=now_ms,
     )
     if depth:
-        tx.run(_COPY, prefix=prefix, new_key=new_key, tip_id=tip_id, conversation_key=row.key)
+        values = {"prefix": prefix, "new_key": new_key, "tip_id": tip_id, "conversation_key": row.key}
+        if tx.sealing is None:
+            tx.run(_COPY, **values)
+        else:
+            copy_sealed(tx, **values)
     else:
         note_title(tx, new_key)
     return tx.one(_FIND, owner=owner, id=new_id)

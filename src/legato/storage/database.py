@@ -15,6 +15,7 @@ from legato.storage.writer import Lane, Writer
 
 if TYPE_CHECKING:
     from legato.settings import Settings
+    from legato.storage.sealing import Sealing
 
 T = TypeVar("T")
 
@@ -28,12 +29,14 @@ class Database(ABC):
         node_key: The row in `node` under which this process writes; its writes are refused once that is fenced. None
             fences nothing: a command, or a database that one process has to itself.
         application_name: What a server of databases lists this process's connections as.
+        sealing: The keys that texts are sealed with; set before it is opened, None where encryption is off.
     """
 
     kind: ClassVar[Kind]
     lanes: ClassVar[tuple[Lane, ...]]
     node_key: int | None = None
     application_name: str = "legato"
+    sealing: Sealing | None = None
 
     @property
     @abstractmethod
@@ -83,6 +86,14 @@ class Database(ABC):
             ConfigurationError: It cannot be read or written.
         """
 
+    async def scrub(self) -> bool:
+        """Leave nothing of what was deleted in the bytes of the database's files; return whether that is so.
+
+        Someone who reads an older state just now keeps it from being done: try again. A server of databases looks after
+        its files itself, and answers False never.
+        """
+        return True
+
     @abstractmethod
     def writer(self, lane: Lane) -> Writer:
         """Connect for a lane; called on the thread that writes.
@@ -100,8 +111,20 @@ def open_database(settings: Settings) -> Database:
     """Return the database that the settings name; nothing is opened yet.
 
     Raises:
-        ConfigurationError: `database_url` names none that this version knows.
+        ConfigurationError: `database_url` names none that this version knows, or an encryption key is malformed.
     """
+    database = _named_database(settings)
+    if settings.encryption_keys is not None:
+        # What encrypts is not loaded where it is off.
+        from legato.storage.root_keys import parse_root_keys
+        from legato.storage.sealing import Sealing
+
+        roots = parse_root_keys(settings.encryption_keys.get_secret_value())
+        database.sealing = None if roots is None else Sealing(roots)
+    return database
+
+
+def _named_database(settings: Settings) -> Database:
     if settings.uses_postgres:
         # A server on SQLite does not pay for the driver.
         from legato.storage.postgres import PostgresDatabase

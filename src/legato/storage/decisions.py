@@ -20,13 +20,12 @@ _PUT = Prepared(
     .values({column.name: bindparam(column.name) for column in decision.columns})
     .on_conflict_do_nothing()
 )
+_decisions = select(*decision.columns, run.c.conversation_key).join(run, run.c.key == decision.c.run_key)
 _FIND = Prepared(
-    select(decision).where(decision.c.run_key == bindparam("run_key"), decision.c.call_id == bindparam("call_id"))
+    _decisions.where(decision.c.run_key == bindparam("run_key"), decision.c.call_id == bindparam("call_id"))
 )
-_IS_RUNNING = Prepared(select(run.c.key).where(run.c.key == bindparam("run_key"), IS_RUNNING))
-_OF_NODE = Prepared(
-    select(decision).join(run, run.c.key == decision.c.run_key).where(run.c.node_key == bindparam("me"), IS_RUNNING)
-)
+_IS_RUNNING = Prepared(select(run.c.conversation_key).where(run.c.key == bindparam("run_key"), IS_RUNNING))
+_OF_NODE = Prepared(_decisions.where(run.c.node_key == bindparam("me"), IS_RUNNING))
 _DELETE = Prepared(
     decision.delete().where(decision.c.run_key == bindparam("of_run"), decision.c.call_id == bindparam("of_call"))
 )
@@ -50,10 +49,12 @@ def put_decision(tx: Transaction, given: Decision) -> Any | None:
     Returns:
         None where the reply is not being made any more.
     """
-    if tx.one(_IS_RUNNING, run_key=given.run_key) is None:
+    found = tx.one(_IS_RUNNING, run_key=given.run_key)
+    if found is None:
         return None
     tx.run(
         _PUT,
+        conversation_key=found.conversation_key,
         run_key=given.run_key,
         call_id=given.call_id,
         granted=given.granted,

@@ -16,7 +16,8 @@ from sqlalchemy import text
 from legato.core.event import LogItem
 from legato.core.log import RunLog
 from legato.core.reply import fold_reply
-from legato.storage.codec import UnknownFormat, decode_items, unpack_log
+from legato.storage.codec import unpack_log
+from legato.storage.sealed_logs import UNREADABLE, open_log, read_items
 from legato.storage.statement import Prepared, Transaction
 
 MOST_PIECES: Final = 256
@@ -42,11 +43,19 @@ ORDER BY found.run_key, found.first_seq
     )
 )
 _STATES = Prepared(text("SELECT key, state FROM run WHERE key = ANY(CAST(:keys AS bigint[]))"))
-_LOGS = Prepared(text("SELECT run_key, schema, format, data FROM run_log WHERE run_key = ANY(CAST(:keys AS bigint[]))"))
+_LOGS = Prepared(
+    text(
+        """
+SELECT run_log.run_key, run.conversation_key, run_log.count, run_log.schema, run_log.format, run_log.data
+FROM run_log JOIN run ON run.key = run_log.run_key
+WHERE run_log.run_key = ANY(CAST(:keys AS bigint[]))
+"""
+    )
+)
 _ALL_PIECES = Prepared(
     text(
         """
-SELECT run.id, piece.epoch, piece.schema, piece.format, piece.data
+SELECT run.id, run.key, piece.first_seq, piece.epoch, piece.schema, piece.format, piece.data
 FROM run JOIN piece ON piece.run_key = run.key
 WHERE run.id = ANY(CAST(:ids AS text[]))
 ORDER BY run.key, piece.first_seq
@@ -86,8 +95,8 @@ def read_followed(tx: Transaction, ends: Mapping[int, int], asked: AbstractSet[i
     values = {"keys": list(ends), "ends": list(ends.values()), "most": MOST_PIECES}
     for key, first_seq, epoch, schema, form, data in tx.tuples(_PIECES, **values):
         try:
-            items = decode_items(schema, form, data)
-        except UnknownFormat:
+            items = read_items(tx, key, first_seq, epoch, schema, form, data)
+        except UNREADABLE:
             found.unreadable.add(key)
             continue
         if (known := pieces.get(key)) is None:
@@ -102,11 +111,11 @@ def read_followed(tx: Transaction, ends: Mapping[int, int], asked: AbstractSet[i
     ended = [key for key in unsure if states.get(key) not in ("queued", "running")]
     if ended:
         found.gone.update(ended)
-        for key, schema, form, data in tx.tuples(_LOGS, keys=ended):
+        for key, conversation_key, count, schema, form, data in tx.tuples(_LOGS, keys=ended):
             found.gone.remove(key)
             try:
-                found.logs[key] = unpack_log(schema, form, data)
-            except UnknownFormat:
+                found.logs[key] = unpack_log(schema, *open_log(tx, key, conversation_key, count, form, data))
+            except UNREADABLE:
                 found.unreadable.add(key)
     return found
 
@@ -128,6 +137,7 @@ def find_logs(tx: Transaction, run_ids: Sequence[str]) -> dict[str, RunLog]:
     """Return the logs of unfinished runs, as far as they are committed."""
     logs: dict[str, RunLog] = {}
     if run_ids:
-        for run_id, epoch, schema, form, data in tx.tuples(_ALL_PIECES, ids=list(run_ids)):
-            logs.setdefault(run_id, RunLog()).extend(decode_items(schema, form, data), epoch)
+        for run_id, key, first_seq, epoch, schema, form, data in tx.tuples(_ALL_PIECES, ids=list(run_ids)):
+            items = read_items(tx, key, first_seq, epoch, schema, form, data)
+            logs.setdefault(run_id, RunLog()).extend(items, epoch)
     return logs

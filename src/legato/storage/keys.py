@@ -49,6 +49,7 @@ class GoodKey:
 
     id: str
     owner: str
+    name: str
     role: Role | Literal["visitor"]
     origins: frozenset[str]
     signing_secret: bytes
@@ -154,7 +155,14 @@ def _good(row: Any) -> GoodKey | None:
     if row.revoked_at_ms is not None:
         return None
     origins = frozenset(json.loads(row.origins)) if row.origins is not None else frozenset()
-    return GoodKey(id=row.id, owner=row.owner, role=row.role, origins=origins, signing_secret=row.signing_secret or b"")
+    return GoodKey(
+        id=row.id,
+        owner=row.owner,
+        name=row.name,
+        role=row.role,
+        origins=origins,
+        signing_secret=row.signing_secret or b"",
+    )
 
 
 def _hash(secret: str) -> bytes:

@@ -46,7 +46,15 @@ def path_to(columns: Sequence[Any]) -> Select[Any]:
 
 
 # What a message shows of the run that made it. The messages of a user name the run that answers them.
-OF_RUN: Final = (run.c.response_time_ms, run.c.first_token_ms, run.c.finish_reason, run.c.error)
+OF_RUN: Final = (
+    run.c.response_time_ms,
+    run.c.first_token_ms,
+    run.c.finish_reason,
+    run.c.error,
+    # What its texts are bound to where they are sealed.
+    run.c.id.label("made_by"),
+    run.c.key.label("made_by_key"),
+)
 MADE_BY: Final = and_(run.c.id == message.c.run_id, message.c.role == literal_column("'assistant'"))
 _is_on_page = and_(message.c.depth > bindparam("after"), message.c.depth <= bindparam("until"))
 _PAGE = Prepared(
@@ -95,6 +103,9 @@ _SIBLINGS = Prepared(
 # conversation is.
 _walk = (
     select(
+        message.c.key,
+        message.c.id,
+        message.c.conversation_key,
         message.c.parent_id,
         message.c.role,
         message.c.parts,
@@ -107,6 +118,9 @@ _walk = (
 _older = message.alias("older")
 _walk = _walk.union_all(
     select(
+        _older.c.key,
+        _older.c.id,
+        _older.c.conversation_key,
         _older.c.parent_id,
         _older.c.role,
         _older.c.parts,
@@ -117,7 +131,9 @@ _walk = _walk.union_all(
     .join(_older, _older.c.id == _walk.c.parent_id)
     .where(_walk.c.chars < bindparam("most_chars"), _walk.c.steps < bindparam("most_messages"))
 )
-_LATEST = Prepared(select(_walk.c.role, _walk.c.parts, _walk.c.steps))
+_LATEST = Prepared(
+    select(_walk.c.key, _walk.c.id, _walk.c.conversation_key, _walk.c.role, _walk.c.parts, _walk.c.steps)
+)
 _found = (
     select(*message.columns, *OF_RUN, conversation.c.id.label("conversation_id"))
     .join(conversation, conversation.c.key == message.c.conversation_key)
@@ -131,6 +147,9 @@ _FEEDBACK = Prepared(
     .where(message.c.id == bindparam("message_id"), message.c.owner == bindparam("of_owner"))
     .values(feedback=bindparam("new_feedback"))
 )
+
+SEALED_LENGTH: Final = 3
+"""How much longer parts are at most where they are sealed, as the database counts them."""
 
 
 def find_page(tx: Transaction, conversation_key: int, tip_id: str, after: int, limit: int) -> list[Any]:
@@ -169,9 +188,22 @@ def find_path(tx: Transaction, conversation_key: int, tip_id: str, most_messages
         conversation_key=conversation_key,
         tip_id=tip_id,
         most_messages=most_messages,
-        most_chars=most_chars,
+        most_chars=most_chars if tx.sealing is None else SEALED_LENGTH * most_chars,
     )
-    rows.sort(key=attrgetter("steps"), reverse=True)
+    rows.sort(key=attrgetter("steps"))
+    if tx.sealing is not None:
+        rows = _first_of(rows, most_chars)
+    rows.reverse()
+    return rows
+
+
+def _first_of(rows: list[Any], most_chars: int) -> list[Any]:
+    """Return the rows up to the one with which their parts have come to `most_chars`."""
+    chars = 0
+    for count, row in enumerate(rows, 1):
+        chars += len(row.parts)
+        if chars >= most_chars:
+            return rows[:count]
     return rows
 
 
@@ -185,6 +217,7 @@ def hold_message(tx: Transaction, owner: str, message_id: str) -> Any | None:
     return tx.one(_FIND_LOCKED, id=message_id, owner=owner)
 
 
-def set_feedback(tx: Transaction, owner: str, message_id: str, feedback: str | None) -> bool:
+def set_feedback(tx: Transaction, owner: str, message_id: str, feedback: str | None, *, conversation_key: int) -> bool:
     """Store a message's feedback (JSON text); return whether the message exists."""
-    return tx.run(_FEEDBACK, message_id=message_id, of_owner=owner, new_feedback=feedback) == 1
+    values = {"message_id": message_id, "conversation_key": conversation_key}
+    return tx.run(_FEEDBACK, of_owner=owner, new_feedback=feedback, **values) == 1

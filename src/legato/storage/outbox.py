@@ -10,15 +10,23 @@ from dataclasses import dataclass
 from typing import Any
 
 import msgspec
+import structlog
 from sqlalchemy import bindparam, select
 
+from legato.core.errors import SealBroken
 from legato.storage.statement import Prepared, Transaction, insert_into
 from legato.storage.tables import outbox
+
+log = structlog.get_logger(__name__)
 
 _INSERT = insert_into(outbox, without="id")
 _SELECT = Prepared(
     select(outbox).where(outbox.c.id > bindparam("after")).order_by(outbox.c.id).limit(bindparam("most"))
 )
+_PLACES = Prepared(
+    select(outbox.c.id).where(outbox.c.id > bindparam("after")).order_by(outbox.c.id).limit(bindparam("most"))
+)
+_AT = Prepared(select(outbox).where(outbox.c.id == bindparam("place")))
 _DELETE = Prepared(outbox.delete().where(outbox.c.id == bindparam("place")))
 _encode = msgspec.json.Encoder().encode
 
@@ -70,8 +78,26 @@ def first_events(tx: Transaction, limit: int, after: int = 0) -> list[tuple[int,
                 at_ms=row.at_ms,
             ),
         )
-        for row in tx.all(_SELECT, after=after, most=limit)
+        for row in _first_rows(tx, limit, after)
     ]
+
+
+def _first_rows(tx: Transaction, limit: int, after: int) -> list[Any]:
+    try:
+        return tx.all(_SELECT, after=after, most=limit)
+    except SealBroken:
+        return _rows_that_open(tx, limit, after)
+
+
+def _rows_that_open(tx: Transaction, limit: int, after: int) -> list[Any]:
+    """Return the rows without those that do not open: they must not hold the others up."""
+    found: list[Any] = []
+    for (place,) in tx.tuples(_PLACES, after=after, most=limit):
+        try:
+            found.append(tx.one(_AT, place=place))
+        except SealBroken as error:
+            log.error("an event stays in the outbox: it does not open", place=place, error=error.code)
+    return found
 
 
 def delete_events(tx: Transaction, places: Sequence[int]) -> None:

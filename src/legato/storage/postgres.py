@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final, TypeVar
@@ -16,6 +17,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from legato.core.errors import ConfigurationError, StorageUnavailable
 from legato.storage.database import Database
+from legato.storage.encryption import admit, others_serve, take, undo
 from legato.storage.migrate import HEAD, upgrade
 from legato.storage.postgres_faults import STALE, Meaning, failed, meaning_of, refused
 from legato.storage.postgres_transaction import PostgresTransaction, Session
@@ -83,6 +85,7 @@ class PostgresDatabase(Database):
         """Check that it can carry a server, and migrate."""
         self._check_room()
         self.migrate()
+        self._encrypt()
 
     def revision(self) -> str | None:
         session = self._reached()
@@ -114,10 +117,52 @@ class PostgresDatabase(Database):
 
     def transact(self, work: Callable[[Transaction], T], *, writes: bool) -> T:
         self.migrate()
+        if writes and self.sealing is not None and not self._transact(self._is_encrypted, writes=False):
+            self._encrypt()
+        return self._transact(work, writes=writes)
+
+    def transaction(self, session: Session) -> PostgresTransaction:
+        """Return what storage code is given to use a session."""
+        if self.sealing is None:
+            return PostgresTransaction(session)
+        from legato.storage.sealed_postgres import SealedPostgresTransaction
+
+        return SealedPostgresTransaction(session, self.sealing)
+
+    def _is_encrypted(self, tx: Transaction) -> bool:
+        return admit(tx, self.sealing)
+
+    def _encrypt(self) -> None:
+        """Turn encryption on where there are keys, or learn that they are missing.
+
+        A server without keys that starts meanwhile registers itself, then looks again (`still_admits`): one of the
+        two sees the other.
+        """
+        sealing = self.sealing
+        encrypted = self._transact(self._is_encrypted, writes=False)
+        if sealing is None:
+            return
+        if encrypted:
+            self._transact(lambda tx: take(tx, sealing, time.time_ns() // 1_000_000), writes=True)
+            return
+        if not self._transact(others_serve, writes=False):
+            self._transact(lambda tx: take(tx, sealing, time.time_ns() // 1_000_000), writes=True)
+            if not self._transact(others_serve, writes=False):
+                return
+            self._transact(lambda tx: undo(tx, sealing), writes=True)
+        raise ConfigurationError(
+            f"servers without encryption use the database {self.where}: stop them, so that encryption can be turned on"
+        )
+
+    def _transact(self, work: Callable[[Transaction], T], *, writes: bool) -> T:
+        def admitted(tx: Transaction) -> T:
+            admit(tx, self.sealing)
+            return work(tx)
+
         session = self._reached()
         try:
             begin = b"BEGIN" if writes else b"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
-            return run_again(lambda: _transact(session, begin, work))
+            return run_again(lambda: _transact(self.transaction(session), begin, admitted))
         except psycopg.Error as error:
             raise failed(self.where, error, writes=writes) from error
         finally:
@@ -216,6 +261,7 @@ class PostgresDatabase(Database):
                 return query(tx)
             finally:
                 tx.session.roll_back()
+                tx.settled(True)
         except psycopg.Error as error:
             if meaning_of(error) not in (Meaning.AWAY, Meaning.AGAIN):
                 raise
@@ -234,7 +280,7 @@ class PostgresDatabase(Database):
                 if not tx.session.lost:
                     raise
         self._forget()
-        tx = self._local.tx = PostgresTransaction(self.connect())
+        tx = self._local.tx = self.transaction(self.connect())
         tx.session.ask(_SNAPSHOT)
         return tx
 
@@ -256,11 +302,12 @@ SELECT least(
 """
 
 
-def _transact(session: Session, begin: bytes, work: Callable[[Transaction], T]) -> T:
-    session.ask(begin)
+def _transact(tx: PostgresTransaction, begin: bytes, work: Callable[[Transaction], T]) -> T:
+    tx.session.ask(begin)
     try:
-        result = work(PostgresTransaction(session))
-        session.commit()
+        result = work(tx)
+        tx.session.commit()
+        tx.settled(True)
         return result
     finally:
-        session.roll_back()
+        tx.session.roll_back()

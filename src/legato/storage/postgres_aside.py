@@ -68,6 +68,7 @@ class Aside:
                 return result
             finally:
                 tx.session.roll_back()
+                tx.settled(True)
         except psycopg.Error as error:
             if meaning_of(error) not in (Meaning.AWAY, Meaning.AGAIN):
                 raise
@@ -90,7 +91,7 @@ class Aside:
     def _connected(self) -> PostgresTransaction:
         if self._tx is None or self._tx.session.lost:
             self._drop()
-            self._tx = PostgresTransaction(self._database.connect(statement_s=self._statement_s))
+            self._tx = self._database.transaction(self._database.connect(statement_s=self._statement_s))
             self.connections += 1
         return self._tx
 

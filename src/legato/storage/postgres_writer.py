@@ -88,6 +88,9 @@ class PostgresWriter(Writer):
             if error.sqlstate in STALE:
                 self.tx.session.close()
             raise
+        finally:
+            # Each statement here is a transaction of its own.
+            self.tx.settled(True)
         if count != len(mine):
             raise NodeFenced
 
@@ -133,7 +136,7 @@ class PostgresWriter(Writer):
                 self._session = None
                 self._database.release(session)
             session = self._session = self._database.connect(statement_s=LIMITS_S[self._lane])
-            self.tx = PostgresTransaction(session)
+            self.tx = self._database.transaction(session)
         self.tx.node_key = self._node_key
         if (unknown := self._unknown) is not None:
             # Waits for the old session, if that is still at it.
@@ -149,6 +152,7 @@ class PostgresWriter(Writer):
         self.settle()
         session, tx, node_key = self.tx.session, self.tx, self._node_key
         self._begin(session, node_key)
+        committed = False
         try:
             value = unit.apply(tx)
             try:
@@ -163,12 +167,14 @@ class PostgresWriter(Writer):
                 unit.unsure = True
                 self._unknown = _Unknown(unit=unit, value=value, node_key=node_key, serial=self._serial)
                 raise
+            committed = True
         except psycopg.Error as error:
             if error.sqlstate in STALE:
                 session.close()
             raise
         finally:
             session.roll_back()
+            tx.settled(committed)
         unit.value = value
 
     def _begin(self, session: Session, node_key: int | None) -> None:

@@ -29,6 +29,7 @@ from sqlalchemy.sql.base import ReadOnlyColumnCollection
 
 from legato.core.errors import InvalidRequest
 from legato.core.figures import By, Durations, Figures, Thumbs
+from legato.core.money import from_nusd, usd_text
 from legato.storage.statement import Prepared, Transaction
 from legato.storage.tables import reply_count
 
@@ -73,6 +74,11 @@ def sums_of(columns: ReadOnlyColumnCollection[str, Any]) -> tuple[ColumnElement[
     )
 
 
+def lacking(columns: ReadOnlyColumnCollection[str, Any]) -> ColumnElement[Any]:
+    """Return how many replies have no known cost; one for which no model was called has cost nothing."""
+    return number_of(and_(columns.outcome.is_not(None), columns.model.is_not(None), columns.cost_nusd.is_(None)))
+
+
 def _flag(name: str) -> ColumnElement[bool]:
     return bindparam(name, type_=Integer) == literal_column("1")
 
@@ -105,6 +111,7 @@ def _sums(*conditions: ColumnElement[bool]) -> Select[Any]:
             _key,
             COLUMNS.conversation_key,
             COLUMNS.outcome,
+            COLUMNS.model,
             COLUMNS.input_tokens,
             COLUMNS.output_tokens,
             COLUMNS.estimated,
@@ -118,7 +125,7 @@ def _sums(*conditions: ColumnElement[bool]) -> Select[Any]:
         select(
             counted.key,
             *sums_of(counted),
-            number_of(and_(counted.outcome.is_not(None), counted.cost_nusd.is_(None))).label("cost_unknown"),
+            lacking(counted).label("cost_unknown"),
         )
         .group_by(counted.key)
         .order_by(counted.key)
@@ -219,7 +226,7 @@ def shared_figures(row: Any, times: dict[int, int], firsts: dict[int, int]) -> d
         "estimated": row.estimated if row else 0,
         "response_time": durations_of(times),
         "first_token": durations_of(firsts),
-        "cost_usd": _usd(row.cost_nusd) if row and row.cost_nusd is not None else None,
+        "cost_usd": usd_text(from_nusd(row.cost_nusd)) if row and row.cost_nusd is not None else None,
         "conversations": row.conversations if row else 0,
         "feedback": Thumbs(up=row.up, down=row.down) if row else Thumbs(up=0, down=0),
     }
@@ -245,11 +252,6 @@ def durations_of(counts: dict[int, int]) -> Durations:
         found.append(value)
     mean_ms = sum([value * count for value, count in counts.items()]) / number
     return Durations(mean_ms=mean_ms, p50_ms=found[0], p95_ms=found[1])
-
-
-def _usd(nusd: int) -> str:
-    whole, part = divmod(nusd, 10**9)
-    return f"{whole}.{part:09}".rstrip("0").rstrip(".")
 
 
 def _written(key: str | None, by: By) -> str:

@@ -81,3 +81,8 @@ def keep_key(tx: Transaction, owner: str, key: str, *, body_hash: bytes, run_id:
     tx.run(_DELETE_KEY, owner=owner, key=key, before_ms=before_ms)
     tx.run(_DELETE_KEYS, before_ms=before_ms)
     tx.run(_INSERT_KEY, owner=owner, key=key, body_hash=body_hash, run_id=run_id, created_at_ms=now_ms)
+
+
+def prune_keys(tx: Transaction, now_ms: int) -> int:
+    """Forget some of the keys that are old, where nobody keeps new ones; return how many."""
+    return tx.run(_DELETE_KEYS, before_ms=now_ms - REQUEST_KEY_MS)

@@ -12,8 +12,9 @@ from typing import Any, cast
 from sqlalchemy import and_, bindparam, func, null, or_, select, update
 
 from legato.core.event import SCHEMA_VERSION, StopCause
+from legato.core.log import RunLog
 from legato.core.run import RunState
-from legato.storage.codec import PACKED_FORMAT
+from legato.storage.sealed_logs import open_log, seal_log
 from legato.storage.statement import Prepared, Transaction, insert_into
 from legato.storage.tables import (
     IS_QUEUED,
@@ -125,7 +126,7 @@ _STOP = Prepared(
     .values(stop_by=bindparam("cause"))
 )
 _SELECT_LOG = Prepared(
-    select(run_log.c.schema, run_log.c.format, run_log.c.data)
+    select(*run_log.columns, run.c.conversation_key)
     .join(run, run.c.key == run_log.c.run_key)
     .where(run.c.id == bindparam("id"), run.c.owner == bindparam("owner"))
 )
@@ -163,6 +164,7 @@ class TurnRows:
     """What ending a run writes, whatever its end."""
 
     run_key: int
+    run_id: str
     epoch: int
     conversation_key: int
     message_id: str
@@ -203,6 +205,8 @@ def end_run(tx: Transaction, rows: TurnRows, end: EndedTurn) -> int | StopCause:
     ended = tx.one(
         _END_RUN,
         run_key=rows.run_key,
+        run_id=rows.run_id,
+        conversation_key=rows.conversation_key,
         run_epoch=rows.epoch,
         me=tx.node_key,
         new_state=end.state.value,
@@ -232,6 +236,7 @@ def end_message(tx: Transaction, rows: TurnRows, status: str, *, added: int) -> 
     tx.run(
         _END_MESSAGE,
         message_id=rows.message_id,
+        conversation_key=rows.conversation_key,
         new_parts=rows.parts,
         new_status=status,
         used_model=rows.model,
@@ -247,16 +252,10 @@ def end_message(tx: Transaction, rows: TurnRows, status: str, *, added: int) -> 
     return row.message_count  # type: ignore[no-any-return]
 
 
-def insert_log(tx: Transaction, run_key: int, count: int, data: bytes) -> None:
+def insert_log(tx: Transaction, run_key: int, conversation_key: int, log: RunLog) -> None:
     """Write the packed log of an ended run."""
-    tx.run(
-        _INSERT_LOG,
-        run_key=run_key,
-        count=count,
-        schema=SCHEMA_VERSION,
-        format=PACKED_FORMAT,
-        data=data,
-    )
+    form, data = seal_log(tx, run_key, conversation_key, log)
+    tx.run(_INSERT_LOG, run_key=run_key, count=len(log), schema=SCHEMA_VERSION, format=form, data=data)
 
 
 def promote_next(tx: Transaction, conversation_key: int, now_ms: int) -> Any | None:
@@ -292,8 +291,16 @@ def find_run(tx: Transaction, owner: str, run_id: str) -> Any | None:
 
 
 def find_log(tx: Transaction, owner: str, run_id: str) -> Any | None:
-    """Return schema, format and data of an ended run's log, or None."""
-    return tx.one(_SELECT_LOG, id=run_id, owner=owner)
+    """Return schema, format and data of an ended run's log, or None.
+
+    Raises:
+        SealBroken: It does not open.
+    """
+    row = tx.one(_SELECT_LOG, id=run_id, owner=owner)
+    if row is None:
+        return None
+    form, data = open_log(tx, row.run_key, row.conversation_key, row.count, row.format, row.data)
+    return row._replace(format=form, data=data)
 
 
 def find_segments(tx: Transaction) -> list[Any]:

@@ -2,6 +2,15 @@
 
 from __future__ import annotations
 
+from legato.storage import account_tables, audit_tables, budget_tables, charge_tables, encryption_tables, review_tables
 from legato.storage.tables import metadata
 
-__all__ = ["metadata"]
+__all__ = [
+    "account_tables",
+    "audit_tables",
+    "budget_tables",
+    "charge_tables",
+    "encryption_tables",
+    "metadata",
+    "review_tables",
+]

@@ -11,6 +11,7 @@ from legato.core.search_text import Phrase
 from legato.storage.conversations import ACTIVE_RUN
 from legato.storage.search_index import SALT_BITS, SEARCH_INDEX, mark_of, text_of
 from legato.storage.search_postgres import FIND, spell_query
+from legato.storage.search_words import asked_phrases
 from legato.storage.statement import Prepared, Transaction
 from legato.storage.tables import conversation, message, search_entry
 
@@ -37,7 +38,11 @@ _FIND = Prepared(
     .order_by(SEARCH_INDEX.c.rowid.desc())
     .limit(bindparam("most"))
 )
-_PARTS = Prepared(select(message.c.parts).where(message.c.key == bindparam("message_key")))
+_PARTS = Prepared(
+    select(message.c.key, message.c.id, message.c.conversation_key, message.c.parts).where(
+        message.c.key == bindparam("message_key")
+    )
+)
 
 
 def find_texts(tx: Transaction, owner: str, phrases: Sequence[Phrase], before_key: int, limit: int) -> list[Any]:
@@ -46,13 +51,14 @@ def find_texts(tx: Transaction, owner: str, phrases: Sequence[Phrase], before_ke
     Rows are those of their conversations, with `entry_key`, `message_key`, and `message_id`, which is None for a title.
     What a message says is not among it: `read_text` has it, one at a time.
     """
-    if not phrases:
+    asked = asked_phrases(tx, owner, phrases)
+    if not asked:
         return []
     mark = mark_of(owner)
     if tx.database == "postgresql":
-        spelled = spell_query(mark, phrases)
+        spelled = spell_query(mark, asked)
         return tx.all(FIND, **spelled, owner=owner, before_key=before_key, most=limit)
-    wanted = " AND ".join(_spelled(mark, phrase) for phrase in phrases)
+    wanted = " AND ".join(_spelled(mark, phrase) for phrase in asked)
     return tx.all(_FIND, wanted=wanted, owner=owner, before_key=before_key, most=limit)
 
 

@@ -20,16 +20,18 @@ from __future__ import annotations
 
 import hashlib
 import random
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 import msgspec
-from sqlalchemy import bindparam, case, column, delete, func, insert, literal_column, or_, select, table, update
+from sqlalchemy import bindparam, case, column, delete, func, insert, literal_column, or_, select, table, text, update
 
 # Of the two spellings this one compiles for SQLite too.
 from sqlalchemy.dialects.postgresql import insert as insert_or_pass
 
 from legato.core.search_text import words_of
+from legato.storage.search_words import kept_words
 from legato.storage.statement import Prepared, Transaction, insert_into
 from legato.storage.tables import conversation, message, search_due, search_entry, search_place
 
@@ -51,6 +53,8 @@ SEARCH_INDEX: Final = table("search_index", column("search_index"), column("rowi
 _is_place = search_place.c.id == literal_column("1")
 _PLACE = Prepared(select(search_place.c.done_key, search_place.c.version).where(_is_place))
 _text_columns = (
+    message.c.key,
+    message.c.id,
     message.c.role,
     message.c.parts,
     message.c.status,
@@ -70,7 +74,7 @@ _NEXT = Prepared(
     .limit(bindparam("most"))
 )
 _DUE = Prepared(
-    select(search_due.c.id, search_due.c.message_key, *_text_columns)
+    select(search_due.c.id.label("due_id"), search_due.c.message_key, *_text_columns)
     .join(conversation, conversation.c.key == search_due.c.conversation_key)
     .outerjoin(message, message.c.key == search_due.c.message_key)
     .where(
@@ -113,6 +117,10 @@ _KEEP_CONVERSATION = Prepared(
     .where(conversation.c.key == bindparam("conversation_key"))
     .with_for_update(read=True, key_share=True)
 )
+# What FTS5 keeps of itself: a cookie of four bytes, then numbers: of levels, of pieces, of writes, and for each level
+# how many of its pieces are being merged, how many it has, and three numbers a piece.
+_STRUCTURE = Prepared(text("SELECT block FROM search_index_data WHERE id = 10"))
+COOKIE_BYTES: Final = 4
 _MERGE = Prepared(insert(SEARCH_INDEX).values(search_index=bindparam("command"), rank=bindparam("pages")))
 
 
@@ -157,7 +165,7 @@ def read_page(tx: Transaction) -> IndexPage | None:
             page.more = True
             break
         chars += _look(page, row)
-        page.done_dues.append(row.id)
+        page.done_dues.append(row.due_id)
     by_key = tx.database == "sqlite"
     rows = tx.all(_NEXT, done_key=place.done_key, most=PAGE_MESSAGES + 1) if by_key else []
     for row in rows[:PAGE_MESSAGES]:
@@ -229,7 +237,9 @@ def write_page(tx: Transaction, page: IndexPage) -> bool:
 def _insert(tx: Transaction, entry: Entry) -> None:
     at_ms = min(max(entry.at_ms, 0), MOST_MS)
     mark = mark_of(entry.owner)
-    words = _cut_words(mark, entry.words) if tx.database == "postgresql" else entry.words
+    words = kept_words(tx, entry.owner, entry.words)
+    if tx.database == "postgresql":
+        words = _cut_words(mark, words)
     # A title comes before what is said in the same millisecond.
     first = (entry.message_key == TITLE) << (SALT_BITS - 1)
     while not tx.run(
@@ -262,6 +272,50 @@ def merge(tx: Transaction) -> None:
     """Merge a little of the index, if there is something to merge; PostgreSQL does so by itself."""
     if tx.database == "sqlite":
         tx.run(_MERGE, command="merge", pages=MERGE_PAGES)
+
+
+def begin_compaction(tx: Transaction) -> bool:
+    """Begin to bring the whole index into one piece; return whether there is anything to do.
+
+    A word that is taken out stays in the index's pieces, beside a mark that it is gone, until they are merged into the
+    last one.
+    """
+    if tx.database != "sqlite" or _pieces(tx)[0] < 2:
+        return False
+    tx.run(_MERGE, command="merge", pages=-MERGE_PAGES)
+    return True
+
+
+def compact(tx: Transaction) -> bool:
+    """Go on with it for a moment; return whether there is more to do."""
+    tx.run(_MERGE, command="merge", pages=MERGE_PAGES)
+    return _pieces(tx)[1]
+
+
+def _pieces(tx: Transaction) -> tuple[int, bool]:
+    """Return how many pieces the index has, and whether some of them are being merged."""
+    row = tx.tuples(_STRUCTURE)
+    if not row:
+        return 0, False
+    numbers = _varints(bytes(row[0][0])[COOKIE_BYTES:])
+    levels, pieces, _writes = next(numbers), next(numbers), next(numbers)
+    merging = False
+    for _ in range(levels):
+        merging |= next(numbers) > 0
+        for _ in range(next(numbers)):
+            for _ in range(3):
+                next(numbers)
+    return pieces, merging
+
+
+def _varints(data: bytes) -> Iterator[int]:
+    """Read SQLite's numbers of variable length: seven bits a byte, the highest first."""
+    value = 0
+    for byte in data:
+        value = value << 7 | byte & 0x7F
+        if byte < 0x80:
+            yield value
+            value = 0
 
 
 def note_title(tx: Transaction, conversation_key: int) -> None:

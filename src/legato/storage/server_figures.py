@@ -1,6 +1,7 @@
 """What is counted of replies, of all owners together: the figures of a span of time, and the latest sessions.
 
-Every statement reads one range of the index of times. Percentiles are found here, as in storage.reply_figures.
+Every statement reads one range of the index of times, of the replies that are there and of what stayed of others.
+Percentiles are found here, as in storage.reply_figures.
 """
 
 from __future__ import annotations
@@ -15,19 +16,24 @@ from sqlalchemy import (
     ColumnElement,
     Select,
     String,
+    Table,
     and_,
     bindparam,
     case,
+    cast,
     func,
     literal,
     literal_column,
+    null,
     select,
+    union_all,
 )
 
 from legato.core.figures import Durations, SessionFigures, Thumbs
-from legato.storage.reply_figures import COLUMNS, COMPLETED, COUNTED, DAY_MS, Measured, measure, shared_figures, sums_of
+from legato.storage.reply_figures import COLUMNS, COUNTED, DAY_MS, Measured, lacking, measure, shared_figures, sums_of
 from legato.storage.session_figures import find_session
 from legato.storage.statement import Prepared, Transaction
+from legato.storage.tables import reply_count, reply_total
 
 Span: TypeAlias = Literal["day", "hour", "model"]
 HOUR_MS: Final = 3_600_000
@@ -35,9 +41,41 @@ LOOK_AT_MOST: Final = 20_000
 """Replies that the latest sessions are looked for in."""
 
 _SIZES: Final[dict[Span, int | None]] = {"day": DAY_MS, "hour": HOUR_MS, "model": None}
-_in_span = and_(COLUMNS.at_ms >= bindparam("since_ms"), COLUMNS.at_ms < bindparam("until_ms"))
+_NAMES: Final = (
+    "at_ms",
+    "model",
+    "outcome",
+    "input_tokens",
+    "output_tokens",
+    "estimated",
+    "cost_nusd",
+    "response_time_ms",
+    "first_token_ms",
+    "thumb",
+)
+
+
+def _of(table: Table, *more: ColumnElement[Any]) -> Select[Any]:
+    columns = table.c
+    in_span = and_(columns.at_ms >= bindparam("since_ms"), columns.at_ms < bindparam("until_ms"))
+    return select(*(columns[name] for name in _NAMES), *more).where(in_span)
+
+
+# With what stayed of replies whose conversations are gone: nobody's, so that they count for no owner.
+_replies = union_all(
+    _of(reply_count, COLUMNS.owner, COLUMNS.session_id, COLUMNS.conversation_key),
+    _of(
+        reply_total,
+        cast(null(), String).label("owner"),
+        cast(null(), String).label("session_id"),
+        cast(null(), BigInteger).label("conversation_key"),
+    ),
+).subquery("replies")
+_ALL_COLUMNS: Final = _replies.c
+_counted = _ALL_COLUMNS.outcome.is_not(None)
+_completed = _ALL_COLUMNS.outcome == literal_column("'completed'")
 # No id holds the separator.
-_session = COLUMNS.owner + literal("\x1f", String) + COLUMNS.session_id
+_session = _ALL_COLUMNS.owner + literal("\x1f", String) + _ALL_COLUMNS.session_id
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +91,7 @@ class ServerFigures:
         estimated: How many replies have a guess for their output.
         response_time, first_token: Of completed replies.
         cost_usd: Sum of what is known, a decimal; None where nothing is.
+        cost_unknown: Of how many replies that called a model the cost is not known.
         sessions, conversations, owners: How many different ones the replies are of.
         satisfaction: Share of thumbs that are up, 0 to 1; None where there is none.
     """
@@ -69,6 +108,7 @@ class ServerFigures:
     response_time: Durations
     first_token: Durations
     cost_usd: str | None
+    cost_unknown: int
     sessions: int
     conversations: int
     owners: int
@@ -87,19 +127,19 @@ class OwnedSession:
 def _key(by: Span) -> ColumnElement[Any]:
     size_ms = _SIZES[by]
     if size_ms is None:
-        return COLUMNS.model
-    return COLUMNS.at_ms // literal_column(str(size_ms), BigInteger)
+        return _ALL_COLUMNS.model
+    return _ALL_COLUMNS.at_ms // literal_column(str(size_ms), BigInteger)
 
 
 def _sums(key: ColumnElement[Any]) -> Select[Any]:
     return (
         select(
             key.label("key"),
-            *sums_of(COLUMNS),
-            func.count(case((COUNTED, _session)).distinct()).label("sessions"),
-            func.count(case((COUNTED, COLUMNS.owner)).distinct()).label("owners"),
+            *sums_of(_ALL_COLUMNS),
+            lacking(_ALL_COLUMNS).label("cost_unknown"),
+            func.count(case((_counted, _session)).distinct()).label("sessions"),
+            func.count(case((_counted, _ALL_COLUMNS.owner)).distinct()).label("owners"),
         )
-        .where(_in_span)
         .group_by(literal_column("1"))
         .order_by(literal_column("1"))
     )
@@ -110,7 +150,7 @@ _SUMS: Final = {by: Prepared(_sums(_key(by))) for by in _SIZES}
 _SUMS_OF_ALL = Prepared(_sums(_ALL))
 _DURATIONS: Final = {
     by: Prepared(
-        select(_key(by).label("key"), COLUMNS.response_time_ms, COLUMNS.first_token_ms).where(_in_span, COMPLETED)
+        select(_key(by).label("key"), _ALL_COLUMNS.response_time_ms, _ALL_COLUMNS.first_token_ms).where(_completed)
     )
     for by in _SIZES
 }
@@ -167,6 +207,7 @@ def _figures(row: Any, by: Span | None, times: dict[int, int], firsts: dict[int,
         at_ms=row.key * size_ms if size_ms is not None else None,
         model=row.key if by == "model" else None,
         error_rate=shared["errors"] / ended if ended else None,
+        cost_unknown=row.cost_unknown if row else 0,
         sessions=row.sessions if row else 0,
         owners=row.owners if row else 0,
         satisfaction=thumbs.up / (thumbs.up + thumbs.down) if thumbs.up or thumbs.down else None,

@@ -10,20 +10,26 @@ import fcntl
 import os
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
-from typing import Any, Final, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 
 from legato.core.errors import ConfigurationError, LegatoError, StorageUnavailable
 from legato.core.event import SCHEMA_VERSION
 from legato.storage.codec import FLUSH_FORMAT, SegmentPiece, encode_flush
 from legato.storage.database import Database
+from legato.storage.encryption import admit, take
 from legato.storage.migrate import HEAD, upgrade
+from legato.storage.residue import has_residue, may_be_written_anew
 from legato.storage.segments import INSERT_SEGMENT
 from legato.storage.statement import Prepared, Transaction, Values
 from legato.storage.writer import Lane, Unit, Writer
+
+if TYPE_CHECKING:
+    from legato.storage.sealing import Sealing
 
 T = TypeVar("T")
 Durability = Literal["power", "process"]
@@ -86,16 +92,28 @@ class SqliteTransaction(Transaction):
 class SqliteWriter(Writer):
     """The connection that writes."""
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
+    def __init__(self, connection: sqlite3.Connection, sealing: Sealing | None = None) -> None:
         self._connection = connection
         self._cursor = connection.cursor()
-        self.tx = SqliteTransaction(self._cursor)
+        self.tx = _transaction(self._cursor, sealing)
 
     def append(self, pieces: Sequence[SegmentPiece]) -> None:
         """Write what all runs of a batch brought as one row, however many they are."""
         # One statement is a transaction of its own: the interpreter's lock is given up, and fought for, at each.
+        if self.tx.sealing is not None:
+            self._append_sealed(pieces)
+            return
         values = (0, 0, len(pieces), 0, SCHEMA_VERSION, FLUSH_FORMAT, encode_flush(pieces))
         self._cursor.execute(INSERT_SEGMENT.sqlite.sql, values)
+
+    def _append_sealed(self, pieces: Sequence[SegmentPiece]) -> None:
+        from legato.storage.sealed_logs import SEALED_FLUSH_FORMAT, seal_flush
+
+        data = seal_flush(self.tx, pieces)
+        values = (0, 0, len(pieces), 0, SCHEMA_VERSION, SEALED_FLUSH_FORMAT, data)
+        self._cursor.execute(INSERT_SEGMENT.sqlite.sql, values)
+        if not self._connection.in_transaction:
+            self.tx.settled(True)
 
     def both(self, pieces: Sequence[SegmentPiece], units: Sequence[Unit]) -> None:
         tx = self.tx
@@ -116,7 +134,9 @@ class SqliteWriter(Writer):
         except BaseException:
             if self._connection.in_transaction:
                 self._cursor.execute("ROLLBACK")
+            tx.settled(False)
             raise
+        tx.settled(True)
 
     def is_away(self, error: Exception) -> bool:
         # Extended codes carry the primary one in their low byte.
@@ -167,6 +187,7 @@ class SqliteDatabase(Database):
         """Make this process the only server on the folder, and migrate."""
         self._lock()
         self.migrate()
+        self._encrypt()
 
     def revision(self) -> str | None:
         try:
@@ -192,22 +213,62 @@ class SqliteDatabase(Database):
                 self.migrate()
             finally:
                 self._unlock()
+        if writes and self.sealing is not None and not self._transact(self._is_encrypted, writes=False):
+            # Never below a running server, which would go on without.
+            self._lock()
+            try:
+                self._encrypt()
+            finally:
+                self._unlock()
+        return self._transact(work, writes=writes)
+
+    def _is_encrypted(self, tx: Transaction) -> bool:
+        return admit(tx, self.sealing)
+
+    def _encrypt(self) -> None:
+        """Turn encryption on where there are keys, or learn that they are missing; no other server runs."""
+        sealing = self.sealing
+        if sealing is None:
+            self._transact(self._is_encrypted, writes=False)
+        else:
+            self._transact(lambda tx: take(tx, sealing, time.time_ns() // 1_000_000), writes=True)
+
+    def _transact(self, work: Callable[[Transaction], T], *, writes: bool) -> T:
         with closing(self._connect(writes=writes)) as connection:
             cursor = connection.cursor()
+            tx = _transaction(cursor, self.sealing)
             try:
                 cursor.execute("BEGIN IMMEDIATE" if writes else "BEGIN")
-                result = work(SqliteTransaction(cursor))
+                admit(tx, self.sealing)
+                result = work(tx)
                 cursor.execute("COMMIT")
+                tx.settled(True)
             except sqlite3.Error as error:
                 raise ConfigurationError(
                     f"the database {self._path} cannot be {'written' if writes else 'read'}: {error}"
                 ) from error
             return result
 
+    async def scrub(self) -> bool:
+        return await asyncio.get_running_loop().run_in_executor(None, self._scrub)
+
+    def _scrub(self) -> bool:
+        # What is deleted is written over with zeros (secure_delete), in the write-ahead log first: the pages that are
+        # in that log from before go when it is emptied.
+        try:
+            with closing(self._connect(writes=True)) as connection:
+                busy, left, _ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+                if not busy and left == 0 and has_residue(self._path) and may_be_written_anew(self._path):
+                    connection.execute("VACUUM")
+                    busy, left, _ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        except (sqlite3.Error, ConfigurationError) as error:
+            raise StorageUnavailable("the database's file cannot be cleaned at present: try again") from error
+        return not busy and left == 0
+
     def writer(self, lane: Lane) -> SqliteWriter:
         connection = self._connect(writes=True)
         self._connections.append(connection)
-        return SqliteWriter(connection)
+        return SqliteWriter(connection, self.sealing)
 
     def close(self) -> None:
         if self._readers is not None:
@@ -260,6 +321,8 @@ class SqliteDatabase(Database):
                 "temp_store=MEMORY",
                 "wal_autocheckpoint=2000",
                 "journal_size_limit=67108864",
+                # Some builds of SQLite leave what was deleted in the file.
+                "secure_delete=ON",
                 f"query_only={'OFF' if writes else 'ON'}",
             ):
                 connection.execute(f"PRAGMA {pragma}")
@@ -273,15 +336,42 @@ class SqliteDatabase(Database):
             connection = self._connect(writes=False)
             self._connections.append(connection)
             local.cursor = connection.cursor()
-            local.tx = SqliteTransaction(local.cursor)
+            local.tx = _transaction(local.cursor, self.sealing)
         try:
             local.cursor.execute("BEGIN")
             try:
                 return query(local.tx)
             finally:
                 local.cursor.execute("ROLLBACK")
+                local.tx.settled(True)
         except sqlite3.OperationalError as error:
             raise StorageUnavailable("the database cannot be read at present: try again") from error
+
+
+def _transaction(cursor: sqlite3.Cursor, sealing: Sealing | None) -> SqliteTransaction:
+    if sealing is None:
+        return SqliteTransaction(cursor)
+    from legato.storage.sealed_sqlite import SealedSqliteTransaction
+
+    return SealedSqliteTransaction(cursor, sealing)
+
+
+def write_anew(path: Path) -> bool:
+    """Write a file anew and empty its write-ahead log; return False where somebody uses it.
+
+    Raises:
+        sqlite3.Error: The disk is full, or the file is damaged.
+    """
+    with closing(sqlite3.connect(path, isolation_level=None, timeout=1)) as connection:
+        try:
+            # The log holds what pages were, until it has been written into the file and cut off.
+            connection.execute("VACUUM")
+            busy = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+        except sqlite3.OperationalError as error:
+            if "locked" in str(error) or "busy" in str(error):
+                return False
+            raise
+    return not busy
 
 
 def read_revision(path: Path) -> str | None:

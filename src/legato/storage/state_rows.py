@@ -39,7 +39,10 @@ _is_at = (
     state.c.key == bindparam("key"),
 )
 _is_live = or_(state.c.expires_at_ms.is_(None), state.c.expires_at_ms > bindparam("now_ms"))
-_found = select(state.c.value, state.c.version, state.c.expires_at_ms).where(*_is_at)
+# Where it stands goes with a value: it is bound to that where it is sealed.
+_found = select(state.c.owner, state.c.group, state.c.key, state.c.value, state.c.version, state.c.expires_at_ms).where(
+    *_is_at
+)
 _FIND = Prepared(_found)
 # For whoever writes: two nodes change a value one after the other.
 _FIND_LOCKED = Prepared(_found.with_for_update())
@@ -57,7 +60,7 @@ _UPDATE = Prepared(
 )
 _DELETE = Prepared(delete(state).where(*_is_at))
 _SLICE = Prepared(
-    select(state.c.key, state.c.value, state.c.version, state.c.expires_at_ms)
+    select(state.c.owner, state.c.group, state.c.key, state.c.value, state.c.version, state.c.expires_at_ms)
     .where(
         state.c.owner == bindparam("owner"),
         state.c.group == bindparam("group"),

@@ -14,13 +14,16 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from operator import itemgetter
-from typing import Any, ClassVar, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
 
 from sqlalchemy import Table, TextClause, bindparam, insert
 from sqlalchemy.engine.interfaces import Dialect
 from sqlalchemy.sql import CompoundSelect, Select
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.dml import UpdateBase
+
+if TYPE_CHECKING:
+    from legato.storage.sealing import Sealing
 
 Kind: TypeAlias = Literal["sqlite", "postgresql"]
 Values: TypeAlias = Mapping[str, Any]
@@ -133,11 +136,18 @@ class Transaction(ABC):
     __slots__ = ("node_key", "rings", "wrote")
 
     database: ClassVar[Kind]
+    sealing: Sealing | None = None
+    """What seals and opens texts (storage.sealed_transaction); None where encryption is off."""
 
     def __init__(self) -> None:
         self.rings = False
         self.wrote = 0
         self.node_key: int | None = None
+
+    def settled(self, committed: bool) -> None:
+        """Learn that a transaction has ended; the next one may begin."""
+        # Only where encryption is on there is something to do.
+        return
 
     @abstractmethod
     def run(self, statement: Prepared, **values: Any) -> int:

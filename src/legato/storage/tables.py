@@ -76,8 +76,14 @@ conversation = Table(
     Column("leaf_depth", Integer, nullable=False),
     Column("next_turn", Integer, nullable=False),
     Column("message_count", Integer, nullable=False),
-    # `default`: deleted when it was idle for as long as the settings say; `keep`: never. A pinned one is kept too.
+    # `default`: deleted when it was idle for as long as its owner, or else the settings, say; `keep`: never; `36h`:
+    # when it was idle for so long. A pinned one is kept too.
     Column("retention", Word, nullable=False, server_default="default"),
+    # Of its own or of its owner's setting, in hours; null: as the server's settings say.
+    Column("own_idle_h", Integer),
+    # Since when nobody may delete it; and whether its owner's data may not be deleted (storage.audit_tables.keeping).
+    Column("held_at_ms", BigInteger),
+    Column("owner_held", Boolean, nullable=False, server_default=false()),
     Column("pinned", Boolean, nullable=False, server_default=false()),
     Column("archived", Boolean, nullable=False, server_default=false()),
     # Never listed and never searched.
@@ -89,7 +95,20 @@ conversation = Table(
     Index("ix_conversation_owner_last", "owner", "last_message_at_ms", "key", "archived", "temporary", "pinned"),
     _index_where("ix_conversation_archived", "archived AND NOT temporary", "owner", "last_message_at_ms", "key"),
     _index_where("ix_conversation_pinned", "pinned AND NOT temporary", "owner", "last_message_at_ms", "key"),
-    _index_where("ix_conversation_ages", "retention = 'default' AND NOT pinned", "last_message_at_ms"),
+    # Nothing that is kept is in these: whoever deletes passes over it without reading it.
+    _index_where(
+        "ix_conversation_ages",
+        "retention = 'default' AND own_idle_h IS NULL AND NOT pinned AND held_at_ms IS NULL AND NOT owner_held",
+        "last_message_at_ms",
+    ),
+    _index_where(
+        "ix_conversation_own_ages",
+        "own_idle_h IS NOT NULL AND retention <> 'keep' AND NOT pinned AND held_at_ms IS NULL AND NOT owner_held",
+        "own_idle_h",
+        "last_message_at_ms",
+    ),
+    # For the person who is held, or lets go.
+    _index_where("ix_conversation_held", "held_at_ms IS NOT NULL", "owner", "key"),
 )
 
 message = Table(
@@ -144,6 +163,8 @@ run = Table(
     Column("message_id", Word, nullable=False),
     # 1 where the turn brought a message, 0 where it repeats a reply.
     Column("asks", Integer, nullable=False),
+    # The key by which it was asked for; null where there was none.
+    Column("key_id", Word),
     # What was asked for: model, temperature, max_tokens, system_prompt.
     Column("request", Prose, nullable=False),
     Column("model", Word),
@@ -286,6 +307,24 @@ reply_count = Table(
     Index("ix_reply_count_session", "owner", "session_id", "at_ms"),
 )
 
+# What was counted of replies whose conversations are gone: of nobody, and to the hour.
+reply_total = Table(
+    "reply_total",
+    metadata,
+    Column("key", Key, primary_key=True),
+    Column("at_ms", BigInteger, nullable=False),
+    Column("model", Word),
+    Column("outcome", Word),
+    Column("input_tokens", BigInteger),
+    Column("output_tokens", BigInteger),
+    Column("estimated", Boolean, nullable=False, server_default=false()),
+    Column("cost_nusd", BigInteger),
+    Column("response_time_ms", BigInteger),
+    Column("first_token_ms", BigInteger),
+    Column("thumb", Word),
+    Index("ix_reply_total_at_ms", "at_ms"),
+)
+
 api_key = Table(
     "api_key",
     metadata,
@@ -299,19 +338,38 @@ api_key = Table(
     # Of a publishable key alone: a JSON list of the pages' origins, and what signs its visitors' tokens.
     Column("origins", Prose),
     Column("signing_secret", LargeBinary),
+    Index("ix_api_key_owner", "owner"),
     _index_where("ix_api_key_publishable", "origins IS NOT NULL AND revoked_at_ms IS NULL", "origins"),
 )
 
-# A page that is signed in: it has a cookie whose hash this is. It belongs to whom its key belongs to.
+# A page that is signed in: it has a cookie whose hash this is. It belongs to whom its key, or its account, belongs to.
 sign_in = Table(
     "sign_in",
     metadata,
     Column("hash", LargeBinary, primary_key=True),
+    # Empty where it came by an account.
     Column("key_id", Word, nullable=False),
     Column("created_at_ms", BigInteger, nullable=False),
     Column("expires_at_ms", BigInteger, nullable=False),
+    # What its owner knows it by, and how it came to be: `key`, `password`, `issuer`. Absent of one that an older
+    # version has made.
+    Column("id", Word),
+    Column("owner", Word),
+    Column("account_id", Word),
+    Column("way", Word),
+    Column("agent", Prose),
+    Column("used_at_ms", BigInteger),
+    # The cookie is exchanged now and then: what it is to become, until the browser has it, and what it was.
+    Column("rotated_at_ms", BigInteger),
+    Column("next_hash", LargeBinary),
+    Column("next_at_ms", BigInteger),
+    Column("former_hash", LargeBinary),
     Index("ix_sign_in_key_created", "key_id", "created_at_ms"),
     Index("ix_sign_in_expires_at_ms", "expires_at_ms"),
+    Index("ix_sign_in_owner_created", "owner", "created_at_ms"),
+    _index_where("ix_sign_in_account_created", "account_id IS NOT NULL", "account_id", "created_at_ms"),
+    _index_where("ix_sign_in_next_hash", "next_hash IS NOT NULL", "next_hash"),
+    _index_where("ix_sign_in_former_hash", "former_hash IS NOT NULL", "former_hash"),
 )
 
 # What a bot's own code keeps; group and key are its words. A row that has expired is as if it were not there.

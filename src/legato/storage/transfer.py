@@ -7,6 +7,7 @@ from typing import Any
 
 from sqlalchemy import bindparam, select
 
+from legato.core.resources import retention_hours
 from legato.storage.conversations import find_conversation
 from legato.storage.messages import MADE_BY, OF_RUN
 from legato.storage.statement import Prepared, Transaction
@@ -46,7 +47,7 @@ def insert_conversation(tx: Transaction, owner: str, values: dict[str, Any], mes
         values: All columns of the conversation but its key and owner.
         messages: All columns of each message but key, owner and conversation.
     """
-    key = tx.insert(INSERT_CONVERSATION, owner=owner, **values)
+    key = tx.insert(INSERT_CONVERSATION, owner=owner, **values, own_idle_h=retention_hours(values["retention"]))
     shared = {"owner": owner, "conversation_key": key}
     tx.many(INSERT_MESSAGE, [shared | each for each in messages])
     return find_conversation(tx, owner, values["id"])

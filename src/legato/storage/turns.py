@@ -6,10 +6,12 @@ conversation's row until the end of the transaction, so that two nodes do it one
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
-from sqlalchemy import bindparam, select, update
+from sqlalchemy import Integer, String, bindparam, exists, func, insert, null, select, update
+from sqlalchemy import cast as sql_cast
 
 from legato.core.errors import (
     ConversationBusy,
@@ -18,6 +20,7 @@ from legato.core.errors import (
     NotFound,
 )
 from legato.core.event import LogItem
+from legato.storage.audit_tables import keeping
 from legato.storage.request_keys import find_repeated, keep_key
 from legato.storage.runs import count_waiting
 from legato.storage.segments import insert_segment
@@ -43,7 +46,20 @@ _SELECT_CONVERSATION = Prepared(
     .where(conversation.c.owner == bindparam("owner"), conversation.c.id == bindparam("id"))
     .with_for_update(key_share=True)
 )
-INSERT_CONVERSATION = insert_into(conversation, without="key")
+# PostgreSQL takes one type for a parameter that stands twice.
+_is_of_owner = keeping.c.owner == sql_cast(bindparam("owner"), String)
+IDLE_H_OF_OWNER: Final = select(keeping.c.idle_h).where(_is_of_owner).scalar_subquery()
+_is_held = exists().where(_is_of_owner, keeping.c.held_at_ms.is_not(None))
+INSERT_CONVERSATION = Prepared(
+    insert(conversation).values(
+        {column.name: bindparam(column.name) for column in conversation.columns if column.name != "key"}
+        | {
+            "own_idle_h": func.coalesce(bindparam("own_idle_h", type_=Integer), IDLE_H_OF_OWNER),
+            "held_at_ms": null(),
+            "owner_held": _is_held,
+        }
+    )
+)
 _SELECT_PLACE = Prepared(
     select(message.c.branch, message.c.depth, message.c.role, message.c.parent_id).where(
         message.c.id == bindparam("id"),
@@ -51,7 +67,11 @@ _SELECT_PLACE = Prepared(
         message.c.conversation_key == bindparam("conversation_key"),
     )
 )
-_SELECT_PARTS = Prepared(select(message.c.parts).where(message.c.id == bindparam("id")))
+_SELECT_PARTS = Prepared(
+    select(message.c.key, message.c.id, message.c.conversation_key, message.c.parts).where(
+        message.c.id == bindparam("id")
+    )
+)
 _SELECT_TAKEN = Prepared(
     select(message.c.key).where(
         message.c.conversation_key == bindparam("conversation_key"),
@@ -87,6 +107,8 @@ class NewTurn:
         create: Whether an unknown conversation is made.
         items: First events of the log if the run may start at once, and if it has to wait.
         refusal: Why no new run may begin now; a repeat of a known key is still answered.
+        key_id: Of the key by which it is asked for.
+        reserve: Called before anything is written, where the run may start at once; may refuse it.
     """
 
     owner: str
@@ -107,6 +129,8 @@ class NewTurn:
     max_waiting: int
     now_ms: int
     refusal: LegatoError | None
+    key_id: str | None = None
+    reserve: Callable[[Transaction], None] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -189,6 +213,8 @@ def start_turn(tx: Transaction, new: NewTurn, first_items: FirstItems) -> Starte
             branch, depth, parent_id = _place_behind_parent(tx, new, found)
     elif new.parent is not LEAF and new.parent is not None:
         raise InvalidRequest.of("parentId", "names no message: the conversation is new")
+    if new.reserve is not None and not ahead:
+        new.reserve(tx)
 
     if new.key is not None:
         keep_key(tx, new.owner, new.key, body_hash=new.body_hash, run_id=new.run_id, now_ms=new.now_ms)
@@ -214,6 +240,7 @@ def start_turn(tx: Transaction, new: NewTurn, first_items: FirstItems) -> Starte
             next_turn=2,
             message_count=added,
             retention="default",
+            own_idle_h=None,
             pinned=False,
             archived=False,
             temporary=False,
@@ -284,6 +311,7 @@ def start_turn(tx: Transaction, new: NewTurn, first_items: FirstItems) -> Starte
         user_message_id=user_message_id,
         message_id=new.message_id,
         asks=1 if new.regenerate is None else 0,
+        key_id=new.key_id,
         request=new.request,
         model=None,
         calls=0,
@@ -316,7 +344,7 @@ def start_turn(tx: Transaction, new: NewTurn, first_items: FirstItems) -> Starte
         conversation_model=found.model if found is not None else None,
         conversation_temperature=found.temperature if found is not None else None,
         conversation_max_tokens=found.max_tokens if found is not None else None,
-        segment_id=insert_segment(tx, key, 0, 0, items),
+        segment_id=insert_segment(tx, key, 0, 0, items, conversation_key=conversation_key),
         items=items,
     )
 

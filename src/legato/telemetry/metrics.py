@@ -7,8 +7,7 @@ never waits for a first time. Nothing here is called for a chunk.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
-from decimal import Decimal
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, Final, Literal, get_args
 
 from prometheus_client import (
@@ -24,9 +23,10 @@ from prometheus_client import (
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.multiprocess import MultiProcessCollector
 
+from legato.core.budget import Per, Period
 from legato.core.errors import RunError
 from legato.core.event import CallReason, FinishReason, StopCause
-from legato.core.usage import Usage
+from legato.core.usage import Spent
 
 CONTENT_TYPE: Final = CONTENT_TYPE_PLAIN_0_0_4
 OTHER: Final = "other"
@@ -77,12 +77,20 @@ class Metrics:
             "first_token_seconds", "From a turn's beginning to its first text.", FIRST_TOKEN_S, "model"
         )
         self._gap_s = histogram("token_gap_seconds", "Time between two tokens, sampled.", GAP_S, "model")
-        self._tokens = counter("tokens", "Tokens that models reported.", "direction", "model")
-        self._cost = counter("cost_usd", "Cost of replies whose price is known.", "model")
+        self._tokens = counter("tokens", "Tokens that calls of models used.", "direction", "model")
+        self._cost = counter("cost_usd", "Cost of the calls whose price is known.", "model")
         self._unpriced = counter("replies_without_price", "Replies whose cost is not known.", "model")
         self._calls = counter("model_calls", "Calls of models that were begun.", "model", "reason")
         self._faults = counter("upstream_errors", "Calls of models that failed.", "model", "code")
+        self._refused = counter("budget_refusals", "Calls of models that a budget had too little left for.", "per")
+        spent = "Spent share of the limit, of whoever has spent the most of it."
+        self._budgets = gauge("budget_spent_ratio", spent, "mostrecent", "per", "period")
+        self._budget_kinds: set[tuple[Per, Period]] = set()
         self._tools = counter("tool_calls", "Calls of tools that ended.", "outcome")
+        self._verdicts = counter(
+            "policy_verdicts", "What policies have decided, but for nothing.", "policy", "stage", "verdict"
+        )
+        self._policy_faults = counter("policy_failures", "Policies that gave no verdict.", "policy", "stage", "kind")
         self._takeovers = counter("takeovers", "Running replies that were taken up from another process.")
         self._batch_items = histogram(
             "commit_batch_items", "Runs and commands that one transaction wrote.", BATCH_ITEMS
@@ -125,8 +133,12 @@ class Metrics:
             for code in codes:
                 self._faults.labels(model, code)
         self._gaps = {model: self._gap_s.labels(model) for model in models}
+        for per in get_args(Per):
+            self._refused.labels(per)
+        self.set_budgets({})
         for outcome in ("ok", "error"):
             self._tools.labels(outcome)
+        self.expect_policies([OTHER])
 
     # What happens
 
@@ -157,7 +169,7 @@ class Metrics:
         model: str | None,
         first_token_ms: int | None,
         response_ms: int,
-        cost: Decimal | None,
+        unpriced: bool,
     ) -> None:
         """Count a reply that ended.
 
@@ -166,16 +178,14 @@ class Metrics:
             reason: Its finish reason, who stopped it, or the error's code.
             model: The last that was called, None where none was.
             first_token_ms: Milliseconds to the first text; None where there was none, or another process showed it.
-            cost: US dollars; None where that is not known.
+            unpriced: It has called a model, and what that cost is not known.
         """
         self._ended.labels(state, reason).inc()
         self._run_s.labels(state).observe(response_ms / 1000)
         name = self._model(model)
         if first_token_ms is not None:
             self._first_s.labels(name).observe(first_token_ms / 1000)
-        if cost is not None:
-            self._cost.labels(name).inc(float(cost))
-        elif model is not None:
+        if unpriced:
             self._unpriced.labels(name).inc()
 
     def call_begun(self, model: str, reason: CallReason) -> None:
@@ -186,15 +196,39 @@ class Metrics:
         """Count a call of a model that ended with an error."""
         self._faults.labels(self._model(model), code).inc()
 
-    def call_used(self, model: str, usage: Usage) -> None:
-        """Count what a call used; what is not known is not counted."""
+    def call_used(self, model: str, spent: Spent) -> None:
+        """Count what a call used and cost; what is not known is not counted."""
+        name = self._model(model)
         for direction in DIRECTIONS:
-            if amount := getattr(usage, f"{direction}_tokens"):
-                self._tokens.labels(direction, self._model(model)).inc(amount)
+            if amount := getattr(spent.usage, f"{direction}_tokens"):
+                self._tokens.labels(direction, name).inc(amount)
+        if spent.cost is not None:
+            self._cost.labels(name).inc(float(spent.cost))
+
+    def budget_refused(self, per: Per) -> None:
+        """Count a call, or a post, that was refused because a budget had too little left."""
+        self._refused.labels(per).inc()
 
     def tool_ended(self, *, is_error: bool) -> None:
         """Count a call of a tool."""
         self._tools.labels("error" if is_error else "ok").inc()
+
+    def expect_policies(self, names: Collection[str]) -> None:
+        """Have series for the policies that there are."""
+        for name in names:
+            for stage in ("request", "reply"):
+                for verdict in ("block", "redact", "flag"):
+                    self._verdicts.labels(name, stage, verdict)
+                for kind in ("timeout", "error"):
+                    self._policy_faults.labels(name, stage, kind)
+
+    def policy_decided(self, policy: str, stage: str, verdict: str) -> None:
+        """Count a text that a policy did not simply allow."""
+        self._verdicts.labels(policy, stage, verdict).inc()
+
+    def policy_failed(self, policy: str, stage: str, kind: str) -> None:
+        """Count a policy that gave no verdict."""
+        self._policy_faults.labels(policy, stage, kind).inc()
 
     def taken_over(self, count: int) -> None:
         """Count running replies that this process took up."""
@@ -214,6 +248,12 @@ class Metrics:
         self._lag_s.observe(lag_s)
 
     # What is so when somebody asks
+
+    def set_budgets(self, shares: Mapping[tuple[Per, Period], float]) -> None:
+        """Set how much of the budgets is spent; 0 where there is none."""
+        for per in get_args(Per):
+            for period in get_args(Period):
+                self._budgets.labels(per, period).set(shares.get((per, period), 0.0))
 
     def set_node(self, *, queued: int, running: int, readers: int, stalled_s: float, draining: bool) -> None:
         """Set what a node holds now."""

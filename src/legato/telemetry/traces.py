@@ -21,6 +21,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from decimal import Decimal
 from typing import Final
 
 from opentelemetry.context import Context
@@ -40,7 +41,7 @@ from opentelemetry.trace import (
     set_span_in_context,
 )
 
-from legato.core.usage import Usage
+from legato.core.usage import Spent, Usage
 from legato.telemetry.trace_ids import run_of_event, span_id_of, trace_id_from
 from legato.version import __version__
 
@@ -124,6 +125,7 @@ class Traces:
         asked_model: str | None,
         model: str | None,
         usage: Usage | None,
+        cost: Decimal | None,
         finish_reason: str | None,
         fault: str | None,
         takeovers: int,
@@ -139,7 +141,7 @@ class Traces:
         }
         _add(attributes, {"gen_ai.request.model": asked_model, "gen_ai.response.model": model})
         _add(attributes, {"gen_ai.response.finish_reasons": [finish_reason] if finish_reason else None})
-        _add(attributes, _used(usage))
+        _add(attributes, _used(usage) | _cost(cost))
         self._send(
             "invoke_agent legato",
             trace_id or run_id,
@@ -160,7 +162,7 @@ class Traces:
         model: str,
         reason: str,
         finish_reason: str | None,
-        usage: Usage | None,
+        spent: Spent | None,
         fault: str | None,
         began_ns: int,
     ) -> None:
@@ -173,7 +175,8 @@ class Traces:
             "legato.call.reason": reason,
         }
         _add(attributes, {"gen_ai.response.finish_reasons": [finish_reason] if finish_reason else None})
-        _add(attributes, _used(usage))
+        if spent is not None:
+            _add(attributes, _used(spent.usage) | _cost(spent.cost))
         self._send(
             f"chat {model}", trace_id or run_id, span_id_of(run_id), SpanKind.CLIENT, attributes, began_ns, fault=fault
         )
@@ -278,6 +281,10 @@ class Traces:
 
 def _add(attributes: dict[str, Value], more: Mapping[str, Value | None]) -> None:
     attributes.update({name: value for name, value in more.items() if value is not None})
+
+
+def _cost(cost: Decimal | None) -> dict[str, Value | None]:
+    return {} if cost is None else {"legato.cost_usd": float(cost)}
 
 
 def _used(usage: Usage | None) -> dict[str, Value | None]:

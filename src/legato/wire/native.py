@@ -32,6 +32,7 @@ from legato.core.event import (
     UsageReported,
 )
 from legato.core.log import RunLog
+from legato.core.money import cost_json
 from legato.core.reply import Reply, fold_reply
 from legato.core.text import utf16_length
 from legato.core.usage import usage_json
@@ -205,5 +206,5 @@ class NativeRenderer:
             "runId": self._run_id,
             "model": reply.model,
             "usage": usage_json(reply.usage),
-            "cost": None,
+            "cost": cost_json(reply.cost),
         }

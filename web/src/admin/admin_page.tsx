@@ -1,6 +1,6 @@
 /** What administrators see: figures, the queue, the steps, what is going on. Loaded on its own. */
 import { clsx } from "clsx";
-import { ArrowLeft, ChartColumn, Inbox, type LucideIcon, MessagesSquare, Users, Workflow } from "lucide-react";
+import { ArrowLeft, ChartColumn, Inbox, type LucideIcon, MessagesSquare, ShieldCheck, Users, Wallet, Workflow } from "lucide-react";
 import { useEffect } from "react";
 
 import { navigate } from "../app/route.ts";
@@ -9,17 +9,21 @@ import { useWords } from "../app/words.ts";
 import { Button } from "../ui/button.tsx";
 import { Logo } from "../ui/logo.tsx";
 import { Empty } from "../ui/notices.tsx";
+import { Budgets } from "./budgets.tsx";
 import { Figures } from "./figures.tsx";
 import { Runs, Sessions } from "./live.tsx";
 import { Queue } from "./queue.tsx";
+import { Reviews } from "./reviews.tsx";
 import { Steps } from "./steps.tsx";
 
 const SECTIONS = {
   figures: { icon: ChartColumn, View: Figures },
   queue: { icon: Inbox, View: Queue },
   steps: { icon: Workflow, View: Steps },
+  reviews: { icon: ShieldCheck, View: Reviews },
   runs: { icon: MessagesSquare, View: Runs },
   sessions: { icon: Users, View: Sessions },
+  budgets: { icon: Wallet, View: Budgets },
 } satisfies Record<string, { icon: LucideIcon; View: () => React.ReactNode }>;
 
 type Name = keyof typeof SECTIONS;

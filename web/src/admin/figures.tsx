@@ -79,8 +79,18 @@ function Board({ figures }: { figures: FiguresOf }) {
   const t = useWords();
   const language = useLanguage();
   const { total } = figures;
+  const unpriced = figures.unpriced.length ? (
+    <p className="text-sm text-ink-soft" data-testid="unpriced">
+      {t.admin.unpriced(figures.unpriced.join(", "))}
+    </p>
+  ) : null;
   if (total.messages + total.errors + total.stops === 0)
-    return <Empty icon={<ChartColumn size={28} />} title={t.admin.noFigures} />;
+    return (
+      <>
+        <Empty icon={<ChartColumn size={28} />} title={t.admin.noFigures} />
+        {unpriced}
+      </>
+    );
   const time = (ms: number | null): string => (ms === null ? "–" : duration(ms, language));
   const known = (value: number | null): string => (value === null ? t.admin.unknown : compact(value, language));
   return (
@@ -99,7 +109,11 @@ function Board({ figures }: { figures: FiguresOf }) {
             ...(total.estimated ? [t.admin.estimated(whole(total.estimated, language))] : []),
           ].join(" · ")}
         />
-        <Tile label={t.admin.cost} value={total.cost ? dollars(total.cost.usd, language) : t.admin.unknown} />
+        <Tile
+          label={t.admin.cost}
+          value={total.cost ? dollars(total.cost.usd, language) : t.admin.unknown}
+          {...(total.costUnknown ? { note: t.admin.costUnknown(whole(total.costUnknown, language)) } : {})}
+        />
         <Tile
           label={t.admin.satisfaction}
           value={total.satisfaction === null ? "–" : percent(total.satisfaction, language)}
@@ -122,6 +136,7 @@ function Board({ figures }: { figures: FiguresOf }) {
         />
         <Tile label={t.admin.stops} value={whole(total.stops, language)} />
       </dl>
+      {unpriced}
       {figures.by === "model" ? <ModelBars groups={figures.groups} /> : <Plots figures={figures} />}
       <GroupTable figures={figures} open={figures.by === "model"} />
     </>

@@ -1,7 +1,7 @@
 import { clsx } from "clsx";
 
 import { useLanguage, useWords } from "../app/words.ts";
-import { compact, duration } from "../format/amounts.ts";
+import { compact, dollars, duration } from "../format/amounts.ts";
 import { Panel } from "./parts.tsx";
 import type { Figure } from "@legato/client";
 
@@ -42,9 +42,14 @@ export function ModelBars({ groups }: { groups: readonly Figure[] }) {
         { label: t.admin.p95, color: "bg-warn", pick: (f) => f.responseTimeMs.p95 },
       ],
     },
+    {
+      title: t.admin.cost,
+      format: (value) => dollars(String(value), language),
+      bars: [{ color: "bg-accent", pick: (f) => (f.cost ? Number(f.cost.usd) : null) }],
+    },
   ];
   return (
-    <div className="grid gap-3 lg:grid-cols-3">
+    <div className="grid gap-3 lg:grid-cols-2">
       {panels.map((panel) => (
         <Panel key={panel.title} title={panel.title}>
           <Bars {...panel} groups={groups} />

@@ -36,6 +36,27 @@ export async function signIn(key: string): Promise<void> {
   await checkSession();
 }
 
+/** @throws LegatoError where the two do not belong together. */
+export async function signInWithPassword(name: string, password: string): Promise<void> {
+  await api.signInWithPassword(name, password);
+  await checkSession();
+}
+
+/** Goes to the issuer; the page comes back signed in, or with `?sign-in=` and why not. */
+export async function goToIssuer(): Promise<void> {
+  const { location: there } = await api.goToIssuer(location.pathname);
+  location.assign(there);
+}
+
+/** Why a sign-in at the issuer came to nothing, as the address says; it is taken out of it. */
+export function takeSignInFault(): string | null {
+  const asked = new URLSearchParams(location.search);
+  const fault = asked.get("sign-in");
+  if (fault === null) return null;
+  history.replaceState(history.state, "", location.pathname + location.hash);
+  return fault;
+}
+
 export async function signOut(): Promise<void> {
   await api.signOut();
   become({ state: "out" });

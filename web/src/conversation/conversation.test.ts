@@ -32,6 +32,7 @@ test.each([
 test.each([
   ["upstream_auth", en.errors.wrongKey],
   ["rate_limited", en.errors.rateLimited],
+  ["budget_exceeded", en.errors.budgetSpent],
   ["upstream_timeout", en.errors.upstreamDown],
   ["message_too_long", en.errors.tooLong],
   ["unreachable", en.errors.unreachable],

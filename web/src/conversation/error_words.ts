@@ -32,6 +32,8 @@ export function errorWords({ code, message, retryAt }: Fault, t: Strings, nowMs:
     case "rate_limited":
     case "conversation_busy":
       return words(e.rateLimited, e.rateLimitedDo(seconds), true);
+    case "budget_exceeded":
+      return words(e.budgetSpent, message ? sentence(message) : e.budgetSpentDo, true);
     case "upstream_rate_limited":
       return words(e.upstreamLimited, e.upstreamLimitedDo, true);
     case "upstream_unavailable":

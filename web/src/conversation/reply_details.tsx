@@ -14,13 +14,17 @@ export function ReplyDetails({ message }: { message: ChatMessage }) {
   if (model) words.push(model);
   if (failover) more.push(t.conversation.failover(failover.to));
   if (usage && usage.outputTokens !== null) {
-    words.push(t.conversation.tokensOf(whole(usage.outputTokens, language)));
+    const about = usage.counted ? "≈ " : "";
+    words.push(about + t.conversation.tokensOf(whole(usage.outputTokens, language)));
     more.push(
       t.conversation.tokens(
         usage.inputTokens === null ? "?" : whole(usage.inputTokens, language),
         whole(usage.outputTokens, language),
       ),
     );
+    if (usage.cacheReadTokens) more.push(t.conversation.cached(whole(usage.cacheReadTokens, language)));
+    if (usage.reasoningTokens) more.push(t.conversation.reasoned(whole(usage.reasoningTokens, language)));
+    if (usage.counted) more.push(t.conversation.counted);
   }
   if (cost) words.push(dollars(cost.usd, language));
   else if (usage) more.push(t.conversation.unknownCost);

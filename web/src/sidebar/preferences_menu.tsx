@@ -1,6 +1,7 @@
-import { Archive, ChartColumn, Keyboard, LogOut, Settings2, Upload } from "lucide-react";
+import { Archive, ChartColumn, CircleUser, Keyboard, LogOut, Settings2, Upload } from "lucide-react";
 import { useState } from "react";
 
+import { Account } from "../app/account.tsx";
 import { changePreferences, type Language, type Theme, usePreferences } from "../app/preferences.ts";
 import { signOut, useMe } from "../app/session.ts";
 import { useWords } from "../app/words.ts";
@@ -18,6 +19,7 @@ export function Foot({ onArchive, onKeyboard, onImport }: FootProps) {
   const t = useWords();
   const me = useMe();
   const [choosing, setChoosing] = useState(false);
+  const [looking, setLooking] = useState(false);
   const items: MenuItem[] = [
     { label: t.app.preferences, icon: <Settings2 size={16} />, onSelect: () => setChoosing(true) },
     { label: t.app.keyboard, icon: <Keyboard size={16} />, onSelect: onKeyboard },
@@ -27,7 +29,10 @@ export function Foot({ onArchive, onKeyboard, onImport }: FootProps) {
       ? [{ label: t.app.admin, icon: <ChartColumn size={16} />, onSelect: () => location.assign("/admin") }]
       : []),
     ...(me?.via === "session"
-      ? [{ label: t.app.signOut, icon: <LogOut size={16} />, onSelect: () => void signOut() }]
+      ? [
+          { label: t.account.title, icon: <CircleUser size={16} />, onSelect: () => setLooking(true) },
+          { label: t.app.signOut, icon: <LogOut size={16} />, onSelect: () => void signOut() },
+        ]
       : []),
   ];
   return (
@@ -35,6 +40,7 @@ export function Foot({ onArchive, onKeyboard, onImport }: FootProps) {
       <span className="min-w-0 truncate pl-1 text-xs text-ink-faint">{me ? `Legato ${me.version}` : ""}</span>
       <Menu label={t.app.more} icon={<Settings2 size={18} />} items={items} />
       {choosing && <Choices onClose={() => setChoosing(false)} />}
+      {looking && <Account onClose={() => setLooking(false)} />}
     </div>
   );
 }

@@ -1,0 +1,1 @@
+"""What may be said: policies of requests and replies, and what they decide."""
