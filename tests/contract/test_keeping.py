@@ -15,6 +15,7 @@ from legato.runs.delete import DeleteConversation
 from legato.runs.erase import GRACE_MS, Eraser, erase_principal
 from legato.runs.node import Node
 from legato.storage.audit import entries_from
+from legato.storage.keeping import hold_conversation
 from tests.service_world import ANN, BEN, LateClock, World
 
 ROOT = Principal(id="root", role="admin")
@@ -263,6 +264,22 @@ async def test_a_hold_that_comes_later_stops_what_is_left(world: World) -> None:
     await until_erased(world)
     assert await world.names() == set()
     assert left > 0
+
+
+async def test_a_conversation_that_is_held_later_stays_and_the_erasure_waits(world: World) -> None:
+    """Holding all of the principal, and letting that go again, does not take its own hold away."""
+    for number in range(3):
+        await world.conversations().create(f"c{number}")
+    await erase_principal(world.node, ACTOR, "ann", "ann")
+    await hold(world, "ann")
+    await world.node.committer.write(lambda tx: hold_conversation(tx, "ann", "c1", True, 5))
+    await hold(world, "ann", False)
+    world.clock.late_ms += GRACE_MS
+    assert await round_of(world)
+    assert await world.names() == {"c1"}
+    await world.node.committer.write(lambda tx: hold_conversation(tx, "ann", "c1", False, 6))
+    await until_erased(world)
+    assert await world.names() == set()
 
 
 async def test_deletes_are_told_to_the_audit_log(world: World) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 
 import pytest
@@ -70,7 +71,10 @@ def test_a_conversation_needs_no_mouse(keyed: Chat) -> None:
         press(page, "Enter")
         expect_focus(page, "Bad reply")
         expect(keyed.button("Bad reply")).to_have_attribute("aria-pressed", "true")
-        said = client.get(path)["messages"][-1]["feedback"]
+        # The button shows it at once; the server has it a moment later.
+        until = time.monotonic() + 10
+        while (said := client.get(path)["messages"][-1]["feedback"]) is None or said["reason"] is None:
+            assert time.monotonic() < until, said
         assert (said["thumb"], said["reason"]) == ("down", "Too long.")
 
     press(page, "/", "ArrowUp")

@@ -175,6 +175,8 @@ def test_a_refused_first_message_leaves_no_entry(chat: Chat, visits: Visits) -> 
     with Client(chat.server.port) as client:
         before = {each["id"] for each in client.get("/conversations?limit=200")["conversations"]}
     links = chat.sidebar.locator("a[href^='/c/']")
+    if before:
+        expect(links.first).to_be_visible()
     shown = links.count()
     chat.send("script: seed=34 tokens=4")
     expect(chat.page.get_by_test_id("trouble")).to_be_visible()

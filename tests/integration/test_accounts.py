@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import select
 from typer.testing import CliRunner, Result
 
 from legato.cli.accounts import app
@@ -17,8 +18,10 @@ from legato.http.credentials import HOUR_MS
 from legato.http.throttle import OF_ACCOUNT, SIGN_INS
 from legato.policies import password_hashes
 from legato.policies.password_hashes import MOST_WAITING, WORKERS, PasswordHashes, hash_password
-from legato.storage.accounts import create_account, disable_account, find_by_name
+from legato.storage.accounts import create_account, disable_account, find_by_name, set_password
 from legato.storage.sign_ins import GRACE_MS, IDLE_MS, MOST_MS, ROTATE_MS
+from legato.storage.statement import Prepared, Transaction
+from legato.storage.tables import sign_in
 from tests.asgi import AsgiAnswer
 from tests.page_world import DAY_MS, OWN, Site, cookie_of, open_site
 
@@ -90,6 +93,31 @@ async def status_of(site: Site, cookie: str) -> int:
 
 
 # Coming in
+
+
+@pytest.mark.parametrize("disabled", [False, True])
+async def test_a_password_that_changes_while_it_is_compared_lets_nobody_in(
+    site: Site, monkeypatch: pytest.MonkeyPatch, disabled: bool
+) -> None:
+    """Comparing takes a while: what is changed meanwhile, or an account that is disabled, is not passed by."""
+    compare = PasswordHashes.verify
+
+    def change(tx: Transaction) -> None:
+        found = find_by_name(tx, "Ann")
+        assert found is not None
+        if disabled:
+            disable_account(tx, found.id, 2)
+        else:
+            set_password(tx, found.id, stored(OTHER), 2)
+
+    async def compare_and_change(self: PasswordHashes, password: str, of: str | None) -> tuple[bool, str | None]:
+        found = await compare(self, password, of)
+        await site.node.committer.write(change)
+        return found
+
+    monkeypatch.setattr(PasswordHashes, "verify", compare_and_change)
+    assert (await enter(site, "Ann", RIGHT)).status == 401
+    assert await site.node.database.read(lambda tx: tx.all(Prepared(select(sign_in.c.id)))) == []
 
 
 @pytest.mark.parametrize("name", ["Ann", "ann", " ANN ", "Ａnn"])

@@ -28,12 +28,19 @@ def private(**more: Any) -> PrivateData:
     return PrivateData("private", text=None, open=False, where="policies[0]", **(given | more))
 
 
-TERMS = ("kill", "New York", "naïve", "c++", "赌博", "straße", "f**k")
+TERMS = ("kill", "New York", "naïve", "c++", "赌博", "straße", "f**k", "กิน")
 FOUND = {
     "I could kill him": "kill",
     "KILL!": "KILL",
     "ｋｉｌｌ it": "ｋｉｌｌ",
     "k\u200bill it": "k\u200bill",
+    "k\ufe0fill it": "k\ufe0fill",
+    "k\x01ill it": "k\x01ill",
+    "k\x7fill it": "k\x7fill",
+    "k\u20ddill it": "k\u20ddill",
+    "ki\u1dc4ll it": "ki\u1dc4ll",
+    "k\u3164ill it": "k\u3164ill",
+    "เรากินข้าว": "กิน",
     "new   york city": "new   york",
     "in New\nYork.": "New\nYork",
     "naive of me": "naive",
@@ -45,7 +52,19 @@ FOUND = {
     "die STRASSE dort": "STRASSE",
     "oh f**k that": "f**k",
 }
-NOT_FOUND = ("skill", "killer whales", "overkill", "York", "new yorker", "native", "c+ and d", "博赌", "strass", "f**")
+NOT_FOUND = (
+    "skill",
+    "killer whales",
+    "overkill",
+    "York",
+    "new yorker",
+    "native",
+    "c+ and d",
+    "博赌",
+    "strass",
+    "f**",
+    "กน",
+)
 
 
 @pytest.mark.parametrize(("text", "found"), FOUND.items(), ids=range(len(FOUND)))

@@ -18,7 +18,7 @@ from legato.http.resources import Resource, respond
 from legato.policies.passwords import MOST_CHARS, password_fault
 from legato.runs.audit import actor_of, audit
 from legato.runs.node import Node
-from legato.storage.accounts import Account, find_by_id, set_password
+from legato.storage.accounts import Account, find_by_id, set_password, still_stands
 from legato.storage.sign_ins import end_all, end_one, list_sign_ins
 from legato.storage.statement import Transaction
 
@@ -76,6 +76,8 @@ async def put_password(request: Request) -> Response:
     now_ms = node.clock.now_ms()
 
     def change(tx: Transaction) -> None:
+        if not still_stands(tx, found.id, found.password_hash):
+            raise Forbidden("the present password is another one")
         set_password(tx, found.id, stored, now_ms)
         audit(
             tx,
@@ -91,7 +93,14 @@ async def put_password(request: Request) -> Response:
     # Its own sign-in ended too: whoever had a copy of the cookie has nothing any more.
     _, cookie = await come_in(
         request,
-        Comer(owner=found.owner, role=found.role, name=found.label, way="password", account_id=found.id),
+        Comer(
+            owner=found.owner,
+            role=found.role,
+            name=found.label,
+            way="password",
+            account_id=found.id,
+            password_hash=stored,
+        ),
     )
     response = Response(status_code=204, headers={"Cache-Control": "no-store"})
     response.headers.append("Set-Cookie", cookie)

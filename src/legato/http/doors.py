@@ -8,6 +8,7 @@ from fastapi import Request
 from starlette.requests import cookie_parser
 from starlette.responses import Response
 
+from legato.core.errors import Unauthenticated
 from legato.core.principal import Caller, Principal, Role, SignedInBy
 from legato.http.credentials import COOKIE, Credentials
 from legato.http.guard import session_cookie
@@ -16,6 +17,7 @@ from legato.http.throttle import FLOWS, SIGN_INS, AccountThrottle, Throttle
 from legato.policies.password_hashes import PasswordHashes
 from legato.runs.audit import Actor, actor_of, audit
 from legato.runs.node import Node
+from legato.storage.accounts import still_stands
 from legato.storage.sign_ins import create_sign_in, end_sign_in, find_sign_in
 from legato.storage.statement import Transaction
 
@@ -49,6 +51,8 @@ class Comer:
     way: SignedInBy
     key_id: str | None = None
     account_id: str | None = None
+    password_hash: str | None = None
+    """That the password was compared with, where it came by one."""
 
 
 def create_doors(node: Node) -> Doors:
@@ -69,7 +73,11 @@ def create_doors(node: Node) -> Doors:
 
 
 async def come_in(request: Request, comer: Comer) -> tuple[Caller, str]:
-    """Sign a page in, ending the sign-in that its browser had; return who it is now, and the cookie's field."""
+    """Sign a page in, ending the sign-in that its browser had; return who it is now, and the cookie's field.
+
+    Raises:
+        Unauthenticated: What it came by is good no longer.
+    """
     node: Node = request.app.state.node
     credentials: Credentials = request.app.state.credentials
     now_ms = node.clock.now_ms()
@@ -84,6 +92,9 @@ async def come_in(request: Request, comer: Comer) -> tuple[Caller, str]:
     )
 
     def sign_in(tx: Transaction) -> str:
+        if comer.account_id is not None and not still_stands(tx, comer.account_id, comer.password_hash):
+            # It was disabled, or has another password, since that was looked at.
+            raise Unauthenticated("this account has changed just now: sign in again")
         token = create_sign_in(
             tx,
             now_ms,

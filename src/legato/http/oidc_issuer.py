@@ -246,7 +246,7 @@ class Issuer:
             ) from None
         try:
             body = json.loads(data)
-        except ValueError:
+        except (ValueError, RecursionError):
             body = None
         if not isinstance(body, dict):
             if status != 200:

@@ -163,7 +163,14 @@ async def _by_password(request: Request, doors: Doors, name: str, password: str)
         await node.committer.write(
             lambda tx: rehash_password(tx, account_id, old, new), wait_s=node.settings.storage_wait_s
         )
-    return Comer(owner=found.owner, role=found.role, name=found.label, way="password", account_id=found.id)
+    return Comer(
+        owner=found.owner,
+        role=found.role,
+        name=found.label,
+        way="password",
+        account_id=found.id,
+        password_hash=newer or found.password_hash,
+    )
 
 
 async def _note_failure(node: Node, found: Account) -> None:

@@ -23,10 +23,11 @@ from legato.core.event import (
 )
 from legato.core.log import RunLog
 from legato.core.money import usd_text
-from legato.core.reply import STOP_REASONS, Reply, fold_reply
+from legato.core.reply import STOP_REASONS, Reply, fold_reply, open_call_at
 from legato.core.run import RunState
 from legato.fanout.hint import HintKind
 from legato.runs.budget import Settlement, settlement_of
+from legato.runs.charges import NOTHING, reported
 from legato.runs.count import count_end
 from legato.runs.events import ended_event
 from legato.runs.ledger import charge_deleted, charges_of, close_left_open
@@ -263,6 +264,9 @@ async def end(node: Node, run: LiveRun, how: End) -> Following | None:
         except Exception as error:
             # The database refused what the reply holds: end the run without what was not shown yet.
             log.exception("run could not be ended", run_id=run.id)
+            if open_call_at(run.tail.log) is not None:
+                # What its last call used was among that.
+                node.committer.append(run.tail, reported(run.spent or NOTHING))
             terminal, following = await _write(node, EndRun(node, run, failure(error)))
     except Fenced:
         _forget(node, run)

@@ -49,7 +49,7 @@ from legato.storage.erasures import (
     save_counts,
 )
 from legato.storage.forgetting import forget_keys, forget_owner
-from legato.storage.keeping import check_owner_not_held, find_kept, forget_kept, held_conversations
+from legato.storage.keeping import check_owner_not_held, forget_kept, held_conversations
 from legato.storage.pieces import delete_orphans
 from legato.storage.request_keys import prune_keys
 from legato.storage.search_index import begin_compaction, compact
@@ -94,9 +94,7 @@ async def erase_principal(node: Node, actor: Actor, owner: str, confirmed: str) 
     now_ms = node.clock.now_ms()
 
     def begin(tx: Transaction) -> int:
-        check_owner_not_held(tx, owner)
-        if held_conversations(tx, owner, 1):
-            raise LegalHold("conversations of this principal are held: nothing was erased")
+        _check_not_held(tx, owner)
         erasure_id, is_new = begin_erasure(tx, owner, actor=actor.id, via=actor.via, key_id=actor.key_id, now_ms=now_ms)
         if is_new:
             gone = {"api_key": delete_credentials(tx, owner), "account": forget_accounts(tx, owner, MOST)}
@@ -108,6 +106,17 @@ async def erase_principal(node: Node, actor: Actor, owner: str, confirmed: str) 
     node.wakes.tell(HintKind.FORGET)
     node.to_erase.set()
     return erasure_id
+
+
+def _check_not_held(tx: Transaction, owner: str) -> None:
+    """Refuse to delete what a principal has while any of it is held.
+
+    Raises:
+        LegalHold: So it is.
+    """
+    check_owner_not_held(tx, owner)
+    if held_conversations(tx, owner, 1):
+        raise LegalHold("conversations of this principal are held: nothing was erased")
 
 
 class _ErasePage(Command[list[Any]]):
@@ -139,6 +148,8 @@ class Eraser:
         self._node = node
         self._wait_until_s = 0.0
         """Before it nothing is done for conversations alone, by the loop's clock."""
+        self._segments: dict[int, int] = {}
+        """The newest segment that there was when an erasure was first looked at, on SQLite: what may speak of it."""
         self._clean = False
         """Whether the files hold nothing any more of what is gone: a server that died may have left it there."""
 
@@ -194,7 +205,10 @@ class Eraser:
         if not rows:
             return True
         self._clean = False
-        last = await node.database.read(last_segment) if node.database.kind == "sqlite" else 0
+        if node.database.kind == "sqlite":
+            newest = await node.database.read(last_segment)
+            # That of the first round: replies that begin later hold nothing of theirs.
+            self._segments = {row.id: self._segments.get(row.id, newest) for row in rows}
         now_ms = node.clock.now_ms()
         if not await self._erase_elsewhere(await node.database.read(lambda tx: find_erased(tx, rows, now_ms))):
             return False
@@ -203,15 +217,14 @@ class Eraser:
             await asyncio.sleep(READ_S)
             while await self._write(delete_orphans):
                 pass
-        elif await node.database.read(lambda tx: has_segments_until(tx, last)):
+        elif await node.database.read(lambda tx: has_segments_until(tx, max(self._segments.values()))):
             return False
         if any(node.clock.now_ms() - row.asked_at_ms < GRACE_MS for row in principals):
             return False
         await self._compact()
         # What came meanwhile: a server without keys still serves the one whom it erases.
-        for row in principals:
-            await self._erase_rows(row)
-        await self._end(rows)
+        held = {row.id for row in principals if not await self._erase_rows(row)}
+        await self._end([row for row in rows if row.id not in held])
         # With what was noted of it.
         return await self._scrub()
 
@@ -225,23 +238,36 @@ class Eraser:
         done: list[Any] = []
         after = ""
         while rows := await self._node.database.read(partial(list_principals, after=after, limit=100)):
-            for row in rows:
-                if (await self._node.database.read(partial(find_kept, owner=row.owner))).held_at_ms is None:
-                    await self._erase_rows(row)
-                    done.append(row)
+            done += [row for row in rows if await self._erase_rows(row)]
             after = rows[-1].owner
         return done
 
-    async def _erase_rows(self, row: Any) -> None:
-        """Delete what a principal has in the database, a page a transaction, and keep how much that was."""
-        node, owner = self._node, row.owner
+    async def _erase_rows(self, row: Any) -> bool:
+        """Delete what a principal has in the database, a page a transaction, and keep how much that was.
+
+        Returns:
+            Whether it was deleted: what is held is not, and the erasure goes on once it is let go.
+        """
+        try:
+            await self._delete_rows(row.owner)
+        except LegalHold:
+            return False
+        return True
+
+    async def _delete_rows(self, owner: str) -> None:
+        node = self._node
         conversations = 0
+
+        def delete_others(tx: Transaction) -> dict[str, int]:
+            _check_not_held(tx, owner)
+            return delete_owned(tx, owner) | forget_owner(tx, owner)
+
         # One that is made meanwhile may stand before the others.
         while page := await node.committer.execute(_ErasePage(node, owner, ""), wait_s=node.settings.storage_wait_s):
             conversations += len(page)
             await self._count(owner, {"conversation": len(page)})
             await asyncio.sleep(PAUSE_S)
-        while counts := await self._write(lambda tx: delete_owned(tx, owner) | forget_owner(tx, owner)):
+        while counts := await self._write(delete_others):
             await self._count(owner, counts)
             await asyncio.sleep(PAUSE_S)
         await self._write(lambda tx: forget_kept(tx, owner))
@@ -281,6 +307,14 @@ class Eraser:
         await self._write(lambda tx: end_erasures(tx, [row.id for row in rows if row.conversation_id is not None]))
 
     def _end_one(self, tx: Transaction, row: Any) -> None:
+        try:
+            _check_not_held(tx, row.owner)
+        except LegalHold:
+            # Only now: it ends once that is let go.
+            return
+        while erase_events(tx, Erased(owners=frozenset([row.owner]), conversations={}), 0)[0]:
+            # What does not open any more could not be told from others' later.
+            pass
         found = find_erasure(tx, row.owner)
         end_erasures(tx, [row.id])
         forget_keys(tx, row.owner)

@@ -161,6 +161,9 @@ async def _generate(node: Node, run: LiveRun, first_call_logged: bool) -> End:
                 await node.moderation.arguments(run, call_end.tool_calls)
             except ReplyBlocked as blocked:
                 return _blocked(node, run, blocked.text)
+            except BudgetSpent:
+                # Nobody could judge them: they are not carried out.
+                return Stopped("budget")
         await log_calls(node, run, call_end.tool_calls)
         # Tools may take long: what the calls so far did not use is for others.
         await settle_calls(node, run)

@@ -15,13 +15,15 @@ from legato.core.event import RunStarted
 from legato.policies.moderation.verdict import Allow, Block, Flag, Passage, PolicyFailed, Verdict
 from legato.providers.base import CallEnd, CallRequest, ChatMessage, Pausable, Provider
 from legato.runs.charges import OpenCall, close_call, open_call
-from legato.runs.ledger import charge_of
+from legato.runs.ledger import charge_of, nameless
 from legato.runs.live import LiveRun, RunRequest
 from legato.runs.moderate import Posting
 from legato.runs.node import Node
 from legato.runs.tail import Tail
 from legato.settings_moderation import JudgeSettings
 from legato.storage.charges import insert_charge
+from legato.storage.runs import find_run
+from legato.storage.statement import Transaction
 
 MAX_TOKENS: Final = 300
 """A verdict has two dozen; the rest is for models that think first."""
@@ -132,7 +134,13 @@ class Judge:
         spent = await close_call(self._node, run, call, outcome, reached=sink.reached, received=received)
         charge = charge_of(self._node, run, call.provider, spent, "judge")
         if charge.input_tokens != 0 or charge.output_tokens != 0:
-            await self._node.committer.write(lambda tx: insert_charge(tx, charge))
+
+            def write(tx: Transaction) -> None:
+                # A post is judged before there is a run; the conversation of one that there was may be deleted by now.
+                is_gone = run.conversation_key != 0 and find_run(tx, run.tail.owner, run.id) is None
+                insert_charge(tx, nameless(charge) if is_gone else charge)
+
+            await self._node.committer.write(write)
 
 
 def _stand_in(node: Node, posting: Posting) -> LiveRun:

@@ -189,13 +189,16 @@ class Moderation:
     async def tool_result(self, run: LiveRun, tool: str, result: ToolResult) -> ToolResult:
         """Return a tool's result as it is kept, and as the model is told of it.
 
-        Raises:
-            BudgetSpent: Judging it would cost more than may be spent.
+        The tool has had its effect, so that its call ends well whatever is left to judge with.
         """
         if not self._settings.tool_results or not self._chains.request:
             return result
         passage = replace(self._of_run(run, result.output, "request", "tool"), tool=tool)
-        judged = await self._chains.request.judge(passage, run)
+        try:
+            judged = await self._chains.request.judge(passage, run)
+        except BudgetSpent:
+            log.info("result of a tool not judged", tool=tool, reason="budget")
+            return replace(result, output=REMOVED.format(reason="budget"), is_error=True)
         if judged.blocked is not None:
             log.info("result of a tool blocked", tool=tool, policy=judged.blocked.policy, reason=judged.blocked.reason)
             return replace(result, output=REMOVED.format(reason=judged.blocked.reason), is_error=True)

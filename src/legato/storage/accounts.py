@@ -40,6 +40,12 @@ _REHASH = Prepared(
     .where(account.c.id == bindparam("account_id"), account.c.password_hash == bindparam("old_hash"))
     .values(password_hash=bindparam("new_hash"))
 )
+# Locked until the sign-in is there: who changes the password, or disables the account, ends that one too.
+_STANDS = Prepared(
+    select(account.c.password_hash)
+    .where(account.c.id == bindparam("account_id"), account.c.disabled_at_ms.is_(None))
+    .with_for_update(read=True)
+)
 _SET_ROLE = Prepared(
     update(account)
     .where(account.c.id == bindparam("account_id"))
@@ -161,6 +167,16 @@ def set_password(tx: Transaction, account_id: str, password_hash: str, now_ms: i
     end_all_of_account(tx, account_id, but=keep)
 
 
+def still_stands(tx: Transaction, account_id: str, password_hash: str | None) -> bool:
+    """Whether an account lets its person in, with the same password as when that was looked at.
+
+    Args:
+        password_hash: None where no password was.
+    """
+    found = tx.one(_STANDS, account_id=account_id)
+    return found is not None and password_hash in (None, found.password_hash)
+
+
 def rehash_password(tx: Transaction, account_id: str, old_hash: str, new_hash: str) -> None:
     """Keep the same password under newer parameters."""
     tx.run(_REHASH, account_id=account_id, old_hash=old_hash, new_hash=new_hash)
@@ -173,8 +189,9 @@ def follow_issuer(tx: Transaction, account_id: str, *, role: Role, label: str) -
 
 def disable_account(tx: Transaction, account_id: str, now_ms: int) -> bool:
     """Let nobody in by an account, and sign out who is in; return whether it was good until now."""
+    was_good = tx.run(_DISABLE, account_id=account_id, now_ms=now_ms) == 1
     end_all_of_account(tx, account_id)
-    return tx.run(_DISABLE, account_id=account_id, now_ms=now_ms) == 1
+    return was_good
 
 
 def enable_account(tx: Transaction, account_id: str) -> bool:

@@ -25,6 +25,7 @@ from sqlalchemy import (
     update,
 )
 
+from legato.core.errors import SealBroken
 from legato.storage.audit_tables import erasure
 from legato.storage.statement import Prepared, Transaction, insert_into
 from legato.storage.tables import (
@@ -90,7 +91,12 @@ _SAVE = Prepared(update(erasure).where(erasure.c.id == bindparam("of_id")).value
 _END = Prepared(delete(erasure).where(erasure.c.id == bindparam("of_id")))
 _CONVERSATIONS = Prepared(
     select(conversation.c.key, conversation.c.id, conversation.c.message_count)
-    .where(conversation.c.owner == bindparam("owner"), conversation.c.id > bindparam("after"))
+    .where(
+        conversation.c.owner == bindparam("owner"),
+        conversation.c.id > bindparam("after"),
+        # One that is held by itself stays, and the erasure with it.
+        conversation.c.held_at_ms.is_(None),
+    )
     .order_by(conversation.c.id)
     .limit(bindparam("most"))
     .with_for_update()
@@ -100,9 +106,14 @@ _MADE = Prepared(
         conversation.c.owner == bindparam("owner"), conversation.c.id == bindparam("id")
     )
 )
+# What an event says is read of few alone: one that does not open, as its owner's key is gone, must not stop the others.
 _OUTBOX = Prepared(
-    select(outbox).where(outbox.c.id > bindparam("after")).order_by(outbox.c.id).limit(bindparam("most"))
+    select(outbox.c.id, outbox.c.owner)
+    .where(outbox.c.id > bindparam("after"))
+    .order_by(outbox.c.id)
+    .limit(bindparam("most"))
 )
+_EVENT = Prepared(select(outbox).where(outbox.c.id == bindparam("of_id")))
 _DELETE_EVENT = Prepared(delete(outbox).where(outbox.c.id == bindparam("of_id")))
 _SEGMENTS = Prepared(select(func.min(segment.c.id).label("first")))
 _LAST_SEGMENT = Prepared(select(func.max(segment.c.id).label("last")))
@@ -252,9 +263,20 @@ def _holds(value: Any, wanted: str) -> bool:
 def erase_events(tx: Transaction, erased: Erased, after: int) -> tuple[int, int | None]:
     """Delete events that wait in the outbox; return how many, and the place behind, None at the end."""
     rows = tx.all(_OUTBOX, after=after, most=PAGE_ROWS)
-    gone = [row.id for row in rows if erased.names(row.owner, msgspec.json.decode(row.payload), row.at_ms)]
+    gone = [row.id for row in rows if row.owner in erased.owners or _names(tx, erased, row)]
     tx.many(_DELETE_EVENT, [{"of_id": each} for each in gone])
     return len(gone), rows[-1].id if len(rows) == PAGE_ROWS else None
+
+
+def _names(tx: Transaction, erased: Erased, row: Any) -> bool:
+    if not any(owner == row.owner for owner, _ in erased.conversations):
+        return False
+    try:
+        event = tx.one(_EVENT, of_id=row.id)
+    except SealBroken:
+        # Nobody can read it any more, this erasure neither.
+        return False
+    return erased.names(event.owner, msgspec.json.decode(event.payload), event.at_ms)
 
 
 def last_segment(tx: Transaction) -> int:
@@ -285,6 +307,7 @@ STATEMENTS: Final = (
     _PRINCIPALS,
     _CONVERSATIONS,
     _OUTBOX,
+    _EVENT,
     _SEGMENTS,
     _LAST_SEGMENT,
     _KEYS,

@@ -34,7 +34,7 @@ _PUT = Prepared(
     )
 )
 _FIND_LOCKED = Prepared(select(*keeping.columns).where(keeping.c.owner == bindparam("owner")).with_for_update())
-_FORGET = Prepared(delete(keeping).where(keeping.c.owner == bindparam("owner")))
+_FORGET = Prepared(delete(keeping).where(keeping.c.owner == bindparam("owner"), keeping.c.held_at_ms.is_(None)))
 _CHANGED = Prepared(
     select(*keeping.columns)
     .where(keeping.c.owner > bindparam("after"))
@@ -181,5 +181,5 @@ def check_owner_not_held(tx: Transaction, owner: str) -> None:
 
 
 def forget_kept(tx: Transaction, owner: str) -> int:
-    """Delete a principal's settings; return how many rows there were."""
+    """Delete a principal's settings, but for a hold; return how many rows there were."""
     return tx.run(_FORGET, owner=owner)

@@ -24,7 +24,10 @@ _SPACELESS: Final = (
 )
 """Thai, Lao, Burmese, Khmer, Kana, Han, Hangul: a neighbour of these does not make a term a part of a word."""
 _LETTER: Final = rf"[^\W{_SPACELESS}]"
-_ACCENTS: Final = range(0x300, 0x370)
+_UNSEEN: Final = frozenset(
+    [*range(0xFE00, 0xFE10), *range(0xE0100, 0xE01F0), 0x034F, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x3164, 0xFFA0]
+)
+"""Variation selectors and fillers: letters and marks to Unicode, and nothing to the eye."""
 
 
 class Terms:
@@ -75,12 +78,12 @@ class Terms:
         return place if origins is None else origins[place]
 
 
-_RUN: Final = re.compile(r"\s\s|[^\S ]")
+_ODD: Final = re.compile(r"\s\s|[^\S ]|[\x00-\x08\x0e-\x1b\x7f]")
 
 
 def fold(text: str) -> tuple[str, list[int] | None]:
     """Return a text as it is compared, and for each character of that its place in `text`; None where all are equal."""
-    if text.isascii() and _RUN.search(text) is None:
+    if text.isascii() and _ODD.search(text) is None:
         return text.lower(), None
     folded: list[str] = []
     origins: list[int] = []
@@ -90,15 +93,22 @@ def fold(text: str) -> tuple[str, list[int] | None]:
                 folded.append(" ")
                 origins.append(place)
             continue
-        if character.isascii():
+        if character.isascii() and character.isprintable():
             folded.append(character.lower())
             origins.append(place)
             continue
-        # What is written but not seen, such as a zero-width space inside a word.
-        if unicodedata.category(character) in ("Cf", "Cc"):
-            continue
         for plain in unicodedata.normalize("NFKD", character).casefold():
-            if ord(plain) not in _ACCENTS:
+            if _is_seen(plain):
                 folded.append(plain)
                 origins.append(place)
     return "".join(folded), origins
+
+
+def _is_seen(character: str) -> bool:
+    """Whether a character is more than an accent on another, or nothing at all, such as a zero-width space."""
+    # Vowels of Thai or Hindi are marks too, but make another word: they do not combine as accents do.
+    return (
+        unicodedata.category(character) not in ("Cf", "Cc", "Me")
+        and not unicodedata.combining(character)
+        and ord(character) not in _UNSEEN
+    )
