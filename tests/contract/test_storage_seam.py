@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
@@ -19,30 +19,10 @@ from legato.storage.sqlite import SqliteDatabase
 from legato.storage.statement import Prepared, Transaction
 from legato.storage.tables import outbox
 from tests.contract.storage_backends import PostgresStorage, Storage
+from tests.live_log import Log
 from tests.statements import execute, query
 
 _DELETE = Prepared(outbox.delete().returning(outbox.c.event_id))
-
-
-class Log:
-    """The log of a live run: what was published, and what was refused."""
-
-    def __init__(self, key: int) -> None:
-        self.key = key
-        self.epoch = 0
-        self.pending: list[LogItem] = []
-        self.shown: list[LogItem] = []
-        self.failed: list[Exception] = []
-
-    @property
-    def end(self) -> int:
-        return len(self.shown)
-
-    def publish(self, items: Sequence[LogItem]) -> None:
-        self.shown += items
-
-    def append_failed(self, error: Exception) -> None:
-        self.failed.append(error)
 
 
 @pytest.fixture

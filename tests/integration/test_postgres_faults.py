@@ -6,7 +6,7 @@ import asyncio
 import itertools
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,6 @@ import pytest
 
 from legato.app import open_node
 from legato.core.errors import StorageUnavailable
-from legato.core.event import LogItem
 from legato.runs.replies import Runs
 from legato.storage.codec import SegmentPiece
 from legato.storage.committer import Committer
@@ -27,6 +26,7 @@ from legato.storage.writer import Batch, Lane, NodeFenced, Unit
 from tests.conftest import node_settings
 from tests.contract.upstream_server import Do, Step, UpstreamServer, chunked, head
 from tests.contract.upstream_shapes import text
+from tests.live_log import Log
 from tests.postgres import Postgres, PostgresServer
 from tests.postgres_proxy import Cut, PostgresProxy, open_proxy
 from tests.postgres_world import NODE, names, node_database, put, write
@@ -187,27 +187,6 @@ def test_who_fences_waits_for_what_is_being_written(url: str) -> None:
     assert database.transact(names, writes=False) == ["a"]
     assert database.transact(lambda tx: read_pieces(tx, [1]), writes=False) == {}
     database.close()
-
-
-class Log:
-    """The log of a live run, and the most that ever waited in it."""
-
-    def __init__(self, key: int) -> None:
-        self.key = key
-        self.epoch = 0
-        self.pending: list[LogItem] = []
-        self.shown: list[LogItem] = []
-        self.failed: list[Exception] = []
-
-    @property
-    def end(self) -> int:
-        return len(self.shown)
-
-    def publish(self, items: Sequence[LogItem]) -> None:
-        self.shown += items
-
-    def append_failed(self, error: Exception) -> None:
-        self.failed.append(error)
 
 
 @pytest.mark.slow

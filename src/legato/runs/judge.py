@@ -13,8 +13,9 @@ import msgspec
 from legato.core.errors import InvalidRequest, UpstreamRefused
 from legato.core.event import RunStarted
 from legato.policies.moderation.verdict import Allow, Block, Flag, Passage, PolicyFailed, Verdict
-from legato.providers.base import CallEnd, CallRequest, ChatMessage, Pausable, Provider
+from legato.providers.base import CallEnd, CallRequest, ChatMessage, Provider
 from legato.runs.charges import OpenCall, close_call, open_call
+from legato.runs.collected import Collected
 from legato.runs.ledger import charge_of, nameless
 from legato.runs.live import LiveRun, RunRequest
 from legato.runs.moderate import Posting
@@ -48,24 +49,6 @@ _FENCED: Final = re.compile(r"\s*```(?:json)?\s*(\{.*\})\s*```\s*", re.DOTALL)
 class _Answer(msgspec.Struct):
     violates: bool
     reason: str = ""
-
-
-class _Collected:
-    """A sink that keeps what comes."""
-
-    def __init__(self) -> None:
-        self.words: list[str] = []
-        self.thoughts: list[str] = []
-        self.reached = False
-
-    def opened(self, flow: Pausable | None) -> None:
-        self.reached = True
-
-    def text(self, delta: str) -> None:
-        self.words.append(delta)
-
-    def reasoning(self, delta: str) -> None:
-        self.thoughts.append(delta)
 
 
 class Judge:
@@ -108,7 +91,7 @@ class Judge:
         return Block(reason=reason, text=self._settings.text)
 
     async def _ask(self, provider: Provider, run: LiveRun, passage: Passage) -> str:
-        node, sink = self._node, _Collected()
+        node, sink = self._node, Collected()
         given = {"kind": passage.source, "context": passage.context, "text": passage.text}
         request = CallRequest(
             run_id=run.id,
@@ -129,9 +112,8 @@ class Judge:
         await self._charge(run, call, outcome, sink)
         return "".join(sink.words)
 
-    async def _charge(self, run: LiveRun, call: OpenCall, outcome: CallEnd | BaseException, sink: _Collected) -> None:
-        received = "".join([*sink.thoughts, *sink.words])
-        spent = await close_call(self._node, run, call, outcome, reached=sink.reached, received=received)
+    async def _charge(self, run: LiveRun, call: OpenCall, outcome: CallEnd | BaseException, sink: Collected) -> None:
+        spent = await close_call(self._node, run, call, outcome, reached=sink.reached, received=sink.received)
         charge = charge_of(self._node, run, call.provider, spent, "judge")
         if charge.input_tokens != 0 or charge.output_tokens != 0:
 

@@ -13,8 +13,9 @@ from legato.core.errors import LegatoError
 from legato.core.reply import fold_reply
 from legato.core.text import first_words
 from legato.core.usage import Spent, Usage
-from legato.providers.base import CallEnd, CallRequest, ChatMessage, Pausable, Provider
+from legato.providers.base import CallEnd, CallRequest, ChatMessage, Provider
 from legato.runs.charges import OpenCall, close_call, open_call
+from legato.runs.collected import Collected
 from legato.runs.context import estimate_tokens, parts_text
 from legato.runs.ledger import charge_of, nameless
 from legato.runs.live import LiveRun
@@ -36,28 +37,6 @@ SEEN_CHARS = 2000
 MAX_TOKENS = 200
 """A title has a dozen; the rest is for models that think first."""
 LIMIT_S = 60.0
-
-
-class _Collected:
-    """A sink that keeps what comes."""
-
-    def __init__(self) -> None:
-        self.words: list[str] = []
-        self.thoughts: list[str] = []
-        self.reached = False
-
-    @property
-    def received(self) -> str:
-        return "".join([*self.thoughts, *self.words])
-
-    def opened(self, flow: Pausable | None) -> None:
-        self.reached = True
-
-    def text(self, delta: str) -> None:
-        self.words.append(delta)
-
-    def reasoning(self, delta: str) -> None:
-        self.thoughts.append(delta)
 
 
 def begin_title(node: Node, run: LiveRun) -> None:
@@ -95,7 +74,7 @@ async def _name(node: Node, run: LiveRun, reply: str, provider: Provider) -> Non
 
 async def _ask(node: Node, run: LiveRun, call: OpenCall) -> None:
     """Have the model write the title, and charge the call, whatever came of it."""
-    provider, sink = call.provider, _Collected()
+    provider, sink = call.provider, Collected()
     # Charged before it is made, by what the model is given, and then by what it used: so it is charged even where
     # this process dies in between.
     given = sum(estimate_tokens(message.content) for message in call.request.messages)

@@ -47,17 +47,7 @@ PAGE_CONVERSATIONS: Final = 20
 PAGE_MESSAGES: Final = 200
 """A page of conversations ends behind the one with which it has come to so many messages."""
 
-_TOTALS: Final = (
-    "model",
-    "outcome",
-    "input_tokens",
-    "output_tokens",
-    "estimated",
-    "cost_nusd",
-    "response_time_ms",
-    "first_token_ms",
-    "thumb",
-)
+_TOTALS: Final = [column.name for column in reply_total.columns if column.name not in ("key", "at_ms")]
 _hour = literal_column(str(HOUR_MS), BigInteger)
 _KEEP_TOTALS = Prepared(
     insert(reply_total).from_select(

@@ -41,18 +41,7 @@ LOOK_AT_MOST: Final = 20_000
 """Replies that the latest sessions are looked for in."""
 
 _SIZES: Final[dict[Span, int | None]] = {"day": DAY_MS, "hour": HOUR_MS, "model": None}
-_NAMES: Final = (
-    "at_ms",
-    "model",
-    "outcome",
-    "input_tokens",
-    "output_tokens",
-    "estimated",
-    "cost_nusd",
-    "response_time_ms",
-    "first_token_ms",
-    "thumb",
-)
+_NAMES: Final = [column.name for column in reply_total.columns if not column.primary_key]
 
 
 def _of(table: Table, *more: ColumnElement[Any]) -> Select[Any]:
