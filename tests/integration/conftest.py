@@ -1,14 +1,18 @@
-"""Real MCP servers over HTTP, one for all tests of a file; queues on each database."""
+"""Real MCP servers over HTTP, one for all tests of a file; queues on each database; a server with accounts."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 
+from legato.policies import password_hashes
 from legato.steps.queue_address import QueueAddress
+from tests import account_world
+from tests.account_world import OTHER, make
 from tests.mcp_world import HttpProgram
+from tests.page_world import Site, open_site
 from tests.postgres import Postgres
 from tests.queue_world import make_queue_database
 
@@ -37,3 +41,32 @@ def queue_address(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Qu
     url = make_queue_database(postgres)
     yield url
     postgres.drop_database(url)
+
+
+@pytest.fixture
+def quick_hashes(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Make hashes cheap, but for tests that look at them."""
+    if "dear" not in request.fixturenames:
+        monkeypatch.setattr(password_hashes, "MEMORY_KIB", 64)
+        monkeypatch.setattr(password_hashes, "ROUNDS", 1)
+    for cached in (password_hashes._hasher, password_hashes._nobodys):
+        cached.cache_clear()
+    account_world.forget_stored()
+    yield
+    for cached in (password_hashes._hasher, password_hashes._nobodys):
+        cached.cache_clear()
+
+
+@pytest.fixture
+def dear() -> None:
+    """Hashes cost what they cost a server."""
+
+
+@pytest.fixture
+async def account_site(tmp_path: Path) -> AsyncIterator[Site]:
+    """A server with accounts for Ann, an admin, and ben, and a key of ben's."""
+    async with open_site(tmp_path, auth="accounts") as opened:
+        await make(opened, "Ann", role="admin")
+        await make(opened, "ben", password=OTHER)
+        await opened.make_keys(ben="member")
+        yield opened

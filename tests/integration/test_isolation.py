@@ -42,7 +42,7 @@ LEFT_OUT: Final = {
     "DELETE /me/sessions": "ends the caller's own sign-ins",
     "DELETE /me": "deletes what is the caller's own",
     "POST /widget/visitors": "takes publishable keys alone",
-    "POST /sign-in": "takes secrets, which are not ids: test_sign_in.py, test_accounts.py",
+    "POST /sign-in": "takes secrets, which are not ids: test_sign_in.py, test_account_sign_ins.py",
     "POST /sign-in/issuer": "has no ids: test_issuer.py",
     "GET /sign-in/issuer/callback": "has no ids: test_issuer.py",
     "GET /assets/{path:path}": "files",
