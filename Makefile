@@ -8,6 +8,9 @@ ARGS ?=
 # time, and those of a package follow each other, so that a browser is started few times.
 TWO := -n2 --dist=loadfile --no-loadscope-reorder
 
+# Hundreds of servers are started in tests: without it each would compile Legato anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help serve page test quick check audit format faults soak mutants screenshots bench lock docs clean
 

@@ -27,7 +27,7 @@ PAGES: Final[Mapping[str, Callable[[], str]]] = {
 }
 NOTE: Final = "<!-- Made from {source} by `make docs`: edit that, not this page. -->\n\n"
 SOURCES: Final[Mapping[str, str]] = {
-    "errors.md": "src/legato/core/errors.py",
+    "errors.md": "src/legato/core/errors.py and run_errors.py",
     "settings.md": "src/legato/settings.py",
     "events.md": "src/legato/core/event.py and src/legato/wire/native.py",
     "run-states.md": "src/legato/core/run.py",

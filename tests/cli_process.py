@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import socket
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 WAIT_S = 30.0
 
@@ -52,6 +56,41 @@ def legato(
         check=False,
         **given,
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ended:
+    """How a command has ended, and what it wrote."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def legato_inside(folder: Path, *arguments: str, **values: object) -> Ended:
+    """Run `legato` to its end in this process, where it takes no second to start: what only asks for its answer.
+
+    Nothing else may change this process's folder, arguments or environment meanwhile.
+    """
+    from legato.cli.main import main
+
+    out, err = io.TextIOWrapper(io.BytesIO(), "utf-8"), io.TextIOWrapper(io.BytesIO(), "utf-8")
+    code: Any = 0
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setattr(os, "environ", environment(**values))
+        patch.setattr(sys, "argv", ["legato", *arguments])
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            try:
+                main()
+            except SystemExit as end:
+                code = end.code or 0
+    said = []
+    for stream in (out, err):
+        stream.flush()
+        stream.seek(0)
+        said.append(stream.read())
+    return Ended(returncode=int(code), stdout=said[0], stderr=said[1])
 
 
 class CuttingProxy:

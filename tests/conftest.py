@@ -18,6 +18,7 @@ from legato.runs.node import Node
 from legato.settings import Settings
 from tests.client import Client
 from tests.guarded import PAGE, Guarded, make_keys
+from tests.new_database import put_database
 from tests.postgres import Postgres, PostgresServer, open_postgres
 from tests.server import ServerProcess
 from tests.valkey import Valkey, ValkeyServer, open_valkey
@@ -31,6 +32,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--alone", choices=("only", "never"), help="only the tests marked `alone`, or all others")
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """The part of few tests does not import all others' files: that alone would take it a quarter of a minute."""
+    if config.getoption("alone") != "only" or collection_path.suffix != ".py":
+        return None
+    return True if not _names_alone(collection_path) else None
+
+
+def _names_alone(path: Path) -> bool:
+    return "pytest.mark.alone" in path.read_text("utf-8")
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """`make quick` is for between two edits: it leaves out what opens nodes and queues by the hundred."""
     for item in items:
@@ -41,6 +53,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         others = [item for item in items if not item.get_closest_marker("alone")]
         items[:], left = (alone, others) if part == "only" else (others, alone)
         config.hook.pytest_deselected(items=left)
+        unseen = {item.nodeid for item in alone if not _names_alone(item.path)}
+        assert not unseen, f"name `pytest.mark.alone` in their own file, or they are in no part: {unseen}"
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -130,6 +144,8 @@ def open_test_node(tmp_path: Path) -> OpenNode:
     """Opens a node inside this process: `async with open_test_node(max_readers=2) as node`."""
 
     def opened(folder: Path | None = None, **settings: Any) -> AbstractAsyncContextManager[Node]:
+        if "database_url" not in settings:
+            put_database(folder or tmp_path / "node")
         return open_node(node_settings(folder or tmp_path / "node", **settings))
 
     return opened

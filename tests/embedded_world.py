@@ -11,16 +11,14 @@ import pytest
 from legato.providers.base import CallEnd, CallRequest, ChatMessage, Pausable
 from legato.providers.embedded import EmbeddedProvider, supported
 from legato.providers.weights import default_weights, fetch_weights, weights_present
-from legato.settings import default_models_dir
+from legato.settings_models import default_models_dir
 
 EMBEDDED = [
     pytest.mark.slow,
-    # The engine takes all processors.
-    pytest.mark.alone,
     pytest.mark.asyncio(loop_scope="module"),
     pytest.mark.skipif(supported() is not None, reason=f"{supported()}"),
 ]
-"""Marks of a file whose tests run the model."""
+"""Marks of a file whose tests run the model; it is marked `alone` too, for the engine takes all processors."""
 LONG = "Write a long story about a lighthouse and its keeper."
 
 

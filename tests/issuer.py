@@ -5,6 +5,7 @@ What a test wants wrong it says in `Issuer.change_claims`, `Issuer.sign` and the
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 from collections.abc import AsyncIterator, Callable
@@ -166,6 +167,8 @@ class Issuer:
         user: Claims of who signs in, `sub` at least; None: the person says no.
         only_userinfo: Claims that are not in the identity token, but told by the userinfo endpoint.
         down: Every answer is 503.
+        held: Paths whose answers wait for an event.
+        now_ms: Its clock.
         asked: Paths that were asked for.
     """
 
@@ -177,7 +180,10 @@ class Issuer:
     sign: Callable[[Issuer, Claims], str] | None = None
     change_metadata: Callable[[Claims], None] = lambda metadata: None
     change_userinfo: Callable[[Claims], None] = lambda claims: None
+    change_keys: Callable[[Claims], Any] = lambda document: None
     down: bool = False
+    held: dict[str, asyncio.Event] = field(default_factory=dict)
+    now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000
     algorithm: str = "RS256"
     keys: list[RSAKey | ECKey] = field(default_factory=list)
     codes: dict[str, Code] = field(default_factory=dict)
@@ -186,12 +192,22 @@ class Issuer:
     tokens: list[str] = field(default_factory=list)
     """All that it ever gave: identity tokens, access tokens and codes."""
 
+    def do_right(self) -> None:
+        """Forget what a test wanted wrong, and what was asked."""
+        fresh = Issuer("", Client([]))
+        for name in ("only_userinfo", "change_claims", "sign", "change_metadata", "change_userinfo", "change_keys"):
+            setattr(self, name, getattr(fresh, name))
+        self.down, self.held = False, {}
+        self.client.auth_method = fresh.client.auth_method
+        self.keys = [_first_key(self.algorithm)]
+        self.asked.clear()
+
     def rotate(self) -> None:
         """Sign with a new key from now on, and publish it alone."""
         self.keys = [_new_key(self.algorithm)]
 
     def identity_token(self, code: Code) -> str:
-        now_s = int(time.time())
+        now_s = self.now_ms() // 1000
         claims = {key: value for key, value in code.user.items() if key not in self.only_userinfo}
         claims |= {"iss": self.address, "aud": CLIENT_ID, "iat": now_s, "exp": now_s + 300, "nonce": code.nonce}
         self.change_claims(claims)
@@ -243,6 +259,8 @@ async def open_issuer(*redirect_uris: str, algorithm: str = "RS256") -> AsyncIte
         issuer.asked.append(request.path)
         if issuer.down:
             return web.Response(status=503, text="down")
+        if request.path in issuer.held:
+            await issuer.held[request.path].wait()
         answer: web.StreamResponse = await handler(request)
         return answer
 
@@ -250,7 +268,9 @@ async def open_issuer(*redirect_uris: str, algorithm: str = "RS256") -> AsyncIte
         return web.json_response(issuer.metadata())
 
     async def keys(request: web.Request) -> web.Response:
-        return web.json_response(KeySet(list(issuer.keys)).as_dict(private=False))
+        document: Claims = {**KeySet(list(issuer.keys)).as_dict(private=False)}
+        issuer.change_keys(document)
+        return web.json_response(document)
 
     async def authorize(request: web.Request) -> web.Response:
         asked = _Request(request, {})

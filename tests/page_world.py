@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-import tempfile
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -23,10 +21,10 @@ from legato.http.api import create_api
 from legato.runs.node import Node
 from legato.steps.service import StepService
 from legato.storage.keys import create_key, create_publishable_key, revoke_key
-from legato.storage.sqlite import SqliteDatabase
 from legato.storage.statement import Transaction
 from tests.asgi import AsgiAnswer, call
 from tests.conftest import node_settings
+from tests.new_database import put_database
 from tests.statements import query as query_rows
 
 SHOP: Final = "https://shop.example"
@@ -86,6 +84,7 @@ class Site:
         *,
         key: str | None = None,
         cookie: str | None = None,
+        cookie_name: str = "legato_session",
         origin: str | None = None,
         **headers: str,
     ) -> AsgiAnswer:
@@ -94,7 +93,7 @@ class Site:
         if key is not None:
             fields["authorization"] = f"Bearer {key}"
         if cookie is not None:
-            fields["cookie"] = f"theme=dark; legato_session={cookie}"
+            fields["cookie"] = f"theme=dark; {cookie_name}={cookie}"
         if origin is not None:
             fields["origin"] = origin
         return await call(self.api, method, path, body, fields)
@@ -126,9 +125,8 @@ async def open_site(
 ) -> AsyncIterator[Site]:
     """Open a node, with keys unless `settings` say otherwise, and its application; with a bot its steps are at work."""
     values: Mapping[str, Any] = {"auth": "keys", "rate_limit": "off"} | settings
-    (folder / "node").mkdir(parents=True, exist_ok=True)
     if "database_url" not in values:
-        (folder / "node" / "legato.db").write_bytes(_new_database())
+        put_database(folder / "node")
     clock = ShiftedClock()
     async with open_node(node_settings(folder / "node", **values), clock=clock) as node:
         registry = (bot or Legato()).registry()
@@ -140,15 +138,6 @@ async def open_site(
             yield Site(node, api, clock, steps)
         finally:
             await steps.close()
-
-
-@cache
-def _new_database() -> bytes:
-    """A database of this version: to migrate one takes half a second."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "legato.db"
-        SqliteDatabase(path).migrate()
-        return path.read_bytes()
 
 
 def routes_of_api(api: ASGIApp) -> list[Route]:
@@ -170,7 +159,7 @@ async def until(condition: Callable[[], bool]) -> None:
 
 def cookie_of(answer: AsgiAnswer) -> str:
     """Return the value of the cookie that an answer sets."""
-    value = answer.headers["set-cookie"].partition(";")[0]
+    value = answer.headers["set-cookie"].partition(";")[0].removeprefix("__Host-")
     assert value.startswith("legato_session=")
     return value.removeprefix("legato_session=")
 

@@ -22,14 +22,21 @@ VALUES (7, 'n', 'h', 1, 'e', 5000, now(), now() + interval '1 h', '1')
 
 
 @contextmanager
-def node_database(postgres: Postgres) -> Iterator[str]:
-    """Make a database of the newest schema, with a node, until the end of the block."""
+def migrated(postgres: Postgres) -> Iterator[str]:
+    """Make a database of the newest schema, until the end of the block."""
     postgres.make_template("legato", lambda url: PostgresDatabase(url).migrate())
     found = postgres.make_database("legato")
-    with postgres.connect(found) as connection:
-        connection.execute(ADD_NODE)
     yield found
     postgres.drop_database(found)
+
+
+@contextmanager
+def node_database(postgres: Postgres) -> Iterator[str]:
+    """Make one with a node."""
+    with migrated(postgres) as found:
+        with postgres.connect(found) as connection:
+            connection.execute(ADD_NODE)
+        yield found
 
 
 def put(tx: Transaction, name: str) -> str:

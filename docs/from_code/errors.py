@@ -1,4 +1,4 @@
-"""The errors: core.errors' tree as two tables."""
+"""The errors: the tree of core.errors and core.run_errors as tables."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from legato.core.errors import (
     JobTimeout,
     LegatoError,
     Refused,
-    RunError,
     SealBroken,
     ToolError,
     UndeclaredTopic,
 )
+from legato.core.run_errors import RunError
 
 INTRODUCTION = """\
 # Errors
@@ -127,8 +127,8 @@ def codes() -> set[str]:
 
 
 def _tree(root: type[LegatoError]) -> Iterator[type[LegatoError]]:
-    """Yield a class and those below it that core.errors defines, in the order of their definition."""
-    if root.__module__ == LegatoError.__module__:
+    """Yield a class and those below it that the tree's two files define, in the order of their definition."""
+    if root.__module__ in (LegatoError.__module__, RunError.__module__):
         yield root
         for each in root.__subclasses__():
             yield from _tree(each)

@@ -12,8 +12,9 @@ from pydantic import AliasChoices, BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 
 from docs.from_code.markdown import DASH, code, table
-from legato.settings import CLIENT_VARIABLES, ModelSettings, Settings
+from legato.settings import CLIENT_VARIABLES, Settings
 from legato.settings_access import AccountSettings, OidcSettings
+from legato.settings_models import ModelSettings
 from legato.settings_moderation import (
     JudgeSettings,
     ModerationSettings,

@@ -23,14 +23,14 @@ from legato.providers.openai import OpenAIProvider
 from legato.providers.scripted import Script, ScriptedProvider
 from legato.providers.weights import default_weights
 from legato.runs.models import Models
-from legato.settings import McpServerSettings, ModelSettings, Settings
+from legato.settings import Settings
+from legato.settings_models import McpServerSettings, ModelSettings
 from legato.settings_prices import PriceSettings
 from legato.storage.database import Database
 from legato.tools.mcp import McpServer
 from legato.tools.mcp_config import McpServerConfig
 
 if TYPE_CHECKING:
-    from legato.policies.moderation.chain import InThread
     from legato.policies.moderation.functions import DeclaredPolicy
     from legato.runs.moderate import Moderation
     from legato.runs.node import Node
@@ -41,6 +41,8 @@ OPENAI_URL = "https://api.openai.com/v1"
 OPENAI_MODEL = "gpt-5-mini"
 """The default model where OPENAI_API_KEY is set and LEGATO_MODEL is not."""
 EMBEDDED = "embedded"
+LOOKS_AT_ONCE = 4
+"""Long texts that are looked through in threads at a time; the others wait."""
 
 
 def create_models(settings: Settings) -> Models:
@@ -211,7 +213,7 @@ def _scripted(name: str, script: dict[str, Any]) -> ScriptedProvider:
         raise ConfigurationError(f"models.{name}.script: unknown field among {', '.join(values)}") from None
 
 
-def create_moderation(node: Node, declared: Sequence[DeclaredPolicy], in_thread: InThread) -> Moderation | None:
+def create_moderation(node: Node, declared: Sequence[DeclaredPolicy]) -> Moderation | None:
     """Return the policies of `[moderation]` and the bot's own; None where there is none.
 
     Raises:
@@ -224,6 +226,10 @@ def create_moderation(node: Node, declared: Sequence[DeclaredPolicy], in_thread:
     from legato.policies.moderation.config import create_chains
     from legato.runs.judge import Judge
     from legato.runs.moderate import Moderation
+    from legato.tools.threads import Turns
+
+    # A bot's own function may never come back: what is looked through here always does.
+    looks = Turns("policy-look", LOOKS_AT_ONCE).run
 
     def make_judge(where: str, name: str, table: JudgeSettings, lets_pass: bool) -> Judge:
         if table.model is not None:
@@ -247,11 +253,12 @@ def create_moderation(node: Node, declared: Sequence[DeclaredPolicy], in_thread:
         settings.moderation,
         declared,
         counts=node.metrics,
-        in_thread=in_thread,
+        in_thread=looks,
+        in_turn=Turns("policy").run,
         make_judge=make_judge,
         server_of=server_of,
     )
-    return Moderation(node, settings.moderation, chains, in_thread)
+    return Moderation(node, settings.moderation, chains, looks)
 
 
 def create_mcp_server(name: str, table: McpServerSettings, settings: Settings) -> McpServer:

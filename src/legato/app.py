@@ -52,12 +52,10 @@ from legato.steps.service import StepService, tool_context
 from legato.steps.step_set import StepSet
 from legato.storage.committer import Committer
 from legato.storage.database import Database, open_database
-from legato.storage.encryption import admit
 from legato.storage.probe import find_identity
 from legato.telemetry.watch import watch
 from legato.tools.base import Tool
 from legato.tools.box import ToolBox
-from legato.tools.threads import Threads
 
 if TYPE_CHECKING:
     from legato.storage.postgres_aside import Aside
@@ -219,7 +217,7 @@ async def open_node(
         node.prices = await asyncio.to_thread(create_prices, settings, models.providers)
         node.budgets = Budgets(node)
         await node.budgets.look()
-        node.moderation = create_moderation(node, policies, partial(Threads().run, name="policy"))
+        node.moderation = create_moderation(node, policies)
         if settings.otlp_endpoint:
             node.traces = create_traces(settings.otlp_endpoint)
         for provider in models.providers:
@@ -230,9 +228,6 @@ async def open_node(
         if tool_context is not None:
             node.tool_context = partial(tool_context, node)
         keeping = await _join(node, counting)
-        if node.lease is not None:
-            # Whoever turned encryption on meanwhile has not seen this node yet.
-            await database.read(lambda tx: admit(tx, database.sealing))
         if await recover(node):
             # Replies that were cut go on at once when the socket listens: wait for a model that is being loaded.
             waits = [asyncio.ensure_future(provider.ready()) for provider in models.providers]
@@ -352,6 +347,7 @@ async def serve(
 
             api = create_api(node, registry, steps)
             server = LegatoServer(api, on_ready=ready, on_stop=lambda: drain(node, server.requests))
+            node.on_outcast = server.stop
             _freeze()
             try:
                 await server.serve(sockets=[*sockets])
@@ -360,6 +356,8 @@ async def serve(
                     sock.close()
                 results = await asyncio.gather(*starting, return_exceptions=True)
                 await steps.close()
+            if node.outcast is not None:
+                raise node.outcast
             for result in results:
                 if isinstance(result, BaseException):
                     raise result

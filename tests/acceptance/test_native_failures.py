@@ -211,7 +211,7 @@ def test_a_naive_client_learns_of_every_failure(client: Client, body: bytes, con
 
 
 def test_every_code_that_was_seen_is_in_the_tree() -> None:
-    """Codes are part of the API: each has its place in core.errors."""
+    """Codes are part of the API: each has its place in the tree of core.errors."""
 
     def codes(cls: type[LegatoError]) -> set[str]:
         return {cls.code}.union(*(codes(each) for each in cls.__subclasses__()))

@@ -146,7 +146,7 @@ def test_every_error_is_a_problem(document: dict[str, Any]) -> None:
             kinds = {"application/problem+json", "text/event-stream"} if stream else {"application/problem+json"}
             assert set(each["content"]) == kinds, (route, status)
             assert each["description"]
-            assert ("Retry-After" in each.get("headers", {})) == (status in (429, 503))
+            assert ("Retry-After" in each.get("headers", {})) == (status in (409, 429, 503))
 
 
 def test_every_route_with_a_body_names_what_is_wrong_with_it(document: dict[str, Any]) -> None:

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import AbstractAsyncContextManager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import pytest
 
@@ -16,7 +16,13 @@ from legato.storage.state import State
 from tests.conftest import OpenNode, node_settings
 from tests.contract.rivals import PostgresRivals, Rivals, SqliteRivals
 from tests.contract.state_backends import OpenWorld, World, open_state
-from tests.contract.storage_backends import PostgresStorage, SealedSqliteStorage, SqliteStorage, Storage
+from tests.contract.storage_backends import (
+    PostgresStorage,
+    SealedPostgresStorage,
+    SealedSqliteStorage,
+    SqliteStorage,
+    Storage,
+)
 from tests.postgres import Postgres
 
 
@@ -25,16 +31,36 @@ def postgres_storage(postgres: Postgres) -> PostgresStorage:
     return PostgresStorage(postgres)
 
 
-@pytest.fixture(params=["sqlite", "sqlite sealed", pytest.param("postgresql", marks=pytest.mark.slow)])
+@pytest.fixture(scope="session")
+def sealed_postgres_storage(postgres: Postgres) -> SealedPostgresStorage:
+    return SealedPostgresStorage(postgres)
+
+
+SEALED_TOO: Final = ("test_conversations_service", "test_runs_service")
+"""Contracts of what is sealed otherwise on PostgreSQL: logs are pieces there, copies and deletes other statements."""
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run each test that has `storage` over each kind of database."""
+    if "storage" in metafunc.fixturenames:
+        kinds = ["sqlite sealed", "postgresql"]
+        if metafunc.module.__name__.rpartition(".")[2] in SEALED_TOO:
+            kinds.append("postgresql sealed")
+        slow = [pytest.param(kind, marks=pytest.mark.slow) for kind in kinds]
+        metafunc.parametrize("storage", ["sqlite", *slow], indirect=True)
+
+
+@pytest.fixture
 def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Storage]:
-    """An empty database of each kind."""
+    """An empty database of a kind."""
     if request.param == "sqlite":
         yield SqliteStorage(tmp_path)
         return
     if request.param == "sqlite sealed":
         yield SealedSqliteStorage(tmp_path)
         return
-    found: PostgresStorage = request.getfixturevalue("postgres_storage")
+    name = "postgres_storage" if request.param == "postgresql" else "sealed_postgres_storage"
+    found: PostgresStorage = request.getfixturevalue(name)
     yield found
     found.empty()
 

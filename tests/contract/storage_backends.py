@@ -18,8 +18,10 @@ from legato.storage.root_keys import parse_root_keys
 from legato.storage.schema import metadata
 from legato.storage.sealing import Sealing
 from legato.storage.sqlite import SqliteDatabase
+from tests.new_database import new_database, put_database
 from tests.postgres import Postgres
 
+KEYS = "k1:" + base64.b64encode(bytes(range(32))).decode()
 KEPT = ("schema_floor", "search_place", "audit_head")
 """Tables whose only row is made with the schema."""
 FIRST = (
@@ -46,7 +48,7 @@ class SqliteStorage(Storage):
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        (folder / "legato.db").write_bytes(_empty_sqlite())
+        put_database(folder)
 
     def database(self) -> SqliteDatabase:
         return SqliteDatabase(self._folder / "legato.db", durability="process")
@@ -58,7 +60,7 @@ class SqliteStorage(Storage):
 class SealedSqliteStorage(SqliteStorage):
     """The same with encryption on."""
 
-    KEYS = "k1:" + base64.b64encode(bytes(range(32))).decode()
+    KEYS = KEYS
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
@@ -66,22 +68,26 @@ class SealedSqliteStorage(SqliteStorage):
 
     def database(self) -> SqliteDatabase:
         database = super().database()
-        roots = parse_root_keys(self.KEYS)
-        assert roots is not None
-        database.sealing = Sealing(roots)
+        database.sealing = sealing()
         return database
 
     def settings(self) -> dict[str, Any]:
-        return super().settings() | {"encryption_keys": self.KEYS}
+        return super().settings() | {"encryption_keys": KEYS}
 
 
 class PostgresStorage(Storage):
     """A database that tests use one after another; what they leave is deleted."""
 
+    kept: tuple[str, ...] = KEPT
+
     def __init__(self, postgres: Postgres) -> None:
-        postgres.make_template("legato", lambda url: PostgresDatabase(url).migrate())
         self._postgres = postgres
-        self.url = postgres.make_database("legato")
+        self.url = postgres.make_database(self.template(postgres))
+
+    def template(self, postgres: Postgres) -> str:
+        """Make a database to begin with, and return its name."""
+        postgres.make_template("legato", lambda url: PostgresDatabase(url).migrate())
+        return "legato"
 
     def database(self) -> PostgresDatabase:
         return PostgresDatabase(self.url, pool=2)
@@ -96,9 +102,40 @@ class PostgresStorage(Storage):
     def empty(self) -> None:
         """Delete all rows."""
         tables = [*postgres_metadata.sorted_tables, *metadata.sorted_tables][::-1]
-        orders = [f'DELETE FROM "{table.name}"' for table in tables if table.name not in KEPT]
+        orders = [f'DELETE FROM "{table.name}"' for table in tables if table.name not in self.kept]
         with self.connect() as connection:
             connection.pgconn.exec_("; ".join([FIRST, *orders]).encode())
+
+
+class SealedPostgresStorage(PostgresStorage):
+    """The same with encryption on."""
+
+    kept = (*KEPT, "encryption_root")
+
+    def template(self, postgres: Postgres) -> str:
+        def take(url: str) -> None:
+            database = PostgresDatabase(url)
+            database.sealing = sealing()
+            database.migrate()
+            database.encrypt()
+
+        postgres.make_template("legato sealed", take)
+        return "legato sealed"
+
+    def database(self) -> PostgresDatabase:
+        database = super().database()
+        database.sealing = sealing()
+        return database
+
+    def settings(self) -> dict[str, Any]:
+        return super().settings() | {"encryption_keys": KEYS}
+
+
+def sealing() -> Sealing:
+    """Return what a process with the keys has."""
+    roots = parse_root_keys(KEYS)
+    assert roots is not None
+    return Sealing(roots)
 
 
 @cache
@@ -106,20 +143,9 @@ def _empty_sealed() -> bytes:
     """A file that was taken by its keys, as a server takes it."""
     with TemporaryDirectory() as folder:
         path = Path(folder) / "legato.db"
-        path.write_bytes(_empty_sqlite())
+        path.write_bytes(new_database())
         database = SqliteDatabase(path)
-        roots = parse_root_keys(SealedSqliteStorage.KEYS)
-        assert roots is not None
-        database.sealing = Sealing(roots)
+        database.sealing = sealing()
         database.open()
         database.close()
-        return path.read_bytes()
-
-
-@cache
-def _empty_sqlite() -> bytes:
-    """A migrated file, made once: hundreds of tests begin with one."""
-    with TemporaryDirectory() as folder:
-        path = Path(folder) / "legato.db"
-        SqliteDatabase(path).migrate()
         return path.read_bytes()

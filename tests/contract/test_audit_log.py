@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 
 from legato.core.errors import ConfigurationError
+from legato.runs import audit_log
 from legato.runs.audit import NOBODY, SERVER, Actor, audit, command_actor
 from legato.runs.audit_log import cut_off, verify, verify_in
 from legato.runs.node import Node
-from legato.storage.audit import entries_from, find_head, list_entries
+from legato.storage.audit import Verification, cut_page, entries_from, find_head, list_entries
 from legato.storage.database import Database
 from legato.storage.statement import Transaction
 from tests.contract.storage_backends import PostgresStorage, Storage
@@ -185,6 +186,37 @@ async def test_what_is_old_is_cut_off_and_the_rest_stays_verifiable(node: Node) 
         "key.create",
         "audit.cut",
     ]
+
+
+def test_what_is_cut_off_meanwhile_is_not_missing(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever looks at the chain while retention cuts goes on behind the cut; what nobody cut off is missed still."""
+    monkeypatch.setattr(audit_log, "PAGE", 2)
+    add(database, 9, owner="ben")
+
+    def cut(tx: Transaction) -> None:
+        def record(tx: Transaction, through: int, hash_: str) -> None:
+            detail = {"through": through, "hash": hash_}
+            audit(tx, actor=SERVER, action="audit.cut", subject="audit", detail=detail, at_ms=2000)
+
+        cut_page(tx, 1006, record)
+
+    looks = 0
+
+    def read(query: Any) -> Any:
+        nonlocal looks
+        looks += 1
+        if looks == 3:
+            # The head and the first two entries were read.
+            database.transact(cut, writes=True)
+        return database.transact(query, writes=False)
+
+    verdict = verify_in(read, {})
+    assert (verdict.fault, verdict.cut_seq, verdict.head_seq, verdict.entries) == (None, 6, 10, 6)
+    missing = Verification(database.transact(find_head, writes=False))
+    missing.take(database.transact(lambda tx: entries_from(tx, 7, 9), writes=False))
+    assert missing.gap
+    missing.look_behind(database.transact(find_head, writes=False))
+    assert missing.verdict().fault == "entry 7 is missing"
 
 
 async def test_many_at_once_are_one_chain(node: Node, storage: Storage) -> None:

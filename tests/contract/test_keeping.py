@@ -7,15 +7,21 @@ from typing import Any
 
 import pytest
 
-from legato.core.errors import Conflict, Forbidden, InvalidRequest, LegalHold, NotFound
-from legato.core.principal import APP, Principal
+from legato.core.errors import BeingErased, Conflict, Forbidden, InvalidRequest, LegalHold, NotFound
+from legato.core.principal import APP, LOCAL, Principal
+from legato.http.api import create_api
 from legato.runs import erase, keeping
 from legato.runs.audit import Actor
 from legato.runs.delete import DeleteConversation
 from legato.runs.erase import GRACE_MS, Eraser, erase_principal
 from legato.runs.node import Node
+from legato.runs.prune import prune
+from legato.storage.accounts import create_account
 from legato.storage.audit import entries_from
 from legato.storage.keeping import hold_conversation
+from legato.storage.keys import create_key
+from tests.asgi import call
+from tests.contract.storage_backends import PostgresStorage, Storage
 from tests.service_world import ANN, BEN, LateClock, World
 
 ROOT = Principal(id="root", role="admin")
@@ -24,8 +30,9 @@ ACTOR = Actor(id="root", via="key")
 
 @pytest.fixture(autouse=True)
 def _by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The node erases nothing of itself: tests say when."""
+    """The node erases nothing of itself: tests say when; and there is no other whose replies were let go."""
     monkeypatch.setattr(erase, "GATHER_S", 3600.0)
+    monkeypatch.setattr(erase, "READ_S", 0.0)
 
 
 @pytest.fixture
@@ -214,9 +221,12 @@ async def test_a_deleted_conversation_is_forgotten_elsewhere_too(world: World) -
 
 async def until_erased(world: World) -> None:
     """Have the node do it, as often as it must."""
+    eraser = Eraser(world.node)
     async with asyncio.timeout(60):
-        while not await round_of(world):  # noqa: ASYNC110 - nothing tells it
-            await asyncio.sleep(0.05)
+        while not await eraser.round(at_once=True):
+            # What it does once a second of itself.
+            await prune(world.node)
+            await asyncio.sleep(0.01)
 
 
 async def test_an_erasure_takes_everything_and_nothing_of_others(world: World) -> None:
@@ -280,6 +290,54 @@ async def test_a_conversation_that_is_held_later_stays_and_the_erasure_waits(wor
     await world.node.committer.write(lambda tx: hold_conversation(tx, "ann", "c1", False, 6))
     await until_erased(world)
     assert await world.names() == set()
+
+
+async def test_who_comes_back_too_early_is_refused(world: World) -> None:
+    """While an erasure goes on, so that it deletes nothing of a new beginning; and let in when it has ended."""
+    api = create_api(world.node)
+    assert (await call(api, "POST", "/conversations", {"id": "old"})).status == 201
+    assert (await call(api, "DELETE", "/me?confirm=local")).status == 202
+    refused = await call(api, "POST", "/conversations", {"id": "new"})
+    assert (refused.status, refused.json["code"], refused.headers["retry-after"]) == (409, "being_erased", "5")
+    assert (await call(api, "GET", "/health/live")).status == 200
+    for make in (
+        lambda tx: create_key(tx, owner="local", role="member", name="n", now_ms=0),
+        lambda tx: create_account(tx, now_ms=0, label="n", role="member", name="n", owner="local"),
+    ):
+        with pytest.raises(BeingErased):
+            await world.node.committer.write(make)
+    world.clock.late_ms += GRACE_MS
+    await until_erased(world)
+    assert (await call(api, "POST", "/conversations", {"id": "new"})).status == 201
+    assert await world.names(LOCAL) == {"new"}
+
+
+async def test_a_hold_waits_for_what_is_being_deleted(world: World, storage: Storage) -> None:
+    """Nothing is deleted any more behind the answer that says that it is held."""
+    if not isinstance(storage, PostgresStorage):
+        # One writer at a time.
+        return
+    await erase_principal(world.node, ACTOR, "ann", "ann")
+    with storage.connect() as connection:
+        connection.execute("BEGIN")
+        connection.execute("SELECT id FROM erasure WHERE owner = 'ann' FOR UPDATE")
+        held = asyncio.create_task(hold(world, "ann"))
+        await until_waiting(world)
+        assert not held.done()
+        connection.execute("COMMIT")
+    await held
+    with pytest.raises(LegalHold):
+        await world.node.committer.execute(erase._ErasePage(world.node, "ann", ""))
+
+
+async def until_waiting(world: World) -> None:
+    """Wait until somebody waits for a row that another transaction has."""
+    async with asyncio.timeout(10):
+        waiting = (
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+        )
+        while await world.rows(waiting) == [(0,)]:  # noqa: ASYNC110 - nothing tells it
+            await asyncio.sleep(0.01)
 
 
 async def test_deletes_are_told_to_the_audit_log(world: World) -> None:

@@ -9,17 +9,10 @@ from typing import Any
 
 import pytest
 
-from legato.core.errors import (
-    CursorDiverged,
-    Draining,
-    InvalidRequest,
-    KeyReused,
-    LegatoError,
-    NotFound,
-    UpstreamRefused,
-)
+from legato.core.errors import CursorDiverged, Draining, InvalidRequest, KeyReused, LegatoError, NotFound
 from legato.core.event import LogItem, RunFinished, RunStarted, RunStopped
 from legato.core.run import RunState
+from legato.core.run_errors import UpstreamRefused
 from legato.providers.scripted import reply, token
 from legato.runs.node import Node
 from legato.runs.recover import leave

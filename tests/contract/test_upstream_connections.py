@@ -7,7 +7,8 @@ from contextlib import AsyncExitStack
 
 import pytest
 
-from legato.core.errors import UpstreamBroken, UpstreamRefused, UpstreamUnavailable
+from legato.core.compiled import plain_texts
+from legato.core.run_errors import UpstreamBroken, UpstreamRefused, UpstreamUnavailable
 from legato.providers.base import CallEnd
 from legato.providers.openai import OpenAIProvider
 from tests.contract.upstream_server import LAST_CHUNK, Do, UpstreamServer, answer, chunked, head
@@ -86,6 +87,33 @@ async def test_a_connection_that_the_server_will_close_is_not_kept(world: World)
     for _ in range(2):
         assert await provider.call(REQUEST, Deltas()) == STOPPED
     assert [seen.connection for seen in server.requests] == [1, 2]
+
+
+@pytest.mark.parametrize(("header", "connections"), [("x-kept: yes", [1, 1]), ("connection: close", [1, 2])])
+async def test_a_stream_in_plain_chunks_ends_as_its_head_said(
+    world: World, header: str, connections: list[int]
+) -> None:
+    """What is let go of between plain chunks is known again at the end, and no second head is seen."""
+    begin = (head(headers=header) + chunked(text("a")), 0.02, chunked(text("b")), 0.02, chunked(text("c")), 0.02)
+    server = await world.server((*begin, chunked(DONE) + LAST_CHUNK), (*begin, chunked(HI) + LAST_CHUNK))
+    provider = await world.provider(server)
+    sinks = [Deltas(), Deltas()]
+    for sink in sinks:
+        await provider.call(REQUEST, sink)
+    assert [("".join(sink.texts), sink.opens) for sink in sinks] == [("abc", 1), ("abc" + "".join(HELLO), 1)]
+    assert [seen.connection for seen in server.requests] == connections
+
+
+@pytest.mark.skipif(plain_texts is None, reason="nothing is compiled here")
+async def test_a_silent_stream_holds_no_parser(stack: AsyncExitStack) -> None:
+    """Thousands of streams may be silent for long: a parser is a tenth of what each of them would hold."""
+    server = await stack.enter_async_context(UpstreamServer())
+    server.scripts.append((head() + chunked(text("a")), *(0.02, chunked(text("b"))) * 5, Do.HOLD))
+    provider = direct(server)
+    stack.push_async_callback(provider.close)
+    call = asyncio.create_task(provider.call(REQUEST, Deltas()))
+    await until(lambda: [each._parser for each in getattr(provider._transport, "_open", ())] == [None])
+    await cancelled(call)
 
 
 async def test_calls_past_the_limit_wait(world: World) -> None:

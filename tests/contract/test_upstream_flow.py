@@ -6,9 +6,7 @@ import asyncio
 
 import pytest
 
-from legato.core.errors import (
-    UpstreamUnavailable,
-)
+from legato.core.run_errors import UpstreamUnavailable
 from tests.contract.upstream_server import (
     Do,
     answer,

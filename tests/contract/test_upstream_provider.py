@@ -12,7 +12,7 @@ from dataclasses import replace
 
 import pytest
 
-from legato.core.errors import (
+from legato.core.run_errors import (
     RunError,
     UpstreamBroken,
     UpstreamInvalid,

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from legato.core.errors import RunError, UpstreamBroken, UpstreamInvalid
+from legato.core.run_errors import RunError, UpstreamBroken, UpstreamInvalid
 from legato.providers.base import CallEnd, Pausable
 from legato.providers.openai_answer import HELD_LIMIT_BYTES, Answer
 from tests.contract.upstream_shapes import (

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import trustme
 
-from legato.core.errors import UpstreamRefused, UpstreamUnavailable
+from legato.core.run_errors import UpstreamRefused, UpstreamUnavailable
 from legato.providers.openai import OpenAIProvider
 from tests.contract.upstream_server import Do, ProxyServer, UpstreamServer, answer, chunked, head
 from tests.contract.upstream_shapes import HELLO, HI, text

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from legato.core.errors import UpstreamRefused
+from legato.core.run_errors import UpstreamRefused
 from legato.providers.base import CallEnd, ChatMessage
 from legato.providers.tool_deltas import ToolCall
 from tests.contract.upstream_server import UpstreamServer, answer, refused

@@ -6,6 +6,7 @@ import csv
 import io
 import random
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from decimal import Decimal
 from functools import partial
 from typing import Any, Final, get_args
@@ -135,6 +136,18 @@ async def test_sums_are_those_of_the_charges(node: Node) -> None:
         node, ANN, from_ms=start, to_ms=end, by="day", model="small", session_id="s-1", key_id="k-1"
     )
     assert list(report.groups) == summed(only, "day")
+
+
+async def test_a_conversation_has_sums_of_its_own(node: Node) -> None:
+    """Of its owner alone, who has to be named: another's may have the same id."""
+    inside = [replace(each, conversation_id="c-2") for each in drawn(6, 12)]
+    await put(node, [*drawn(4, 12), *inside])
+    for by in ("none", "day"):
+        report = await report_usage(node, ANN, from_ms=0, to_ms=MONDAY_MS + 4 * DAY_MS, by=by, conversation_id="c-2")
+        assert report.total == summed([each for each in inside if each.owner == "ann"], "none")[0]
+    assert (await report_usage(node, ANN, from_ms=0, conversation_id="c-3")).total.calls == 0
+    with pytest.raises(InvalidRequest, match="conversationId"):
+        await report_usage(node, OPS, owner=EVERYBODY, conversation_id="c-2")
 
 
 async def test_what_was_charged_in_advance_is_settled_once(node: Node) -> None:

@@ -5,13 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 
-from legato.core.errors import (
-    ContextExceeded,
-    RunError,
-    UpstreamBroken,
-    UpstreamInvalid,
-    UpstreamRateLimited,
-)
+from legato.core.run_errors import ContextExceeded, RunError, UpstreamBroken, UpstreamInvalid, UpstreamRateLimited
 from legato.core.usage import Usage
 from legato.providers.base import EndReason
 from legato.providers.tool_deltas import ToolCall

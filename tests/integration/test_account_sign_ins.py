@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from legato.http.credentials import HOUR_MS
-from legato.http.throttle import OF_ACCOUNT
+from legato.http.password_throttle import FROM_HERE
 from legato.storage.accounts import disable_account, find_by_name
 from legato.storage.sign_ins import GRACE_MS, IDLE_MS, MOST_MS, ROTATE_MS
 from tests.account_world import OTHER, RIGHT, cookie_for, enter, make, status_of
@@ -77,9 +77,9 @@ async def test_the_present_password_cannot_be_guessed_at_the_page(account_site: 
     body = {"current": "wrong", "password": OTHER}
     statuses = [
         (await account_site.ask("PUT", "/me/password", body, cookie=cookie, origin=OWN)).status
-        for _ in range(OF_ACCOUNT.amount + 1)
+        for _ in range(FROM_HERE.amount + 1)
     ]
-    assert statuses == [403] * OF_ACCOUNT.amount + [429]
+    assert statuses == [403] * FROM_HERE.amount + [429]
 
 
 async def test_who_has_no_password_changes_none(account_site: Site) -> None:
@@ -195,7 +195,9 @@ async def test_the_new_cookie_is_for_https_where_the_page_is(account_site: Site,
     """Also where the proxy says nothing: browsers send Sec-Fetch-Site over connections alone that they trust."""
     cookie = await cookie_for(account_site)
     account_site.clock.shift_ms += ROTATE_MS
-    answer = await account_site.ask("GET", "/me", cookie=cookie, **headers)
+    name = "__Host-legato_session" if secure else "legato_session"
+    answer = await account_site.ask("GET", "/me", cookie=cookie, cookie_name=name, **headers)
+    assert answer.headers["set-cookie"].startswith(f"{name}=")
     assert ("Secure" in answer.headers["set-cookie"].split("; ")) == secure
 
 
@@ -240,7 +242,7 @@ async def test_all_servers_know_at_once(tmp_path: Path, postgres_url: str) -> No
         account_id = await make(one, "Ann")
         cookie = await cookie_for(one)
         assert await status_of(two, cookie) == 200
-        for number in range(OF_ACCOUNT.amount):
+        for number in range(FROM_HERE.amount):
             assert (await enter((one, two)[number % 2], "ann", "wrong")).status == 401
         assert [(await enter(each, "Ann", RIGHT)).status for each in (one, two)] == [429, 429]
         assert [await status_of(each, cookie) for each in (one, two)] == [200, 200]

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 import time
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +14,8 @@ import pytest
 from sqlalchemy import select
 
 from legato.core.errors import Overloaded
-from legato.http.throttle import OF_ACCOUNT, SIGN_INS
+from legato.http.password_throttle import FROM_ANYWHERE, FROM_HERE
+from legato.http.throttle import SIGN_INS
 from legato.policies import password_hashes
 from legato.policies.password_hashes import MOST_WAITING, WORKERS, PasswordHashes
 from legato.storage.accounts import create_account, disable_account, find_by_name, set_password
@@ -175,23 +179,73 @@ async def test_names_that_are_not_there_take_as_long(
 # Guessing
 
 
-async def test_guessing_at_one_name_is_slowed_down(tmp_path: Path) -> None:
-    """From however many addresses, for a name that is there and one that is not; who is in stays in."""
+@pytest.fixture
+async def behind_proxy(tmp_path: Path) -> AsyncIterator[Site]:
+    """A server with an account of Ann's, whose clients come from where X-Forwarded-For says."""
     async with open_site(tmp_path, auth="accounts", trusted_proxies=["127.0.0.1"]) as site:
         await make(site, "Ann")
-        cookie = await cookie_for(site, x_forwarded_for="192.0.2.200")
-        for name in ("ann", "nobody"):
-            answers = [
-                await enter(site, name, f"wrong {number}", x_forwarded_for=f"192.0.2.{number}")
-                for number in range(OF_ACCOUNT.amount + 2)
-            ]
-            statuses = [answer.status for answer in answers]
-            assert statuses == [401] * OF_ACCOUNT.amount + [429] * 2
-            assert 1 <= int(answers[-1].headers["retry-after"]) <= OF_ACCOUNT.window_s
+        yield site
+
+
+@pytest.mark.parametrize("name", ["ann", "nobody"])
+async def test_guessing_at_one_name_is_slowed_down(
+    behind_proxy: Site, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """From however many addresses, for a name that is there and one that is not; who is in stays in.
+
+    An address that has signed in before still does: whoever guesses keeps others out from nowhere else.
+    """
+    monkeypatch.setattr(PasswordHashes, "verify", _compares_nothing)
+    site, at_home = behind_proxy, {"x_forwarded_for": "2001:db8:1:2::9"}
+    cookie = await cookie_for(site, "Ann", RIGHT, **at_home)
+    answers = [
+        await enter(site, name, "wrong", x_forwarded_for=f"192.0.2.{number}")
+        for number in range(FROM_ANYWHERE.amount + 2)
+    ]
+    assert [answer.status for answer in answers] == [401] * FROM_ANYWHERE.amount + [429] * 2
+    assert 1 <= int(answers[-1].headers["retry-after"]) <= FROM_ANYWHERE.window_s
+    assert await status_of(site, cookie) == 200
+    if name == "ann":
         assert (await enter(site, "Ann", RIGHT, x_forwarded_for="192.0.2.201")).status == 429
-        assert await status_of(site, cookie) == 200
-        site.clock.shift_ms += OF_ACCOUNT.window_s * 1000
+        # Another machine of the same household.
+        assert (await enter(site, "Ann", RIGHT, x_forwarded_for="2001:db8:1:2::77")).status == 200
+        statuses = [(await enter(site, "Ann", "wrong", **at_home)).status for _ in range(FROM_HERE.amount + 1)]
+        assert statuses == [401] * FROM_HERE.amount + [429]
+        site.clock.shift_ms += FROM_ANYWHERE.window_s * 1000
         assert (await enter(site, "Ann", RIGHT, x_forwarded_for="192.0.2.201")).status == 200
+
+
+async def test_guessing_at_one_name_keeps_nobody_else_out(behind_proxy: Site) -> None:
+    """What one address has tried is held against it alone, IPv6 by its household."""
+    wrong = {"x_forwarded_for": "2001:db8:1:2::1"}
+    statuses = [(await enter(behind_proxy, "Ann", "wrong", **wrong)).status for _ in range(FROM_HERE.amount + 1)]
+    assert statuses == [401] * FROM_HERE.amount + [429]
+    behind_proxy.clock.shift_ms += 60_000
+    assert (await enter(behind_proxy, "Ann", RIGHT, x_forwarded_for="2001:db8:1:2:ffff::")).status == 429
+    for address in ("2001:db8:1:3::1", "192.0.2.7"):
+        assert (await enter(behind_proxy, "Ann", RIGHT, x_forwarded_for=address)).status == 200
+
+
+async def test_what_was_not_compared_does_not_count(account_site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where too many are signing in, at the door and on a page, nobody has tried anything."""
+    cookie = await cookie_for(account_site)
+
+    async def full(self: PasswordHashes, password: str, of: str | None) -> tuple[bool, str | None]:
+        raise Overloaded("full")
+
+    body = {"current": RIGHT, "password": OTHER}
+    with monkeypatch.context() as patched:
+        patched.setattr(PasswordHashes, "verify", full)
+        for _ in range(FROM_HERE.amount + 1):
+            assert (await enter(account_site, "Ann", RIGHT)).status == 503
+            refused = await account_site.ask("PUT", "/me/password", body, cookie=cookie, origin=OWN)
+            assert refused.status == 503
+    assert (await enter(account_site, "Ann", RIGHT)).status == 200
+    assert (await account_site.ask("PUT", "/me/password", body, cookie=cookie, origin=OWN)).status == 204
+
+
+async def _compares_nothing(self: PasswordHashes, password: str, of: str | None) -> tuple[bool, str | None]:
+    return password == RIGHT and of is not None, None
 
 
 async def test_guessing_from_one_address_is_slowed_down(account_site: Site) -> None:
@@ -228,3 +282,11 @@ async def test_hashes_are_made_few_at_a_time(monkeypatch: pytest.MonkeyPatch) ->
     assert [type(each) for each in found] == [tuple] * most + [Overloaded] * 5
     assert max(at_once) <= WORKERS
     assert await hashes.verify("x", None) == (True, None)
+
+
+def test_a_server_without_accounts_loads_none_of_it() -> None:
+    """What only accounts and issuers need costs no memory, and no time at the start, where there are none."""
+    names = ("joserfc", "cryptography", "pwdlib", "argon2", "aiohttp")
+    code = f"import sys, legato.app, legato.http.api; print([name for name in {names} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import shutil
 import sqlite3
@@ -12,30 +13,32 @@ from typing import Any
 import pytest
 import typer
 
+from legato import Legato
 from legato.cli.restore import restore
 from legato.core.errors import ConfigurationError
-from tests.cli_process import legato
+from legato.testing import serving
+from tests.cli_process import Ended, legato_inside
 from tests.client import Client
-from tests.conftest import StartServer
-from tests.server import ServerProcess
+from tests.contract.storage_backends import SealedSqliteStorage
 
 pytestmark = pytest.mark.slow
+OTHER_KEY = "k1:" + base64.b64encode(bytes(32)).decode()
+"""Of the name that the encrypted backup's has."""
 
 
 @pytest.fixture(scope="module")
 def backup(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A backup that was made while a server made a reply, and its number of messages beside it."""
+    """A backup of three conversations and a queue, made beside the server that serves them."""
     folder = tmp_path_factory.mktemp("backup")
-    server = ServerProcess(folder / "server", {"rate_limit": "off"}).start()
-    try:
+    copy = folder / "monday.db"
+    with serving(Legato(), rate_limit="off", data_dir=folder / "data") as server:
         with Client(server.port) as client:
             for number in range(3):
                 client.say("script: tokens=5", conversationId=f"c{number}")
-        copy = folder / "monday.db"
-        done = legato(folder, "backup", str(copy), "--data-dir", str(server.data_dir))
+        # The queue takes a second's events at once.
+        assert server.wait_for((folder / "data" / "queue.db").exists)
+        done = legato_inside(folder, "backup", str(copy))
         assert done.returncode == 0, done.stderr
-    finally:
-        server.kill()
     return copy
 
 
@@ -46,31 +49,55 @@ def place(tmp_path: Path, backup: Path) -> Path:
     return tmp_path / backup.name
 
 
-def test_a_server_goes_on_from_a_restored_backup(backup: Path, tmp_path: Path, start_server: StartServer) -> None:
+def test_a_server_goes_on_from_a_restored_backup(backup: Path, tmp_path: Path) -> None:
     """With its conversations, its queue and its audit log, which says that it was restored."""
     copy, data = place(tmp_path, backup), tmp_path / "own" / "data"
-    done = legato(tmp_path, "restore", str(copy), "--data-dir", str(data))
+
+    def run(*arguments: str) -> Ended:
+        return legato_inside(tmp_path, *arguments, "--data-dir", str(data))
+
+    done = run("restore", str(copy))
     assert done.returncode == 0, done.stderr
     assert {path.name for path in data.iterdir()} == {"legato.db", "queue.db", "legato.lock"}
     assert all(path.stat().st_mode & 0o077 == 0 for path in data.iterdir())
-    server = start_server(data.parent)
-    assert server.data_dir == data
-    with Client(server.port) as client:
-        found = client.ask("GET", "/conversations").json["conversations"]
-        assert {each["id"] for each in found} == {"c0", "c1", "c2"}
-        assert len(client.ask("GET", "/conversations/c1/messages").json["messages"]) == 2
-        assert client.say("script: tokens=2", conversationId="c1")[-1].name == "complete"
-    listed = legato(tmp_path, "audit", "list", "--json", "--data-dir", str(data)).stdout.splitlines()
-    assert [json.loads(line)["action"] for line in listed] == ["backup.restore", "backup.create"]
-    verified = legato(tmp_path, "audit", "verify", "--data-dir", str(data))
-    assert verified.stdout.startswith("whole: 2 entries")
-    noted = verified.stdout.split(" for --expect: ")[1].strip()
-    assert legato(tmp_path, "audit", "verify", "--expect", noted, "--data-dir", str(data)).returncode == 0
-    other = f"{noted.partition(':')[0]}:{'0' * 64}"
-    assert legato(tmp_path, "audit", "verify", "--expect", other, "--data-dir", str(data)).returncode == 1
-    refused = legato(tmp_path, "restore", str(copy), "--data-dir", str(data))
-    assert refused.returncode == 78
-    assert "a legato server uses the data folder" in refused.stderr
+    with serving(Legato(), rate_limit="off", data_dir=data) as server:
+        with Client(server.port) as client:
+            found = client.ask("GET", "/conversations").json["conversations"]
+            assert {each["id"] for each in found} == {"c0", "c1", "c2"}
+            assert len(client.ask("GET", "/conversations/c1/messages").json["messages"]) == 2
+            assert client.say("script: tokens=2", conversationId="c1")[-1].name == "complete"
+        listed = run("audit", "list", "--json").stdout.splitlines()
+        assert [json.loads(line)["action"] for line in listed] == ["backup.restore", "backup.create"]
+        verified = run("audit", "verify").stdout
+        assert verified.startswith("whole: 2 entries")
+        noted = verified.split(" for --expect: ")[1].strip()
+        assert run("audit", "verify", "--expect", noted).returncode == 0
+        other = f"{noted.partition(':')[0]}:{'0' * 64}"
+        assert run("audit", "verify", "--expect", other).returncode == 1
+        refused = run("restore", str(copy))
+        assert refused.returncode == 78
+        assert "a legato server uses the data folder" in refused.stderr
+
+
+@pytest.mark.parametrize(
+    ("keys", "said"),
+    [
+        ({}, "set LEGATO_ENCRYPTION_KEYS"),
+        ({"LEGATO_ENCRYPTION_KEYS": OTHER_KEY}, "is not the one that this database knows"),
+        ({"LEGATO_ENCRYPTION_KEYS": f"k2{OTHER_KEY[2:]}"}, "is not in LEGATO_ENCRYPTION_KEYS"),
+        ({"LEGATO_ENCRYPTION_KEYS": SealedSqliteStorage.KEYS}, None),
+    ],
+)
+def test_an_encrypted_backup_wants_its_key_first(tmp_path: Path, keys: dict[str, str], said: str | None) -> None:
+    """Without it nothing is put in place: what nobody can open would only stand in the way of the next try."""
+    folder, data = tmp_path / "made", tmp_path / "data"
+    folder.mkdir()
+    SealedSqliteStorage(folder)
+    done = legato_inside(
+        tmp_path, "restore", str(folder / "legato.db"), "--without-queue", "--data-dir", str(data), **keys
+    )
+    assert (done.returncode, data.exists()) == ((78, False) if said else (0, True)), done.stderr
+    assert (said or "") in done.stderr
 
 
 def test_nothing_is_overwritten(backup: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

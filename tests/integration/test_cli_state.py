@@ -203,6 +203,7 @@ def test_each_owner_has_a_state_of_their_own(run: Run) -> None:
         (("list", "g", "--prefix", "\n"), "--prefix"),
         (("list", "g", "--limit", "0"), "--limit"),
         (("set", "g", "k", "1", "--ttl-s", "0"), "--ttl-s"),
+        (("set", "conversations", "k", "1"), "cannot be written"),
         (("set", "g", "k", "1", "--if-version", "-1"), "--if-version"),
     ],
 )

@@ -22,6 +22,7 @@ from legato.storage.retention import Expiring, expire_page
 from legato.storage.statement import Transaction
 from tests.asgi import call
 from tests.conftest import node_settings
+from tests.new_database import put_database
 from tests.service_world import ANN, BEN, LateClock, World
 from tests.statements import execute
 
@@ -29,6 +30,7 @@ from tests.statements import execute
 @asynccontextmanager
 async def opened(folder: Path, **settings: Any) -> AsyncIterator[World]:
     clock = LateClock()
+    put_database(folder)
     async with open_node(node_settings(folder, **settings), clock=clock) as node:
         yield World(node, clock)
 

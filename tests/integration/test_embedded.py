@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from legato.core.errors import ContextExceeded
+from legato.core.run_errors import ContextExceeded
 from legato.providers.embedded import EmbeddedProvider
 from tests.embedded_world import EMBEDDED, LONG, Recorder, ask, child_pid, its_weights, reply_to
 
-pytestmark = EMBEDDED
+pytestmark = [pytest.mark.alone, *EMBEDDED]
 
 SEA = "Tell me about the sea."
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from legato.core.errors import NoModel, UpstreamBroken, UpstreamUnavailable
+from legato.core.run_errors import NoModel, UpstreamBroken, UpstreamUnavailable
 from legato.providers.embedded import EmbeddedProvider
 from tests.embedded_world import EMBEDDED, LONG, Recorder, ask, child_pid, its_weights
 
-pytestmark = EMBEDDED
+pytestmark = [pytest.mark.alone, *EMBEDDED]
 
 
 @pytest.fixture(scope="module")

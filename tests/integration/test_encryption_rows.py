@@ -13,6 +13,7 @@ from legato.core.principal import Principal
 from legato.runs.exports import Exports
 from legato.runs.follow import find_tail
 from legato.runs.search import Search, write_next
+from legato.storage import sealed_copies
 from legato.storage.codec import SEGMENT_FORMAT
 from legato.storage.root_keys import parse_root_keys
 from legato.storage.sealed_logs import SEALED_SEGMENT_FORMAT, read_items, seal_items
@@ -234,3 +235,14 @@ async def forget_keys(world: World) -> None:
     sealing = world.node.database.sealing
     assert sealing is not None
     sealing.drop(list(sealing._keys))
+
+
+async def test_a_path_is_copied_page_by_page(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long it is; each message is sealed for its new place."""
+    monkeypatch.setattr(sealed_copies, "PAGE", 3)
+    for number in range(3):
+        await world.say("a", script=f"tokens=1 seed={number}")
+    page = await world.conversations().messages("a")
+    await world.conversations().fork("a", message_id=page.messages[-1].id, copy_id="f")
+    assert await texts(world, "f") == await texts(world, "a")
+    assert len(await texts(world, "f")) == 8

@@ -22,6 +22,7 @@ import psycopg
 import pytest
 
 from legato import Context, Legato
+from legato.runs import erase
 from legato.settings import load_settings
 from legato.storage.database import open_database
 from legato.storage.keys import create_key
@@ -34,12 +35,19 @@ MARK = "wyvernquartz"
 """Begins every planted word, so that one search finds all that is left; each has an end of its own."""
 KEPT = "basiliskamber"
 """The same of another principal, who stays."""
-CONVERSATIONS = 6
+CONVERSATIONS, OTHERS = 6, 2
+"""Hers, and those of the one who stays."""
 ALLOWED = {"audit_entry"}
 """Tables in which the id of the principal may stand afterwards; never a word."""
 
 pytestmark = pytest.mark.slow
 bot = Legato()
+
+
+@pytest.fixture(autouse=True)
+def _alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """There is no other server that could take a key for good which is gone here."""
+    monkeypatch.setattr(erase, "GRACE_MS", 500)
 
 
 @bot.http("POST", "/plant", enqueues=["planted", "slow"])
@@ -107,7 +115,7 @@ def site_of(settings: dict[str, Any]) -> Iterator[Site]:
         yield Site(server, keys)
 
 
-def plant_all(site: Site, owner: str, mark: str) -> None:
+def plant_all(site: Site, owner: str, mark: str, conversations: int = CONVERSATIONS) -> None:
     """Have a principal leave words behind wherever a person can."""
 
     def ask(method: str, path: str, body: object, **headers: str) -> bytes:
@@ -115,7 +123,7 @@ def plant_all(site: Site, owner: str, mark: str) -> None:
         assert status < 300, (path, status, found)
         return found
 
-    for number in range(CONVERSATIONS):
+    for number in range(conversations):
         conversation = f"{mark}-c{number}"
         words = {"title": f"{mark}title{number}", "systemPrompt": f"{mark}prompt{number}"}
         ask("POST", "/conversations", {"id": conversation, "metadata": {"m": f"{mark}meta{number}"}, **words})
@@ -237,12 +245,12 @@ def test_nothing_of_an_erased_principal_is_left_on_sqlite(tmp_path: Path) -> Non
     """Not a word and not an id, in no table and in no byte of the data folder; but for the id in the audit log."""
     with site_of({"data_dir": tmp_path}) as site:
         plant_all(site, OWNER, MARK)
-        plant_all(site, "ben", KEPT)
+        plant_all(site, "ben", KEPT, OTHERS)
         until(
             lambda: tables_with(rows_of_sqlite(tmp_path), MARK).get("search_entry", 0) >= CONVERSATIONS * 4,
             "it is searchable",
         )
-        until(lambda: total(site)["messages"] == 2 * CONVERSATIONS * 4, "all is counted")
+        until(lambda: total(site)["messages"] == (CONVERSATIONS + OTHERS) * 4, "all is counted")
         until(lambda: queue_is_still(site), "the queue is still")
         connection, live = stream_on(site, MARK)
         before = tables_with(rows_of_sqlite(tmp_path), MARK, OWNER)
@@ -266,7 +274,7 @@ def test_nothing_of_an_erased_principal_is_left_on_sqlite(tmp_path: Path) -> Non
 
         assert tables_with(rows_of_sqlite(tmp_path), MARK) == {}
         assert set(tables_with(rows_of_sqlite(tmp_path), OWNER)) <= ALLOWED
-        assert counts_of_sqlite(tmp_path) == {"run": CONVERSATIONS * 4, "run_log": CONVERSATIONS * 4, "segment": 0}, (
+        assert counts_of_sqlite(tmp_path) == {"run": OTHERS * 4, "run_log": OTHERS * 4, "segment": 0}, (
             "packed, so nothing is seen"
         )
         assert site.call(OWNER, "GET", "/me")[0] == 401
@@ -284,7 +292,7 @@ def test_nothing_of_an_erased_principal_is_left_on_postgres(postgres: Postgres) 
     try:
         with site_of({"database_url": url}) as site:
             plant_all(site, OWNER, MARK)
-            plant_all(site, "ben", KEPT)
+            plant_all(site, "ben", KEPT, OTHERS)
             until(
                 lambda: tables_with(rows_of_postgres(url), MARK).get("search_entry", 0) >= CONVERSATIONS * 4,
                 "it is searchable",
@@ -304,3 +312,39 @@ def test_nothing_of_an_erased_principal_is_left_on_postgres(postgres: Postgres) 
             assert tables_with(rows_of_postgres(url), KEPT)["message"] == kept
     finally:
         postgres.drop_database(url)
+
+
+def keys_of(folder: Path, owner: str) -> list[bytes]:
+    """Return the wrapped data keys of a principal and of that one's conversations."""
+    with closing(sqlite3.connect(f"file:{folder / 'legato.db'}?mode=ro", uri=True, timeout=30)) as database:
+        of_conversations = "SELECT key FROM conversation WHERE owner = ?"
+        wanted = f"SELECT wrapped FROM data_key WHERE owner = ? OR conversation_key IN ({of_conversations})"
+        return [wrapped for (wrapped,) in database.execute(wanted, (owner, owner))]
+
+
+def test_no_key_of_an_erased_principal_is_left(tmp_path: Path) -> None:
+    """With encryption on: not in a byte of the data folder, so that no copy of what was sealed opens; nor a name."""
+    keys = "one:MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE="
+    with site_of({"data_dir": tmp_path, "encryption_keys": keys}) as site:
+        plant_all(site, OWNER, MARK, OTHERS)
+        plant_all(site, "ben", KEPT, 1)
+        until(lambda: queue_is_still(site), "the queue is still")
+        hers, his = keys_of(tmp_path, OWNER), keys_of(tmp_path, "ben")
+        # One of each conversation, and one of what belongs to none.
+        assert (len(hers), len(his)) == (OTHERS + 1, 2)
+        files = b"".join(path.read_bytes() for path in files_of(tmp_path))
+        assert all(each in files for each in hers)
+        # Names stand there (of state's keys too), nothing that was said.
+        assert f"{MARK}-c0".encode() in files
+        said = ("word", "title", "prompt", "meta", "note", "reason")
+        assert [each for each in said if f"{MARK}{each}".encode() in files] == []
+
+        site.json(OWNER, "DELETE", f"/me?confirm={quote(OWNER)}")
+        until(lambda: not site.json("root", "GET", "/admin/erasures")["erasures"], "it is done")
+        until(lambda: not files_with(tmp_path, MARK), f"no byte is left: {files_with(tmp_path, MARK)}")
+        assert set(tables_with(rows_of_sqlite(tmp_path), OWNER)) <= ALLOWED
+        files = b"".join(path.read_bytes() for path in files_of(tmp_path))
+        assert [each in files for each in hers] == [False] * len(hers)
+        assert keys_of(tmp_path, OWNER) == []
+        assert keys_of(tmp_path, "ben") == his
+        assert site.json("ben", "GET", f"/conversations/{KEPT}-c0")["title"] == f"{KEPT}title0"

@@ -197,6 +197,8 @@ def test_the_mcp_bot_asks_a_person_before_it_cancels(open_example: OpenExample) 
         return answer
 
     with serving(open_example("mcp_bot")) as server:
+        # On a busy machine the program takes longer to start than a reply waits for it.
+        assert server.wait_for(lambda: bool(server.chat(find).tool_calls), within_s=60)
         (found,) = server.chat(find).tool_calls
         assert json.loads(found.output or "")["state"] == "being packed"
         (refused,) = server.chat(cancel, approve=decide(False)).tool_calls

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import time
@@ -14,12 +15,17 @@ import pytest
 
 from legato.providers.scripted import reply
 from legato.storage.postgres import PostgresDatabase
+from tests.budget_world import PRICES, TOKEN_NUSD, usd
 from tests.client import Client, Event, Stream, text_of, wire_of
 from tests.postgres import Postgres
 from tests.server import ServerProcess
 
 LEASE_S = 2.0
 SOON_S = 30.0
+BUDGET = {
+    "prices": json.dumps({"scripted": PRICES["scripted"]}),
+    "budgets": json.dumps([{"per": "server", "period": "month", "limit_usd": usd(10_000)}]),
+}
 LONG = "script: seed=7 tokens=100 delay_ms=30"
 
 
@@ -112,13 +118,20 @@ def is_stopped(server: ServerProcess) -> bool:
 
 
 def test_a_killed_server_s_replies_go_on_elsewhere(cluster: Cluster) -> None:
-    """Within the lease and a second; who read at the dead one goes on at any other, who reads there misses nothing."""
-    ann, ben = cluster.start(), cluster.start()
+    """Within the lease and a second; who read at the dead one goes on at any other, who reads there misses nothing.
+
+    What it had reserved of a budget is settled there: what was spent is what was charged.
+    """
+    ann, ben = cluster.launch(**BUDGET), cluster.launch(**BUDGET)
+    for server in (ann, ben):
+        server.wait_until_ready()
     at_ann, at_ben = cluster.client(ann), cluster.client(ben)
     cluster.until_steady()
     stream = at_ann.post(LONG)
     seen = stream.take(10)
     other = at_ben.follow(stream.run_id)
+    ((spent, reserved),) = cluster.rows("SELECT spent_nusd, reserved_nusd FROM budget_use")
+    assert spent == 0 < reserved
     ann.kill()
     began_s = time.monotonic()
     seen += until_cut(stream)
@@ -129,6 +142,10 @@ def test_a_killed_server_s_replies_go_on_elsewhere(cluster: Cluster) -> None:
     assert text_of(whole) == reply(7, 100)
     assert [event.name for event in whole].count("complete") == 1
     assert cluster.calls() == 2
+    ((charged,),) = cluster.rows("SELECT CAST(sum(cost_nusd) AS bigint) FROM charge")
+    assert cluster.rows("SELECT spent_nusd, reserved_nusd FROM budget_use") == [(charged, 0)]
+    assert cluster.rows("SELECT count(*) FROM budget_hold") == [(0,)]
+    assert charged >= 100 * TOKEN_NUSD
     waited_s = cluster.waited_s()
     assert LEASE_S <= waited_s <= LEASE_S + 1
     assert time.monotonic() - began_s < SOON_S

@@ -84,6 +84,29 @@ async def test_a_job_that_never_succeeds_becomes_a_dead_letter(world: QueueWorld
     assert await engine.counts() == {"find_lead": JobCounts(dead=1)}
 
 
+async def test_an_error_without_words_is_an_error(world: QueueWorld) -> None:
+    """An exception that fails when it is asked what it says makes a dead letter as any other does."""
+
+    class Silent(Exception):
+        def __str__(self) -> str:
+            raise LookupError("no words")
+
+    async def fail(name: str, batch: Sequence[JobEvent], attempt: int) -> None:
+        raise Silent
+
+    def key(each: JobEvent) -> str:
+        raise Silent
+
+    world.behaviour = fail
+    step = QueueStep(name="keyed", topics=["lead"], key=key)
+    engine = await world.open(QueueStep(name="find_lead", topics=["lead"], attempts=1), step)
+    await engine.hand_over("b1", events(1))
+    await world.dead(2)
+    said = {letter.step: (letter.error_type, letter.error) for letter in await engine.dead_letters()}
+    assert said["find_lead"] == ("Silent", "[LookupError where it was asked for its words]")
+    assert said["keyed"][1] == "the key of step 'keyed' failed: Silent: [LookupError where it was asked for its words]"
+
+
 async def test_an_invalid_job_is_not_tried_again(world: QueueWorld) -> None:
     """It is a dead letter at once."""
 

@@ -6,8 +6,8 @@ import asyncio
 
 import pytest
 
-from legato.core.errors import UpstreamRefused
 from legato.core.run import ENDED, TRANSITIONS, RunState
+from legato.core.run_errors import UpstreamRefused
 from legato.runs.node import Node
 from tests.service_world import LateClock, World
 

@@ -6,32 +6,45 @@ import asyncio
 import json
 import threading
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
+import pytest_asyncio
+from sqlalchemy import delete
 
 from legato.fanout.hint import Hint, HintKind
 from legato.http import credentials
 from legato.http.credentials import KEY_CACHE_S
 from legato.http.throttle import SIGN_INS
 from legato.storage.sign_ins import IDLE_MS, MOST_MS, MOST_OF_A_KEY, Lives, SignIn, find_sign_in
-from legato.storage.statement import Transaction
+from legato.storage.statement import Prepared, Transaction
+from legato.storage.tables import api_key, sign_in
 from legato.version import __version__
 from tests.page_world import DAY_MS, OWN, SHOP, Site, cookie_of, open_site, until
 
 EVIL = "https://evil.example"
 CACHE_MS = int(KEY_CACHE_S * 1000)
+FORGET_ALL = (Prepared(delete(sign_in)), Prepared(delete(api_key)))
 
 
-@pytest.fixture
-async def site(tmp_path: Path) -> AsyncIterator[Site]:
-    """A server with keys for ann, an admin, and ben, a member; pages of one other site may call."""
-    async with AsyncExitStack() as stack:
-        opened = await stack.enter_async_context(open_site(tmp_path, allowed_origins=["https://chat.example"]))
-        await opened.make_keys(ann="admin", ben="member")
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def house(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Site]:
+    """A server; pages of one other site may call."""
+    async with open_site(tmp_path_factory.mktemp("house"), allowed_origins=["https://chat.example"]) as opened:
         yield opened
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def site(house: Site) -> Site:
+    """The server with keys for ann, an admin, and ben, a member, and no others; nobody is signed in, an hour later."""
+    house.clock.shift_ms += 3_600_000
+    await house.node.committer.write(lambda tx: [tx.run(forget) for forget in FORGET_ALL])
+    await house.make_keys(ann="admin", ben="member")
+    return house
 
 
 @pytest.mark.parametrize(("owner", "role"), [("ann", "admin"), ("ben", "member")])
@@ -70,7 +83,7 @@ async def test_who_calls_with_a_key_is_told_so(site: Site, tmp_path: Path) -> No
     ("headers", "secure"),
     [
         ({"origin": "https://localhost"}, True),
-        ({"origin": OWN, "x_forwarded_proto": "https"}, True),
+        ({"sec_fetch_site": "same-origin", "x_forwarded_proto": "https"}, True),
         ({"sec_fetch_site": "same-origin"}, False),
         ({"origin": OWN}, False),
     ],

@@ -169,6 +169,7 @@ def test_an_http_step_takes_its_parameters_and_acts_for_its_caller(server: TestS
         ("POST", "/leads/s-1", {"score": 1}, {}, 422, "invalid_request", "name"),
         ("POST", "/leads/s-1", {"name": 5}, {}, 422, "invalid_request", "name"),
         ("GET", "/leads/s-1?least=x", None, {}, 422, "invalid_request", "least"),
+        ("POST", "/leads/s-1", b"", {}, 422, "invalid_request", '"field": "body"'),
         ("POST", "/leads/s-1", b"{", {}, 400, "invalid_json", "not JSON"),
         ("POST", "/leads/s-1", b"name=x", {"Content-Type": "text/plain"}, 415, "unsupported_media_type", "json"),
         ("POST", "/leads/s-1", b'{"name": "' + b"x" * 2_000_000 + b'"}', {}, 413, "body_too_large", "bytes"),

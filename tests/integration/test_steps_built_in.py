@@ -178,6 +178,6 @@ def test_a_built_in_step_uses_what_a_bot_could(file: Path) -> None:
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("legato"):
             names = {each.name for each in node.names}
             assert node.module is not None
-            assert node.module.startswith(allowed) or (
-                node.module == "legato.steps.registry" and names <= {"CHAT_TOPICS", "FLOW"}
-            ), node.module
+            assert node.module.startswith(allowed) or (node.module == "legato.steps.registry" and names <= {"FLOW"}), (
+                node.module
+            )

@@ -116,6 +116,27 @@ async def test_views_are_read_only(node: Node, group: str) -> None:
     assert (await state.list(group)).entries == () or group == "rate-limits"
 
 
+@pytest.mark.parametrize("group", ["conversations", "session-stats", "rate-limits"])
+async def test_a_view_takes_what_any_group_takes(node: Node, group: str) -> None:
+    """A wrong argument is named, and not looked up."""
+    state = _context(node, ANN).state
+    for key in ("", "\ud800", 5):
+        with pytest.raises(InvalidRequest, match="key"):
+            await state.get(group, key)  # type: ignore[arg-type]
+    for field in ("after", "prefix"):
+        with pytest.raises(InvalidRequest, match=field):
+            await state.list(group, **{field: 5})  # type: ignore[arg-type]
+
+
+async def test_a_view_is_a_group_where_it_has_something(node: Node) -> None:
+    """As any group is: what `groups` names, `list` has."""
+    state = _context(node, ANN).state
+    assert await state.groups() == ()
+    await _context(node, ANN).conversations.create("c-1")
+    await state.set("mine", "k", 1)
+    assert await state.groups() == ("conversations", "mine")
+
+
 async def test_a_page_of_a_view_is_as_long_as_it_is_asked_for(node: Node) -> None:
     """By prefix too; what is no length is refused."""
     ann = _context(node, ANN)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.client
 import json
 import logging
+import socket
+import sys
 from collections.abc import AsyncIterator, Iterator
 from typing import Annotated, Any
 
@@ -36,6 +39,27 @@ async def broken_stream(ctx: Context) -> AsyncIterator[Event]:
     """Fails in its midst."""
     yield Event("word", {})
     raise RuntimeError(SECRET)
+
+
+@app.http("GET", "/leaving")
+async def leaving(ctx: Context) -> str:
+    """Ends the process, as it thinks."""
+    sys.exit(SECRET)
+
+
+@app.http("GET", "/leaving-stream")
+async def leaving_stream(ctx: Context) -> AsyncIterator[Event]:
+    """Ends the process in its midst, as it thinks."""
+    yield Event("word", {})
+    sys.exit(SECRET)
+
+
+@app.http("GET", "/waiting")
+async def waiting(ctx: Context) -> None:
+    """Waits for what somebody cancels."""
+    task = asyncio.create_task(asyncio.sleep(60))
+    task.cancel()
+    await task
 
 
 @app.http("GET", "/refused/{status}")
@@ -91,6 +115,9 @@ def _ask(
         ("/broken", "an http step failed", "broken"),
         ("/misfit", "an http step failed", "misfit"),
         ("/broken-stream", "a streaming step failed", "broken_stream"),
+        ("/leaving", "an http step failed", "leaving"),
+        ("/leaving-stream", "a streaming step failed", "leaving_stream"),
+        ("/waiting", "an http step failed", "waiting"),
     ],
 )
 def test_a_fault_is_logged_once_under_its_trace(
@@ -168,6 +195,17 @@ def test_a_stream_that_has_begun_ends_with_the_steps_words(server: TestServer) -
         "retryable": True,
     }
     assert [line for line in lines if line["log_level"] != "info"] == []
+
+
+def test_a_stream_for_http_1_0_is_its_plain_bytes(server: TestServer) -> None:
+    """As nginx asks for it unless it is told otherwise: no chunk marks, and the end of the connection is the end."""
+    with socket.create_connection(("127.0.0.1", server.port), timeout=20) as connection:
+        connection.sendall(b"GET /refused-stream HTTP/1.0\r\nHost: localhost\r\n\r\n")
+        with connection.makefile("rb") as said:
+            head, _, body = said.read().partition(b"\r\n\r\n")
+    assert b" 200 " in head.splitlines()[0]
+    assert b"transfer-encoding" not in head
+    assert body == _ask(server, "/refused-stream")[1]
 
 
 def _nested(levels: int) -> bytes:

@@ -10,6 +10,7 @@ import pytest
 
 from legato.storage import residue
 from legato.storage.sqlite import SqliteDatabase
+from tests.new_database import put_database
 
 WORD = b"wyvernquartz"
 
@@ -38,7 +39,7 @@ def has_word(path: Path) -> bool:
 def path(tmp_path: Path) -> Path:
     """A database of the newest schema, checkpointed, with rows."""
     found = tmp_path / "legato.db"
-    SqliteDatabase(found).migrate()
+    put_database(tmp_path)
     with closing(sqlite3.connect(found)) as database:
         database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         database.execute("VACUUM")

@@ -146,8 +146,10 @@ def test_a_bot_that_lies_elsewhere_has_its_servers_of_tools(tmp_path: Path, monk
     monkeypatch.setattr(sys, "path", list(sys.path))
     folder = Path(__file__).parents[2] / "examples" / "mcp_bot"
     with serving(load_target(str(folder / "bot.py"))) as server:
-        reply = server.chat('script: tool=find_order:{"number":"1001"}@1')
-        (found,) = reply.tool_calls
+        find = 'script: tool=find_order:{"number":"1001"}@1'
+        # On a busy machine the program takes longer to start than a reply waits for it.
+        assert server.wait_for(lambda: bool(server.chat(find).tool_calls), within_s=60)
+        (found,) = server.chat(find).tool_calls
         assert not found.failed, found
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -28,6 +29,10 @@ def fails(arguments: Mapping[str, Any]) -> bool:
     raise ValueError(arguments)
 
 
+def leaves(arguments: Mapping[str, Any]) -> bool:
+    sys.exit(1)
+
+
 @pytest.mark.parametrize(
     ("rule", "arguments", "needs"),
     [
@@ -38,6 +43,7 @@ def fails(arguments: Mapping[str, Any]) -> bool:
         (bigger, '{"a": 1}', False),
         (bigger, '{"a": "11"}', True),
         (fails, '{"a": 1}', True),
+        (leaves, '{"a": 1}', True),
         (True, "{}", False),
     ],
 )

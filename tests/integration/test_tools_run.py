@@ -172,6 +172,13 @@ class Broken(Exception):
     """A user's own exception."""
 
 
+class Silent(Exception):
+    """One that fails when it is asked what it says."""
+
+    def __str__(self) -> str:
+        raise LookupError("no words")
+
+
 def fails_with(error: BaseException) -> Callable[[], Any]:
     async def fail() -> None:
         """Fail."""
@@ -194,6 +201,8 @@ def fails_with(error: BaseException) -> Callable[[], Any]:
         (TimeoutError(), "TimeoutError"),
         (ExceptionGroup("two", [ValueError("a"), ValueError("b")]), "ExceptionGroup: two (2 sub-exceptions)"),
         (StopIteration("x"), "RuntimeError: coroutine raised StopIteration"),
+        (Silent(), "Silent: [LookupError where it was asked for its words]"),
+        (BaseException("of no kind"), "BaseException: of no kind"),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, BaseException) else "",
 )

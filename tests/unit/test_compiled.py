@@ -12,9 +12,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from legato.core.compiled import ChunkFrames, PlainTexts, chunk_frames, plain_texts
-from legato.core.errors import RunError
 from legato.core.event import LogItem, ReasoningDelta, RunStarted
 from legato.core.log import RunLog
+from legato.core.run_errors import RunError
 from legato.providers.base import Pausable
 from legato.providers.openai_answer import Answer
 from legato.wire import native

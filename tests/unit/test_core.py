@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from legato.core import errors
+from legato.core import errors, run_errors
 from legato.core.clock import SystemClock
 from legato.core.cursor import Cursor, parse_cursor
 from legato.core.errors import FieldError, InvalidRequest, LegatoError
@@ -229,8 +229,8 @@ def test_the_clock_tells_milliseconds_and_seconds() -> None:
 
 
 def tree(cls: type[LegatoError]) -> list[type[LegatoError]]:
-    """The errors of core.errors; other rooms may have finer ones of their own, with the codes of these."""
-    own = [child for child in cls.__subclasses__() if child.__module__ == errors.__name__]
+    """The errors of the tree's two files; other rooms may have finer ones of their own, with the codes of these."""
+    own = [child for child in cls.__subclasses__() if child.__module__ in (errors.__name__, run_errors.__name__)]
     return [cls, *(each for child in own for each in tree(child))]
 
 

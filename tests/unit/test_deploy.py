@@ -17,7 +17,7 @@ from compose_spec import PyCompose
 from prometheus_client.parser import text_string_to_metric_families
 
 from docs.from_code.http import openapi
-from legato.core.errors import RunError
+from legato.core.run_errors import RunError
 from legato.settings import Settings, load_settings
 from legato.telemetry.metrics import Metrics
 

@@ -15,8 +15,8 @@ from docs.from_code.errors import codes
 from docs.from_code.http import openapi
 from legato.adapters import create_models
 from legato.cli.target import load_target
+from legato.core.topics import SERVER_TOPICS
 from legato.settings import CLIENT_VARIABLES, Settings, load_settings
-from legato.steps.registry import SERVER_TOPICS
 
 ROOT = Path(generate.__file__).parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "examples").glob("*/README.md")])

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from legato.core.errors import ContextExceeded, RunError, UpstreamBroken, UpstreamRefused, UpstreamUnavailable
+from legato.core.run_errors import ContextExceeded, RunError, UpstreamBroken, UpstreamRefused, UpstreamUnavailable
 from legato.providers import embedded, gguf
 from legato.providers.base import CallEnd, Pausable, Provider
 from legato.providers.embedded import EmbeddedProvider

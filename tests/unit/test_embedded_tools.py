@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from legato.core.errors import NoModel
+from legato.core.run_errors import NoModel
 from legato.providers.base import CallRequest, ChatMessage, Pausable
 from legato.providers.embedded import EmbeddedProvider, without_tools
 from legato.providers.tool_deltas import ToolCall

@@ -218,6 +218,7 @@ def test_a_wrong_policy_names_itself(policy: dict[str, Any], words: str) -> None
             (),
             counts=NoCounts(),
             in_thread=_never,
+            in_turn=_never,
             make_judge=_never,
             server_of=_never,
         )

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from legato.core.errors import ContextExceeded
+from legato.core.run_errors import ContextExceeded
 from legato.providers.base import ChatMessage
 from legato.providers.scripted import ScriptedProvider
 from legato.runs.context import MESSAGE_TOKENS, estimate_tokens, fit, parts_text

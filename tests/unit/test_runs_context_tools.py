@@ -8,10 +8,10 @@ import msgspec
 import pytest
 from hypothesis import given
 
-from legato.core.errors import ContextExceeded
 from legato.core.event import CallStarted, LogItem, RunStarted, ToolCalled, ToolResulted
 from legato.core.log import RunLog
 from legato.core.reply import fold_reply
+from legato.core.run_errors import ContextExceeded
 from legato.providers.base import ChatMessage
 from legato.providers.scripted import ScriptedProvider
 from legato.providers.tool_deltas import ToolCall

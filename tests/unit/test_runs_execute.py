@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from legato.core.errors import InternalError
+from legato.core.run_errors import InternalError
 from legato.http.api import create_api
 from legato.runs import start as starting
 from legato.runs.execute import begin

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import time
 from collections.abc import AsyncGenerator
 
@@ -84,6 +85,34 @@ async def test_a_handler_that_catches_what_is_thrown_goes_on() -> None:
         return "?"
 
     assert await Timed("x", patient()) == "went on"
+
+
+async def test_no_handler_ends_the_server() -> None:
+    """`sys.exit()` is a failure of its handler's, wherever it stands, and not the end of the event loop."""
+
+    async def leaves_late() -> None:
+        try:
+            await asyncio.sleep(60)
+        finally:
+            sys.exit(4)
+
+    async def pieces() -> AsyncGenerator[int, None]:
+        yield 1
+        sys.exit(5)
+
+    async def leaves() -> None:
+        sys.exit(3)
+
+    async def late() -> None:
+        async with asyncio.timeout(0.01):
+            await Timed("x", leaves_late())
+
+    async def read() -> list[int]:
+        return [each async for each in timed_items("x", pieces())]
+
+    for work, code in ((_as_task(Timed("x", leaves())), 3), (late(), 4), (read(), 5)):
+        with pytest.raises(RuntimeError, match=f"the handler raised SystemExit: {code}"):
+            await work
 
 
 async def test_each_piece_of_a_stream_is_timed_and_the_stream_is_closed() -> None:

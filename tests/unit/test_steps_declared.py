@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from pydantic import BaseModel
 
 from legato import ChatMessageCompleted, Context, Legato, QueueEvent, StepSet
 from legato.core.errors import ConfigurationError
+from legato.core.topics import CHAT_TOPICS
 from legato.steps.graph import mermaid
 from legato.steps.jobs import CronStep, JobEvent, QueueStep
-from legato.steps.registry import CHAT_TOPICS, shadows
+from legato.steps.registry import shadows
 
 Handler = Callable[..., Awaitable[Any]]
 
@@ -33,6 +38,9 @@ async def takes_two(event: ChatMessageCompleted, other: int, ctx: Context) -> No
 
 
 async def takes_list(events: list[QueueEvent], ctx: Context) -> None: ...
+
+
+async def takes_rest(*rest: int) -> None: ...
 
 
 class Odd:
@@ -83,7 +91,20 @@ def test_a_step_is_called_as_its_function_and_described_by_its_docstring() -> No
     ("declare", "said"),
     [
         (lambda app: app.queue("chat.message.complete")(takes_event), "did you mean 'chat.message.completed'?"),
-        (lambda app: app.queue()(takes_event), "listens to no topic"),
+        (lambda app: app.queue()(takes_event), "names its topics"),
+        (lambda app: app.queue(takes_event), "names its topics"),
+        (lambda app: app.cron(takes_context), "names its times"),
+        (lambda app: app.queue("chat.message.completed")(takes_rest), "rest must be an ordinary parameter"),
+        (lambda app: app.http("GET", "/x")(takes_rest), "rest must be an ordinary parameter"),
+        (lambda app: app.queue("chat.message.completed", key=5)(takes_event), "key is 5"),
+        (lambda app: app.queue("chat.message.completed", condition="x")(takes_event), "condition is 'x'"),
+        (lambda app: app.queue("chat.message.completed", attempts="3")(takes_event), "attempts is '3'"),
+        (lambda app: app.queue("chat.message.completed", time_limit_s=math.nan)(takes_event), "in seconds"),
+        (lambda app: app.cron("0 8 * * *", time_limit_s=math.inf)(takes_context), "in seconds"),
+        (lambda app: app.cron("0 8 * * *", missed="never")(takes_context), "missed is 'never'"),
+        (lambda app: app.http("GET", "/x?a=1")(takes_context), "none that can be asked for"),
+        (lambda app: app.http("GET", "/x/{a")(takes_context), "none that can be asked for"),
+        (lambda app: app.tool(enqueues="x")(is_not_async), "give a list of names"),
         (lambda app: app.queue("chat.message.completed")(takes_two), "takes event, other"),
         (lambda app: app.queue("chat.message.completed")(takes_odd), "event has a type that cannot be checked"),
         (lambda app: app.queue("chat.message.completed")(is_not_async), "write `async def`"),
@@ -162,8 +183,10 @@ def test_a_key_is_a_field_or_a_function_of_the_checked_input() -> None:
     assert jobs["a"].key(event) == "c-1"
     assert jobs["b"].key is not None
     assert jobs["b"].key(event) == "7"
-    with pytest.raises(KeyError, match="no field 'conversationId'"):
+    with pytest.raises(LookupError, match="no field 'conversationId'"):
         jobs["a"].key(JobEvent(id="e", topic="t", owner="o", payload={}))
+    with pytest.raises(LookupError, match="did you mean 'conversationIds'"):
+        jobs["a"].key(JobEvent(id="e", topic="t", owner="o", payload={"conversationIds": []}))
 
 
 async def _takes_any(event: Any) -> None: ...
@@ -179,6 +202,30 @@ def test_a_payload_that_does_not_fit_is_told_field_by_field() -> None:
     fault = job.check(JobEvent(id="e", topic="chat.message.completed", owner="o", payload={"id": "e"}))
     assert fault is not None
     assert fault.startswith("the payload of chat.message.completed does not fit: conversationId: field required")
+
+
+def test_a_strict_type_takes_what_json_can_say() -> None:
+    """A time is text there, and a set a list; what is enqueued as a model is one again, and wrong kinds are not."""
+
+    class Lead(BaseModel, strict=True):
+        at: datetime
+        tags: set[str]
+        score: int
+
+    lead = Lead(at=datetime(2026, 11, 23, tzinfo=UTC), tags={"new"}, score=3)
+
+    async def takes_lead(lead: Lead) -> None: ...
+
+    app = Legato()
+    takes_lead.__annotations__["lead"] = Lead
+    app.queue("chat.message.completed")(takes_lead)
+    given = app.registry().by_name["takes_lead"].input
+    event = JobEvent(id="e", topic="t", owner="o", payload=lead.model_dump(mode="json"))
+    assert given.of(event) == lead
+    assert given.fault(replace(event, payload=event.payload | {"score": "3"})) == (
+        "the payload of t does not fit: score: input should be a valid integer"
+    )
+    assert "payload: invalid JSON" in (given.fault(replace(event, payload={"tags": ["\ud800"]})) or "")
 
 
 def test_the_graph_shows_the_chat_its_topics_and_who_listens() -> None:

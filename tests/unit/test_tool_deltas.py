@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from legato.core.errors import UpstreamInvalid
+from legato.core.run_errors import UpstreamInvalid
 from legato.providers.tool_deltas import ToolCall, ToolDeltas
 
 SEARCH = '{"query": "a cat"}'

@@ -50,6 +50,12 @@ DEFS: dict[str, Any] = {
             {"properties": {"default": DEFS["B"], "title": DEFS["B"]}},
         ),
         ({"anyOf": [{"$ref": "#/$defs/B"}, True]}, {"anyOf": [DEFS["B"], True]}),
+        # OpenAPI's, which refers to definitions by name.
+        (
+            {"oneOf": [{"$ref": "#/$defs/B"}], "discriminator": {"mapping": {"b": "#/$defs/B"}}},
+            {"oneOf": [DEFS["B"]]},
+        ),
+        ({"properties": {"discriminator": {"$ref": "#/$defs/B"}}}, {"properties": {"discriminator": DEFS["B"]}}),
     ],
 )
 def test_references_are_replaced_by_what_they_name(schema: dict[str, Any], made: dict[str, Any]) -> None:

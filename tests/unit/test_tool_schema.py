@@ -197,6 +197,26 @@ def test_wrong_arguments_are_told_by_name(arguments: dict[str, Any], said: str) 
     assert said in caught.value.message
 
 
+async def transfer(amount: float, to: Annotated[str, Field(alias="from")] = "") -> float:
+    """Transfer."""
+    return amount
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"amount": "NaN"}, "amount: input should be a finite number"),
+        ({"amount": "-inf"}, "amount: input should be a finite number"),
+        ({"amount": 1, "to": "x"}, "to: there is no such argument (the arguments are: amount, from)"),
+    ],
+)
+def test_arguments_are_what_the_schema_says(arguments: dict[str, Any], said: str) -> None:
+    """A number is one that can be compared, or no rule on it would hold; names are those that the model reads."""
+    with pytest.raises(InvalidArguments) as caught:
+        tool_from(transfer).check(arguments)
+    assert said in caught.value.message
+
+
 async def test_a_default_is_nobody_elses() -> None:
     """A call that changes its default changes no other call's."""
 
@@ -369,6 +389,8 @@ def test_a_function_that_is_no_tool_is_refused_when_it_is_declared(function: Any
         ({"name": "x" * 65}, "is no name for a tool"),
         ({"timeout_s": 0}, "timeout_s is 0"),
         ({"timeout_s": float("nan")}, "timeout_s is nan"),
+        ({"timeout_s": float("inf")}, "timeout_s is inf"),
+        ({"needs_approval": "yes"}, "needs_approval is 'yes'"),
         ({"max_output_chars": 10}, "max_output_chars is 10"),
     ],
 )

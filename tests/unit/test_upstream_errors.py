@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from legato.core.errors import (
+from legato.core.run_errors import (
     ContextExceeded,
     RunError,
     UpstreamAuth,

@@ -23,7 +23,7 @@ from legato.providers.weights import (
     fetch_weights,
     weights_present,
 )
-from legato.settings import default_models_dir
+from legato.settings_models import default_models_dir
 
 CONTENT = b"GGUF" + bytes(range(256)) * 64
 

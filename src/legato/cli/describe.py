@@ -17,7 +17,8 @@ from legato.settings import nearest
 
 if TYPE_CHECKING:
     from legato.providers.base import Provider
-    from legato.settings import ModelSettings, Settings
+    from legato.settings import Settings
+    from legato.settings_models import ModelSettings
 
 INSTEAD = (
     "OPENAI_API_KEY=…                    for OpenAI's models",

@@ -77,19 +77,19 @@ def rotate(data_dir: DataDir = None, database_url: DatabaseUrl = None) -> None:
     """Wrap all data keys under the first of LEGATO_ENCRYPTION_KEYS. Servers may run, and must know that key."""
     from legato.core.clock import SystemClock
     from legato.runs.audit import audit, command_actor
-    from legato.storage.encryption import take
-    from legato.storage.rotation import count_by_root, forget_unused, rewrap_page
+    from legato.storage.encryption import forget_roots
+    from legato.storage.rotation import count_by_root, rewrap_page
     from legato.storage.statement import Transaction
 
     database, sealing = _opened(_settings(data_dir, database_url))
     now_ms = SystemClock().now_ms()
-    database.transact(lambda tx: take(tx, sealing, now_ms), writes=True)
+    database.encrypt()
     done = 0
     while count := database.transact(lambda tx: rewrap_page(tx, sealing), writes=True):
         done += count
 
     def finish(tx: Transaction) -> tuple[list[str], int]:
-        gone = forget_unused(tx, sealing)
+        gone = forget_roots(tx)
         detail = {"keys": done, "root": sealing.current.id}
         subject = sealing.current.id
         audit(tx, actor=command_actor(), action="encryption.rotate", subject=subject, at_ms=now_ms, detail=detail)
@@ -125,7 +125,7 @@ def seal(data_dir: DataDir = None, database_url: DatabaseUrl = None) -> None:
         seal_jobs(queue_address(settings), JobSeal(database))
 
         def finish(tx: Transaction) -> None:
-            write_record(tx, sealing, read_record(tx, sealing).moved(QUEUE, None))
+            write_record(tx, sealing, read_record(tx, sealing, keep=True).moved(QUEUE, None))
 
         database.transact(finish, writes=True)
         record = database.transact(lambda tx: read_record(tx, sealing), writes=False)

@@ -15,6 +15,8 @@ from legato.cli import (
     chat,
     dead_letters,
     doctor,
+    erase,
+    hold,
     keys,
     models,
     new,
@@ -25,9 +27,9 @@ from legato.cli import (
     steps,
     usage,
 )
-from legato.cli.exits import CONFIGURATION, STOPPED, UNREACHABLE, help_end
+from legato.cli.exits import CONFIGURATION, FAILED, STOPPED, UNREACHABLE, help_end
 from legato.cli.terminal import complain
-from legato.core.errors import ConfigurationError, StorageUnavailable
+from legato.core.errors import ConfigurationError, Refused, StorageUnavailable
 
 app = typer.Typer(
     name="legato",
@@ -65,6 +67,8 @@ app.command(epilog=new.HELP_END)(new.new)
 app.command(epilog=doctor.HELP_END)(doctor.doctor)
 app.command(epilog=backup.HELP_END)(backup.backup)
 app.command(epilog=restore.HELP_END)(restore.restore)
+app.add_typer(hold.app, name="hold")
+app.command(epilog=erase.HELP_END)(erase.erase)
 app.add_typer(audit.app, name="audit")
 
 
@@ -99,3 +103,7 @@ def main() -> None:
         # Another code: it may be there when it is asked again.
         complain(error.message)
         sys.exit(UNREACHABLE)
+    except Refused as error:
+        # As a request of the same would be.
+        complain(error.message)
+        sys.exit(FAILED)

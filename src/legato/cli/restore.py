@@ -10,7 +10,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -20,12 +20,15 @@ from legato.cli.exits import CONFIGURATION, FAILED, help_end
 from legato.cli.terminal import complain, size_text
 from legato.core.errors import ConfigurationError
 
+if TYPE_CHECKING:
+    from legato.settings import Settings
+
 HELP_END = help_end(
     "legato restore legato-monday.db",
     "legato restore --data-dir /srv/legato /mnt/backup/legato.db",
     exits={
         FAILED: "the copies are not whole, not of one backup, or something is there already",
-        CONFIGURATION: "a server is running on the folder, or a setting is wrong",
+        CONFIGURATION: "a server is running on the folder, a setting is wrong, or an encryption key is missing",
     },
 )
 
@@ -41,8 +44,9 @@ def restore(
 ) -> None:
     """Put a backup into an empty data folder: the database, and the queue of its steps that fits it.
 
-    Both copies are checked first: that they are whole, of one backup, and of a version that this one knows. Nothing is
-    ever overwritten: move what is there away. An older one is brought to this version when the server starts.
+    Both copies are checked first: that they are whole, of one backup, of a version that this one knows, and that the
+    configured keys open what is encrypted. Nothing is ever overwritten: move what is there away. An older one is
+    brought to this version when the server starts.
     Whoever was erased after the backup was made is in it: erase them again.
     """
     from legato.cli.database import settings_of
@@ -62,6 +66,7 @@ def restore(
     if len(marks) > 1:
         _refuse(f"{file} and {queue_path(file)} are not of one backup: take two that were made together")
     _check_revision(file)
+    _check_keys(settings, file)
     target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     with _locked(target):
         for left in (target, queue_path(target)):
@@ -107,6 +112,22 @@ def _check_revision(file: Path) -> None:
         _refuse(f"{file} is of revision {found}, which this version does not know: install the Legato that made it")
 
 
+def _check_keys(settings: Settings, file: Path) -> None:
+    """Look whether the configured keys open what is sealed in a copy.
+
+    Raises:
+        ConfigurationError: They do not.
+    """
+    from legato.storage.database import open_database
+    from legato.storage.encryption import admit
+    from legato.storage.sqlite import SqliteTransaction
+
+    with contextlib.closing(sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True)) as copy:
+        # A backup of before encryption was known has no such table.
+        if copy.execute("SELECT name FROM sqlite_master WHERE name = 'encryption_root'").fetchone() is not None:
+            admit(SqliteTransaction(copy.cursor()), open_database(settings).sealing)
+
+
 @contextlib.contextmanager
 def _locked(target: Path) -> Iterator[None]:
     """Keep every server from the folder meanwhile."""
@@ -148,16 +169,14 @@ def _put(source: Path, to: Path) -> Path:
     return to
 
 
-def _note(settings: object) -> None:
+def _note(settings: Settings) -> None:
     """Tell the restored audit log; an older one is told nothing: it would be migrated by it."""
     from legato.cli.database import write
     from legato.core.clock import SystemClock
     from legato.runs.audit import audit, command_actor
-    from legato.settings import Settings
     from legato.storage.migrate import HEAD
     from legato.storage.sqlite import read_revision
 
-    assert isinstance(settings, Settings)
     if read_revision(settings.database_path) == HEAD:
         now_ms = SystemClock().now_ms()
         write(

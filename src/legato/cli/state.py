@@ -15,7 +15,7 @@ from legato.cli.exits import FAILED, help_end
 from legato.cli.terminal import complain, console, one_line
 from legato.core.errors import InvalidRequest, InvalidValue, Refused
 from legato.core.principal import LOCAL
-from legato.core.resources import STATE_VIEWS
+from legato.core.resources import STATE_VIEWS, check_group_is_kept
 
 if TYPE_CHECKING:
     from legato.storage.state_rows import EntryPage, Place, Span
@@ -105,6 +105,7 @@ def set_value(
     from legato.storage.state_rows import put_value
 
     place = _place(owner, group, key)
+    _checked(lambda: check_group_is_kept(group))
     ttl_ms = _checked(lambda: ttl_in_ms(ttl_s))
     given = _doing(_standard_input) if value == "-" else value
     text = _doing(lambda: encode_json(parse_json(given)), hint=_quoting(given))

@@ -1,4 +1,4 @@
-"""Every error that Legato raises on purpose, as one tree.
+"""Every error that Legato raises on purpose, as one tree; those that end a run stand in core/run_errors.py.
 
     LegatoError
     ├── Refused                    a request is not carried out (HTTP 4xx or 503)
@@ -19,7 +19,8 @@
     │   ├── Conflict               409 conflict
     │   │   ├── CursorDiverged     409 cursor_diverged
     │   │   ├── VersionConflict    409 version_conflict: state has changed since it was read
-    │   │   └── LegalHold          409 legal_hold: an administrator has forbidden to delete it
+    │   │   ├── LegalHold          409 legal_hold: an administrator has forbidden to delete it
+    │   │   └── BeingErased        409 being_erased: all that this principal had is being erased
     │   ├── Gone                   410 run_gone
     │   ├── BudgetExceeded         402 budget_exceeded: a spending limit leaves too little for the call
     │   ├── ConversationBusy       429 conversation_busy
@@ -53,7 +54,7 @@
     └── ConfigurationError         the server does not start; says what to set
 
 Messages are lower-case, name the value at fault and what would be right, and hold no secret, path, stack or
-other person's data: they may be shown to the client as they are. docs/reference/errors.md is made from this file.
+other person's data: they may be shown to the client as they are. docs/reference/errors.md is made from both files.
 """
 
 from __future__ import annotations
@@ -231,6 +232,14 @@ class LegalHold(Conflict):
     code = "legal_hold"
 
 
+class BeingErased(Conflict):
+    """All that this principal had is being erased: nothing new is taken of it until that has ended."""
+
+    code = "being_erased"
+    retryable = True
+    retry_after_s = 5.0
+
+
 class Gone(Refused):
     """An idempotency key whose run has been deleted."""
 
@@ -318,90 +327,6 @@ class StorageUnavailable(Unavailable):
     """The database does not take writes at present."""
 
     code = "storage_unavailable"
-
-
-class RunError(LegatoError):
-    """A run ends with run-failed; `code`, `message` and `retryable` go into its last event."""
-
-    code = "run_failed"
-
-
-class UpstreamUnavailable(RunError):
-    """The model's server could not be reached or answered 5xx."""
-
-    code = "upstream_unavailable"
-    retryable = True
-
-
-class UpstreamBroken(UpstreamUnavailable):
-    """The model's stream was cut, or reported an error, after it had begun."""
-
-    code = "upstream_broken"
-
-
-class UpstreamTimeout(RunError):
-    """No first token, or no further token, within the limit."""
-
-    code = "upstream_timeout"
-    retryable = True
-
-
-class UpstreamRateLimited(RunError):
-    """The model's server answered 429."""
-
-    code = "upstream_rate_limited"
-    retryable = True
-
-
-class UpstreamRefused(RunError):
-    """The model's server refused the request (4xx): the same request would be refused again."""
-
-    code = "upstream_refused"
-
-
-class UpstreamAuth(UpstreamRefused):
-    """The model's server did not accept the API key."""
-
-    code = "upstream_auth"
-
-
-class ContextExceeded(UpstreamRefused):
-    """The model's server says that the conversation is longer than its context window."""
-
-    code = "context_exceeded"
-
-
-class UpstreamInvalid(RunError):
-    """What came from the model's server is no chat completion (an HTML page, broken JSON)."""
-
-    code = "upstream_invalid"
-    retryable = True
-
-
-class NoModel(RunError):
-    """There is no model that can answer: none of the name, no weights, or no engine for them; says what to set."""
-
-    code = "no_model"
-
-
-class Interrupted(RunError):
-    """The run was cut too often, or could not be continued without repeating what was shown."""
-
-    code = "interrupted"
-    retryable = True
-
-
-class BudgetSpent(RunError):
-    """There is not enough left of a budget for the next call of the model; what was said so far is kept."""
-
-    code = "budget_spent"
-
-
-class InternalError(RunError):
-    """A fault of the server's own; its log has the details under the run's id."""
-
-    code = "internal"
-    retryable = True
 
 
 class ConfigurationError(LegatoError):

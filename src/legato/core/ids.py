@@ -5,6 +5,8 @@ from __future__ import annotations
 import secrets
 
 ID_MAX_CHARS = 200
+MADE_DIGITS = 32
+_HEX = frozenset("0123456789abcdef")
 _POOL_BYTES = 1000
 # Random digits are drawn many ids at a time: a system call an id is a tenth of what starting a turn costs.
 _pool = ""
@@ -22,6 +24,12 @@ def new_id(prefix: str, now_ms: int) -> str:
     random = _pool[_used : _used + 20]
     _used += 20
     return f"{prefix}-{now_ms & 0xFFFFFFFFFFFF:012x}{random}"
+
+
+def is_made_id(prefix: str, value: str) -> bool:
+    """Whether an id has the form of those that `new_id` makes: no other text has it by chance."""
+    head, _, digits = value.partition("-")
+    return head == prefix and len(digits) == MADE_DIGITS and set(digits) <= _HEX
 
 
 def new_trace_id(now_ms: int) -> str:

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import Field
 
+from legato.core.errors import InvalidRequest
 from legato.core.run import RunState
 from legato.core.usage import Usage
 
@@ -22,6 +23,16 @@ MessageStatus = Literal["complete", "queued", "running", "failed", "stopped"]
 Thumb = Literal["up", "down"]
 STATE_VIEWS: Final = ("conversations", "rate-limits", "session-stats")
 """Groups of state that show what the server keeps elsewhere; none can be written."""
+
+
+def check_group_is_kept(group: str) -> None:
+    """Refuse to write to a group that only shows something.
+
+    Raises:
+        InvalidRequest: It is one of STATE_VIEWS.
+    """
+    if group in STATE_VIEWS:
+        raise InvalidRequest.of("group", f"{group!r} shows what the server keeps, and cannot be written: take another")
 
 
 def retention_hours(retention: str) -> int | None:

@@ -20,6 +20,14 @@ def valid_unicode(text: str) -> str:
     return text if text.isascii() else text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
+def words_of(error: BaseException) -> str:
+    """Return what an exception says; of one that fails to say anything, that it does."""
+    try:
+        return str(error)
+    except Exception as fault:  # noqa: BLE001 - whatever its class does in there, it is not this caller's failure
+        return f"[{type(fault).__name__} where it was asked for its words]"
+
+
 def utf16_length(text: str) -> int:
     """Return the length in UTF-16 code units: what JavaScript's `.length` gives."""
     if text.isascii():

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Path, Request
 from pydantic import Field
 from starlette.responses import Response
 
-from legato.core.errors import Conflict, Forbidden, InvalidRequest, NotFound
+from legato.core.errors import Conflict, Forbidden, InvalidRequest, LegatoError, NotFound
 from legato.core.principal import Caller, SignedInBy
 from legato.http.bodies import Body, Text, read_body
 from legato.http.credentials import Credentials
@@ -63,11 +63,15 @@ async def put_password(request: Request) -> Response:
     body = await read_body(request, PasswordBody)
     found = await _own_account(node, doors, caller)
     assert doors.hashes is not None
-    of_name = await doors.names.take(found.name or found.id)
-    right, _ = await doors.hashes.verify(body.current, found.password_hash)
+    tries = await doors.tries.take_on_page(found.id)
+    try:
+        right, _ = await doors.hashes.verify(body.current, found.password_hash)
+    except LegatoError:
+        await doors.tries.give_back(tries)
+        raise
     if not right:
         raise Forbidden("the present password is another one")
-    await doors.names.give_back(of_name)
+    await doors.tries.give_back(tries)
     least = node.settings.accounts.min_password_chars
     fault = password_fault(body.password, name=f"{found.name} {found.label}", least_chars=least)
     if fault is not None:

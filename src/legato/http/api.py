@@ -32,8 +32,9 @@ from legato.http import (
 from legato.http.credentials import Credentials
 from legato.http.documents import describe
 from legato.http.doors import create_doors
-from legato.http.guard import LOOPBACK, Guard
+from legato.http.guard import Guard
 from legato.http.headers import StrictHeaders
+from legato.http.own_page import LOOPBACK
 from legato.http.page_files import FOLDER, PageFiles
 from legato.http.problems import install_problem_handlers, respond, respond_to_fault
 from legato.http.rate_limits import RateLimitFields
@@ -139,6 +140,6 @@ def create_api(
     routes: ASGIApp = _Straight(api)
     if node.limits is not None or node.visitor_limits is not None:
         routes = RateLimitFields(routes, node.limits, node.visitor_limits)
-    guard = Guard(routes, credentials=credentials, hosts=hosts, origins=settings.allowed_origins)
+    guard = Guard(routes, credentials=credentials, erasing=node.erasing, hosts=hosts, origins=settings.allowed_origins)
     watched = metrics.WatchersDoor(guard, api, settings.metrics_token)
     return StrictHeaders(metrics.RequestCounter(watched, node))

@@ -62,7 +62,7 @@ _EVENTS = {
     "description": "Events `chunk`, `complete`, `error`, `queued`, `reasoning`, `tool`, `approval`; comments as "
     "heartbeat. "
     "Each event of the log has an `id`, which is the cursor to go on from.",
-    "content": {"text/event-stream": {"schema": {"type": "string"}}},
+    "content": {"text/event-stream": {}},
     "headers": {
         name: {"schema": {"type": "string"}}
         for name in ("X-Session-Id", "X-Conversation-Id", "X-Run-Id", "X-Message-Id", "X-Trace-Id")
@@ -159,7 +159,10 @@ async def stop_run(request: Request, run_id: RunId) -> dict[str, Any]:
 @router.post(
     "/chat/stream/{run_id}/approvals/{call_id:path}",
     openapi_extra=json_body(Approval),
-    responses={200: {"description": "The decision is saved."}, **problems(400, 401, 403, 404, 409, 413, 415, 422, 503)},
+    responses={
+        200: {"description": "The decision is saved."},
+        **problems(400, 401, 402, 403, 404, 409, 413, 415, 422, 503),
+    },
 )
 async def approve_call(
     request: Request,

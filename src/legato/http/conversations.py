@@ -102,7 +102,7 @@ class Feedback(Body):
     tags=["conversations"],
     status_code=201,
     response_model=ConversationOut,
-    responses=problems(400, 401, 403, 409, 413, 415, 422, 503),
+    responses=problems(400, 401, 402, 403, 409, 413, 415, 422, 503),
     openapi_extra=json_body(NewConversation, required=False),
 )
 async def post_conversation(request: Request) -> Response:
@@ -147,7 +147,7 @@ async def get_conversation(request: Request, conversation_id: ConversationId) ->
     "/conversations/{conversation_id}",
     tags=["conversations"],
     response_model=ConversationOut,
-    responses=problems(400, 401, 403, 404, 409, 413, 415, 422, 503),
+    responses=problems(400, 401, 402, 403, 404, 409, 413, 415, 422, 503),
     openapi_extra=json_body(ConversationChange),
 )
 async def patch_conversation(request: Request, conversation_id: ConversationId) -> Response:
@@ -178,7 +178,7 @@ async def remove_conversation(request: Request, conversation_id: ConversationId)
     tags=["conversations"],
     status_code=201,
     response_model=ConversationOut,
-    responses=problems(400, 401, 403, 404, 409, 413, 415, 422, 503),
+    responses=problems(400, 401, 402, 403, 404, 409, 413, 415, 422, 503),
     openapi_extra=json_body(Fork, required=False),
 )
 async def post_fork(request: Request, conversation_id: ConversationId) -> Response:
@@ -217,7 +217,7 @@ async def get_messages(
     response_class=Response,
     responses={
         200: {"description": "The new reply, as POST /chat/stream.", "content": {"text/event-stream": {}}},
-        **problems(400, 401, 403, 404, 409, 410, 413, 415, 422, 429, 503),
+        **problems(400, 401, 402, 403, 404, 409, 410, 413, 415, 422, 429, 503),
     },
     openapi_extra=json_body(Regenerate, required=False),
 )
@@ -254,7 +254,7 @@ async def regenerate(request: Request, message_id: MessageId, idempotency_key: I
     "/messages/{message_id}/feedback",
     tags=["messages"],
     response_model=MessageOut,
-    responses=problems(400, 401, 403, 404, 409, 413, 415, 422, 503),
+    responses=problems(400, 401, 402, 403, 404, 409, 413, 415, 422, 503),
     openapi_extra=json_body(Feedback),
 )
 async def put_feedback(request: Request, message_id: MessageId) -> Response:

@@ -29,7 +29,6 @@ log = structlog.get_logger(__name__)
 KEY_CACHE_S: Final = 5.0
 """How long a good key is taken for good without looking again; a revoked one works for so long at most."""
 KEY_CACHE_SIZE: Final = 10_000
-COOKIE: Final = "legato_session"
 MAX_CHARS: Final = 500
 """No credential is longer."""
 HOUR_MS: Final = 3_600_000

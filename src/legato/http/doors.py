@@ -5,15 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from fastapi import Request
-from starlette.requests import cookie_parser
 from starlette.responses import Response
 
 from legato.core.errors import Unauthenticated
 from legato.core.principal import Caller, Principal, Role, SignedInBy
-from legato.http.credentials import COOKIE, Credentials
-from legato.http.guard import session_cookie
+from legato.http.cookies import SESSION, read_cookie, session_cookie
+from legato.http.credentials import Credentials
 from legato.http.oidc_issuer import Issuer
-from legato.http.throttle import FLOWS, SIGN_INS, AccountThrottle, Throttle
+from legato.http.password_throttle import PasswordThrottle
+from legato.http.throttle import FLOWS, SIGN_INS, Throttle
 from legato.policies.password_hashes import PasswordHashes
 from legato.runs.audit import Actor, actor_of, audit
 from legato.runs.node import Node
@@ -30,14 +30,14 @@ class Doors:
         hashes: Of passwords; None where there are no accounts.
         issuer: Where people sign in; None where there is none.
         wrong: Counts wrong keys and passwords of an address.
-        names: Counts wrong passwords for a name.
+        tries: Counts wrong passwords, of an address and for a name.
         flows: Counts sign-ins at the issuer from an address.
     """
 
     hashes: PasswordHashes | None
     issuer: Issuer | None
     wrong: Throttle
-    names: AccountThrottle
+    tries: PasswordThrottle
     flows: Throttle
 
 
@@ -63,11 +63,12 @@ def create_doors(node: Node) -> Doors:
     """
     settings = node.settings
     accounts = settings.auth == "accounts"
+    wrong = Throttle(node, "sign-in", SIGN_INS, "wrong keys or passwords")
     return Doors(
         hashes=PasswordHashes() if accounts and settings.accounts.passwords else None,
         issuer=Issuer(settings.oidc, node.clock) if accounts and settings.oidc is not None else None,
-        wrong=Throttle(node, "sign-in", SIGN_INS, "wrong keys or passwords"),
-        names=AccountThrottle(node),
+        wrong=wrong,
+        tries=PasswordThrottle(node, wrong),
         flows=Throttle(node, "sign-in-issuer", FLOWS, "sign-ins at the issuer"),
     )
 
@@ -130,7 +131,7 @@ async def go_out(request: Request, *, told: bool = False) -> None:
     """
     node: Node = request.app.state.node
     credentials: Credentials | None = request.app.state.credentials
-    token = cookie_parser(request.headers.get("cookie", "")).get(COOKIE)
+    token = read_cookie(request.scope, request.headers, SESSION)
     if credentials is None or not token:
         return
     now_ms = node.clock.now_ms()

@@ -7,7 +7,8 @@ with keep-alive, or with what was sent ahead. tests/integration/test_edge.py gua
 server, and a client that sends requests ahead, gets the same bytes over plain ASGI.
 
 uvicorn 0.54: HttpToolsProtocol's constructor, connection_made, parser, pipeline, flow and on_response_complete;
-ServerState.connections; RequestResponseCycle.response_complete and keep_alive; get_remote_addr.
+ServerState.connections; RequestResponseCycle.response_complete, keep_alive, chunked_encoding and
+expected_content_length; get_remote_addr.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import weakref
 from collections.abc import Callable
 from typing import Any, Protocol
 
+from starlette.types import Message, Send
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.protocols.utils import get_remote_addr
@@ -154,11 +156,19 @@ class Connection:
         found = get_remote_addr(self._protocol.transport)
         return found[0] if found else None
 
-    def prepare(self) -> None:
-        """Say that a stream's head comes next. uvicorn would write chunks to HTTP/1.0 too."""
+    def plain(self, send: Send) -> Send:
+        """Return what a stream is sent with, its head first: uvicorn would write chunks to HTTP/1.0 too."""
         cycle = self._cycle()
-        if cycle.scope["http_version"] == "1.0":
-            cycle.chunked_encoding = False
+        if cycle.scope["http_version"] != "1.0":
+            return send
+        cycle.chunked_encoding = False
+
+        async def send_plain(message: Message) -> None:
+            # Without chunks uvicorn takes no more than was announced: here that is each piece by itself.
+            cycle.expected_content_length = len(message.get("body", b""))
+            await send(message)
+
+        return send_plain
 
     def can_stream(self) -> bool:
         """Whether the connection can be taken over: it is open, and no further request has begun to arrive."""

@@ -11,18 +11,18 @@ import re
 from urllib.parse import unquote
 
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.requests import cookie_parser
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from legato.core.errors import Forbidden, LegatoError, Unauthenticated
 from legato.core.principal import LOCAL_CALLER, Caller
-from legato.http.credentials import COOKIE, Credentials
-from legato.http.headers import is_https
+from legato.http.cookies import SESSION, read_cookie, session_cookie
+from legato.http.credentials import Credentials
+from legato.http.own_page import check_own_page, host_name, is_https_page, is_own
 from legato.http.problems import problem_response, wants_event
 from legato.http.roles import SAFE, check_role, is_open, may_call
+from legato.runs.erasing import Erasing
 
-LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 EXPOSED = (
     "X-Session-Id, X-Conversation-Id, X-Run-Id, X-Message-Id, X-Trace-Id, Retry-After, "
     "RateLimit-Policy, RateLimit, RateLimit-Limit, RateLimit-Remaining, RateLimit-Reset"
@@ -41,12 +41,16 @@ class Guard:
 
     Args:
         credentials: Looks them up; None serves everybody as the local principal (loopback only).
+        erasing: Knows who is refused, whatever the credential: of whom everything is being erased.
         hosts: Host names that are served, without port; empty serves any.
         origins: Other sites whose pages may call.
     """
 
-    def __init__(self, app: ASGIApp, *, credentials: Credentials | None, hosts: list[str], origins: list[str]) -> None:
+    def __init__(
+        self, app: ASGIApp, *, credentials: Credentials | None, erasing: Erasing, hosts: list[str], origins: list[str]
+    ) -> None:
         self._app = app
+        self._erasing = erasing
         self._credentials = credentials
         self._hosts = frozenset(host.lower() for host in hosts)
         self._origins = frozenset(origin.rstrip("/").lower() for origin in origins)
@@ -63,7 +67,7 @@ class Guard:
         crossing = None
         try:
             self._check_host(headers)
-            if origin is not None and not self._is_allowed(headers, origin):
+            if origin is not None and not self._is_allowed(scope, headers, origin):
                 await self._check_widget_origin(origin)
             crossing = origin
             if scope["method"] == "OPTIONS" and "access-control-request-method" in headers:
@@ -72,6 +76,8 @@ class Guard:
             state = scope.setdefault("state", {})
             caller = LOCAL_CALLER if self._credentials is None else await self._caller(scope, headers, origin)
             if caller is not None:
+                if not is_open(scope["method"], scope["path"]):
+                    await self._erasing.check(caller.principal.id)
                 state["caller"], state["principal"] = caller, caller.principal
         except LegatoError as error:
             event = wants_event(scope["method"], scope["path"], headers.get("accept", ""))
@@ -99,11 +105,11 @@ class Guard:
     def _check_host(self, headers: Headers) -> None:
         if not self._hosts:
             return
-        if _host_name(headers) not in self._hosts:
+        if host_name(headers) not in self._hosts:
             raise Forbidden("this host name is not served here: name it in LEGATO_ALLOWED_HOSTS")
 
-    def _is_allowed(self, headers: Headers, origin: str) -> bool:
-        return origin.lower() in self._origins or is_own(headers, origin)
+    def _is_allowed(self, scope: Scope, headers: Headers, origin: str) -> bool:
+        return origin.lower() in self._origins or is_own(scope, headers, origin)
 
     async def _check_widget_origin(self, origin: str) -> None:
         """Let pages in that have a widget; what they may do is known when their credential is."""
@@ -116,10 +122,8 @@ class Guard:
         if is_open(method, path):
             return None
         authorization = headers.get("authorization")
-        if authorization is None and (cookie := headers.get("cookie")):
-            token = cookie_parser(cookie).get(COOKIE)
-            if token:
-                return await self._signed_in(scope, headers, token)
+        if authorization is None and (token := read_cookie(scope, headers, SESSION)):
+            return await self._signed_in(scope, headers, token)
         scheme, _, key = (authorization or "").partition(" ")
         if scheme.lower() != "bearer" or not key:
             raise Unauthenticated("send a key: Authorization: Bearer lk_…")
@@ -127,8 +131,8 @@ class Guard:
         if caller is None:
             raise Unauthenticated("this key is not known, or was revoked")
         if caller.origins:
-            _check_widget(caller, method, path, headers, origin)
-        elif origin is not None and not self._is_allowed(headers, origin):
+            _check_widget(caller, scope, headers, origin)
+        elif origin is not None and not self._is_allowed(scope, headers, origin):
             raise Forbidden("a secret key does not belong into a page: make one with legato keys create --publishable")
         else:
             check_role(caller.principal, method, path)
@@ -137,9 +141,9 @@ class Guard:
     async def _signed_in(self, scope: Scope, headers: Headers, token: str) -> Caller:
         assert self._credentials is not None
         # Before the cookie is looked at: what another site's page does with it has no effect at all.
-        check_own_page(scope["method"], headers)
+        check_own_page(scope, headers)
         # A request that does not tell whether its page is on https cannot be given a cookie for it.
-        tells = is_https(scope) or "origin" in headers or "sec-fetch-site" in headers
+        tells = is_https_page(scope, headers) or "origin" in headers or "sec-fetch-site" in headers
         page = await self._credentials.of_cookie(token, may_exchange=tells)
         if page is None:
             raise Unauthenticated("this sign-in is over: sign in again")
@@ -162,53 +166,7 @@ class Guard:
         headers.add_vary_header("Origin")
 
 
-def session_cookie(scope: Scope, token: str, most_ms: int) -> str:
-    """Return the field that gives a signed-in page its cookie."""
-    secure = "; Secure" if _is_https_page(scope, Headers(scope=scope)) else ""
-    return f"{COOKIE}={token}; HttpOnly; Max-Age={most_ms // 1000}; Path=/; SameSite=strict{secure}"
-
-
-def _is_https_page(scope: Scope, headers: Headers) -> bool:
-    """Whether the page that asks is on https, also where the proxy that ends TLS does not say so.
-
-    Browsers do: in Origin, and by Sec-Fetch-Site, which they send over connections alone that they trust.
-    """
-    if is_https(scope):
-        return True
-    origin = headers.get("origin")
-    if origin is not None:
-        return is_own(headers, origin) and origin.lower().startswith("https://")
-    return "sec-fetch-site" in headers and _host_name(headers) not in LOOPBACK
-
-
-def _host_name(headers: Headers) -> str:
-    host = headers.get("host", "").lower()
-    return host if host.endswith("]") else host.rpartition(":")[0] or host
-
-
-def is_own(headers: Headers, origin: str) -> bool:
-    """Whether an origin is this server's, as the request calls it."""
-    own = origin.lower().partition("://")[2]
-    return bool(own) and own == headers.get("host", "").lower()
-
-
-def check_own_page(method: str, headers: Headers) -> None:
-    """Refuse what no page of this server does with its cookie.
-
-    Browsers say by themselves, and no page can change it, whose page asks: in Origin, and where the connection can
-    be trusted in Sec-Fetch-Site. What says neither may only read.
-
-    Raises:
-        Forbidden: Another site's page asks, or nothing tells that it is this server's own.
-    """
-    origin, site = headers.get("origin"), headers.get("sec-fetch-site")
-    if (origin is not None and not is_own(headers, origin)) or site not in (None, "same-origin", "none"):
-        raise Forbidden("only pages of this server may use its sign-in")
-    if method not in SAFE and origin is None and site != "same-origin":
-        raise Forbidden("nothing tells that a page of this server asks: send a key, or the header Origin")
-
-
-def _check_widget(caller: Caller, method: str, path: str, headers: Headers, origin: str | None) -> None:
+def _check_widget(caller: Caller, scope: Scope, headers: Headers, origin: str | None) -> None:
     """Refuse a publishable key, or a visitor, where it is not for.
 
     A page of another site cannot leave Origin out where it sends a credential; a page of this server does when it
@@ -217,10 +175,11 @@ def _check_widget(caller: Caller, method: str, path: str, headers: Headers, orig
     Raises:
         Forbidden: The route, or the origin, is not for them.
     """
+    method, path = scope["method"], scope["path"]
     if origin is None:
         if method not in SAFE or headers.get("sec-fetch-site", "same-origin") != "same-origin":
             raise Forbidden("a widget calls from a page: the header Origin is missing")
-    elif not is_own(headers, origin) and origin.lower() not in caller.origins:
+    elif not is_own(scope, headers, origin) and origin.lower() not in caller.origins:
         raise Forbidden("this widget's key is not for pages of this origin")
     if not may_call(caller.via, method, path):
         allowed = "may only chat" if caller.via == "visitor" else "only makes visitors of its widget"

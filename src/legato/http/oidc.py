@@ -16,16 +16,16 @@ from typing import Annotated, Final
 import structlog
 from fastapi import APIRouter, Query, Request
 from pydantic import Field
-from starlette.requests import cookie_parser
 from starlette.responses import Response
 
 from legato.core.errors import Conflict, InvalidRequest, IssuerUnavailable, LegatoError, RateLimited
 from legato.http.bodies import Body, Text, read_body
+from legato.http.cookies import FLOW, FLOW_PATH, flow_cookie, read_cookie
 from legato.http.documents import json_body, problems
 from legato.http.doors import Comer, Doors, come_in
-from legato.http.guard import check_own_page
 from legato.http.oidc_claims import Person, PersonRefused, TokenRefused
 from legato.http.oidc_issuer import Issuer, Secrets
+from legato.http.own_page import check_own_page, is_https_page
 from legato.http.resources import Resource, respond
 from legato.runs.audit import SERVER, audit
 from legato.runs.node import Node
@@ -34,15 +34,14 @@ from legato.storage.statement import Transaction
 
 log = structlog.get_logger(__name__)
 
-CALLBACK: Final = "/sign-in/issuer/callback"
-COOKIE: Final = "legato_sign_in"
+CALLBACK: Final = f"{FLOW_PATH}/callback"
 FLOW_S: Final = 600
 """How long somebody may take at the issuer."""
 _PLACE: Final = re.compile(r"/(?:c/[A-Za-z0-9._~%:@!$&'()*+,;=-]{1,700}|admin)?")
 """Pages of this server that a browser can come back to."""
 _SECRET: Final = re.compile(r"[\w-]{43}", re.ASCII)
 
-router = APIRouter(prefix="/sign-in/issuer", tags=["callers"])
+router = APIRouter(prefix=FLOW_PATH, tags=["callers"])
 
 
 class IssuerBody(Body):
@@ -63,7 +62,7 @@ class GoOut(Resource):
 )
 async def go_to_issuer(request: Request) -> Response:
     """Begin to sign a page of this server in at the issuer."""
-    check_own_page(request.method, request.headers)
+    check_own_page(request.scope, request.headers)
     body = await read_body(request, IssuerBody, optional=True)
     issuer = _issuer(request)
     doors: Doors = request.app.state.doors
@@ -81,13 +80,14 @@ async def go_to_issuer(request: Request) -> Response:
         raise
     response = respond(GoOut, {"location": location})
     value = ".".join((secret, _pack(origin.lower()), _pack(body.to or "/")))
-    response.headers.append("Set-Cookie", _flow_cookie(value, FLOW_S, secure=origin.lower().startswith("https://")))
+    response.headers.append("Set-Cookie", flow_cookie(value, FLOW_S, https=origin.lower().startswith("https://")))
     return response
 
 
 @router.get(
     "/callback",
     status_code=303,
+    response_class=Response,
     responses={
         303: {"description": "Back to the page, signed in; or with `?sign-in=` and why not."},
         **problems(401, 403, 422, 503),
@@ -140,7 +140,7 @@ async def come_from_issuer(
         why = "failed"
     headers = {"Location": place if why is None else f"/?sign-in={why}", "Cache-Control": "no-store"}
     response = Response(status_code=303, headers=headers)
-    response.headers.append("Set-Cookie", _flow_cookie("", 0, secure=False))
+    response.headers.append("Set-Cookie", flow_cookie("", 0, https=is_https_page(request.scope, request.headers)))
     if cookie is not None:
         response.headers.append("Set-Cookie", cookie)
     return response
@@ -181,7 +181,7 @@ def _flow_of(request: Request) -> tuple[str, str, str]:
     Raises:
         _NotHere: There is none.
     """
-    value = cookie_parser(request.headers.get("cookie", "")).get(COOKIE, "")
+    value = read_cookie(request.scope, request.headers, FLOW)
     secret, _, rest = value.partition(".")
     origin, _, place = rest.partition(".")
     try:
@@ -240,12 +240,6 @@ async def _account_of(node: Node, issuer: Issuer, person: Person) -> Account:
     if found.disabled_at_ms is not None:
         raise PersonRefused("the account was disabled")
     return found
-
-
-def _flow_cookie(value: str, max_age_s: int, *, secure: bool) -> str:
-    # Lax: the browser brings it when another site, the issuer, sends it here.
-    words = f"{COOKIE}={value}; HttpOnly; Max-Age={max_age_s}; Path=/sign-in/issuer; SameSite=lax"
-    return words + "; Secure" if secure else words
 
 
 def _pack(text: str) -> str:

@@ -29,6 +29,7 @@ SKEW_S: Final = 60
 LEAST_RSA_BITS: Final = 2048
 MAX_SUBJECT_CHARS: Final = 255
 MAX_TOKEN_CHARS: Final = 65_536
+_EMAIL: Final = frozenset(("email", "email_verified"))
 
 
 class TokenRefused(Exception):
@@ -137,8 +138,21 @@ def says_who(claims: Mapping[str, Any], settings: OidcSettings) -> bool:
     """Whether a token has the claims by which people are let in, so that the issuer need not be asked for them."""
     groups = settings.allowed_groups or settings.admin_groups
     return (not groups or _claim(claims, settings.groups_claim) is not None) and (
-        not settings.allowed_domains or "email_verified" in claims
+        not settings.allowed_domains or claims.keys() >= _EMAIL
     )
+
+
+def join_claims(token: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what an identity token says, and beside it what the issuer said of the same person when it was asked.
+
+    An e-mail address and whether it is verified are of one document: one may speak of another address than the other.
+    """
+    joined = {**more, **token}
+    if not token.keys() >= _EMAIL:
+        for name in _EMAIL:
+            joined.pop(name, None)
+        joined |= {name: more[name] for name in _EMAIL if name in more}
+    return joined
 
 
 def _verified(token: str, keys: Sequence[Key], algorithm: str) -> dict[str, Any]:
@@ -150,6 +164,8 @@ def _verified(token: str, keys: Sequence[Key], algorithm: str) -> dict[str, Any]
             return dict(jwt.decode(token, key, algorithms=[algorithm]).claims)
         except (JoseError, ValueError):
             continue
+        except RecursionError as error:
+            raise TokenRefused("the token's claims are nested too deeply") from error
     raise KeyUnknown("no key of the issuer's has signed the token")
 
 

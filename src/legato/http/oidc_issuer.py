@@ -1,13 +1,16 @@
 """The issuer: its description, its keys, and the exchange of a code for who somebody is.
 
 What it says of itself and its keys are kept for KEEP_S. A token that no known key has signed has the keys asked for
-anew, once in RENEW_LEAST_S: an issuer takes new ones now and then. Tokens stay in this file: they are neither kept nor
-logged.
+anew, once in RENEW_LEAST_S: an issuer takes new ones now and then. An issuer that is slow holds up nobody for longer
+than PATIENCE_S an answer and SIGN_IN_S in all, and of those who wait for the same answer it is asked once. Tokens stay
+in this file: they are neither kept nor logged.
 """
 
 from __future__ import annotations
 
 import asyncio
+import base64
+import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -17,11 +20,13 @@ from urllib.parse import quote, urlencode, urlsplit
 
 from legato.core.clock import Clock
 from legato.core.errors import ConfigurationError, IssuerUnavailable
+from legato.http.fetched import Fetched
 from legato.http.oidc_claims import (
     ALGORITHMS,
     KeyUnknown,
     Person,
     TokenRefused,
+    join_claims,
     read_keys,
     read_person,
     read_token,
@@ -37,9 +42,11 @@ if TYPE_CHECKING:
 KEEP_S: Final = 3600.0
 RENEW_LEAST_S: Final = 30.0
 FAILED_S: Final = 3.0
-"""For so long an issuer that did not answer is not asked again what it says of itself."""
+"""For so long an issuer that did not answer is not asked again for the same."""
 PATIENCE_S: Final = 10.0
 """How long one answer of the issuer's is waited for."""
+SIGN_IN_S: Final = 20.0
+"""How long all of them are that a sign-in takes."""
 MAX_BYTES: Final = 1_048_576
 """No answer of an issuer is longer."""
 
@@ -76,10 +83,8 @@ class Issuer:
         self.settings = settings
         self._clock = clock
         self._secret = _secret_of(settings)
-        self._described: tuple[Described, float] | None = None
-        self._failed: tuple[IssuerUnavailable, float] | None = None
-        self._keys: tuple[list[Key], float] | None = None
-        self._lock = asyncio.Lock()
+        self._described: Fetched[Described] = Fetched(clock, failed_s=FAILED_S)
+        self._keys: Fetched[list[Key]] = Fetched(clock, failed_s=FAILED_S)
 
     @property
     def label(self) -> str:
@@ -101,8 +106,6 @@ class Issuer:
         Raises:
             IssuerUnavailable: The issuer does not answer, or what it says is not right.
         """
-        from authlib.oauth2.rfc7636 import create_s256_code_challenge
-
         described = await self._describe()
         scopes = dict.fromkeys(["openid", *self.settings.scopes])
         asked = {
@@ -112,7 +115,7 @@ class Issuer:
             "scope": " ".join(scopes),
             "state": secrets.state,
             "nonce": secrets.nonce,
-            "code_challenge": create_s256_code_challenge(secrets.verifier),
+            "code_challenge": _challenge_of(secrets.verifier),
             "code_challenge_method": "S256",
         }
         joint = "&" if urlsplit(described.authorization_endpoint).query else "?"
@@ -129,6 +132,15 @@ class Issuer:
             TokenRefused: The code, or what it was exchanged for, is not good.
             PersonRefused: The person may not come in here.
         """
+        try:
+            async with asyncio.timeout(SIGN_IN_S):
+                return await self._person(code, secrets, redirect_uri, said_issuer)
+        except TimeoutError:
+            raise IssuerUnavailable(
+                "the issuer is too slow: sign in later, or in another way", seen=f"longer than {SIGN_IN_S:g} s in all"
+            ) from None
+
+    async def _person(self, code: str, secrets: Secrets, redirect_uri: str, said_issuer: str | None) -> Person:
         described = await self._describe()
         if said_issuer != self.settings.issuer and (said_issuer is not None or described.says_issuer):
             raise TokenRefused("the answer is of another issuer (iss)")
@@ -142,7 +154,7 @@ class Issuer:
             more = await self._get_json(described.userinfo_endpoint, {"Authorization": f"Bearer {access}"})
             if more.get("sub") != claims["sub"]:
                 raise TokenRefused("the issuer speaks of another person (userinfo)")
-            claims = more | claims
+            claims = join_claims(claims, more)
         return read_person(claims, self.settings)
 
     async def _claims(self, described: Described, token: str, nonce: str) -> dict[str, Any]:
@@ -189,32 +201,20 @@ class Issuer:
         )
 
     async def _describe(self) -> Described:
-        async with self._lock:
-            now_s = self._clock.monotonic_s()
-            if self._described is None or self._described[1] <= now_s:
-                if self._failed is not None and self._failed[1] > now_s:
-                    raise self._failed[0]
-                address = self.settings.issuer.rstrip("/") + "/.well-known/openid-configuration"
-                try:
-                    self._described = (_read_description(await self._get_json(address), self.settings), now_s + KEEP_S)
-                except IssuerUnavailable as error:
-                    # Who comes next does not wait for as long again.
-                    self._failed = (error, self._clock.monotonic_s() + FAILED_S)
-                    raise
-            return self._described[0]
+        async def fetch() -> Described:
+            address = self.settings.issuer.rstrip("/") + "/.well-known/openid-configuration"
+            return _read_description(await self._get_json(address), self.settings)
+
+        return await self._described.get(fetch, most_age_s=KEEP_S)
 
     async def _find_keys(self, described: Described, *, renew: bool) -> list[Key]:
-        async with self._lock:
-            now_s = self._clock.monotonic_s()
-            known = self._keys
-            age_s = KEEP_S if known is None else now_s - known[1]
-            if known is None or age_s >= (RENEW_LEAST_S if renew else KEEP_S):
-                try:
-                    found = read_keys(await self._get_json(described.jwks_uri))
-                except TokenRefused as error:
-                    raise IssuerUnavailable(str(error)) from None
-                self._keys = known = (found, now_s)
-            return known[0]
+        async def fetch() -> list[Key]:
+            try:
+                return read_keys(await self._get_json(described.jwks_uri))
+            except TokenRefused as error:
+                raise IssuerUnavailable(str(error)) from None
+
+        return await self._keys.get(fetch, most_age_s=RENEW_LEAST_S if renew else KEEP_S)
 
     async def _get_json(self, address: str, headers: Mapping[str, str] | None = None) -> dict[str, Any]:
         status, body = await self._ask("GET", address, {"Accept": "application/json"} | dict(headers or {}))
@@ -287,6 +287,11 @@ def _read_description(found: Mapping[str, Any], settings: OidcSettings) -> Descr
         userinfo_endpoint=addresses.get("userinfo_endpoint"),
         says_issuer=found.get("authorization_response_iss_parameter_supported") is True,
     )
+
+
+def _challenge_of(verifier: str) -> str:
+    """Return the hash of a verifier that the issuer is told (RFC 7636, S256)."""
+    return base64.urlsafe_b64encode(hashlib.sha256(verifier.encode("ascii")).digest()).rstrip(b"=").decode("ascii")
 
 
 def _is_safe(address: str) -> bool:

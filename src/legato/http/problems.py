@@ -148,7 +148,7 @@ def _methods(request: Request) -> set[str]:
 
 def _parameter_error(each: Any) -> FieldError:
     return FieldError(
-        field=".".join(str(part)[:MAX_SHOWN_CHARS] for part in each["loc"][1:]) or "query",
+        field=".".join(str(part)[:MAX_SHOWN_CHARS] for part in each["loc"][1:]) or str(each["loc"][0]),
         message=each["msg"].lower()[:MAX_MESSAGE_CHARS],
     )
 

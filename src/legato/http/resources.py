@@ -66,7 +66,11 @@ class UsageOut(Resource):
     output_tokens: int | None
     cache_read_tokens: int | None
     reasoning_tokens: int | None
-    counted: bool = Field(description="Whether some of it was counted here: the model's server has not told it.")
+    counted: bool = Field(
+        False,
+        description="Stands there where it is true: some of it was counted here, the model's server has not told it.",
+        exclude_if=lambda counted: not counted,
+    )
 
 
 class FeedbackOut(Resource):

@@ -81,7 +81,7 @@ async def get_reviews(
     return respond(ReviewsOut, {"open": count, "reviews": [_shown(row) for row in page], "next_cursor": following})
 
 
-@router.get("/{review_id}", response_model=ReviewWithText, responses=problems(401, 403, 404, 503))
+@router.get("/{review_id}", response_model=ReviewWithText, responses=problems(401, 403, 404, 422, 503))
 async def get_review(request: Request, review_id: ReviewId) -> Response:
     """Return a flagged text; that somebody has read it is noted in the audit log."""
     node, _ = context(request)

@@ -13,10 +13,11 @@ from starlette.responses import Response
 from legato.core.errors import Conflict, InvalidRequest, LegatoError, Unauthenticated
 from legato.core.principal import Caller, Role, SignedInBy
 from legato.http.bodies import Body, Text, read_body
-from legato.http.credentials import COOKIE, Credentials
+from legato.http.cookies import SESSION
+from legato.http.credentials import Credentials
 from legato.http.documents import json_body, problems
 from legato.http.doors import Comer, Doors, come_in, go_out, without_cookie
-from legato.http.guard import check_own_page
+from legato.http.own_page import check_own_page
 from legato.http.resources import Resource, respond
 from legato.policies.passwords import MOST_CHARS
 from legato.runs.audit import NOBODY, audit
@@ -84,7 +85,7 @@ async def get_ways(request: Request) -> Response:
     responses={
         200: {
             "description": "Signed in; the cookie is sent along from now on.",
-            "headers": {"Set-Cookie": {"schema": {"type": "string"}, "description": f"`{COOKIE}`, HttpOnly."}},
+            "headers": {"Set-Cookie": {"schema": {"type": "string"}, "description": f"`{SESSION}`, HttpOnly."}},
         },
         **problems(400, 401, 403, 409, 413, 415, 422, 429, 503),
     },
@@ -97,7 +98,7 @@ async def sign_in(request: Request) -> Response:
     """
     credentials: Credentials | None = request.app.state.credentials
     doors: Doors = request.app.state.doors
-    check_own_page(request.method, request.headers)
+    check_own_page(request.scope, request.headers)
     body = await read_body(request, SignInBody)
     if credentials is None:
         raise Conflict("this server needs no sign-in: it has LEGATO_AUTH=none")
@@ -120,7 +121,7 @@ async def sign_in(request: Request) -> Response:
 )
 async def sign_out(request: Request) -> Response:
     """Sign a page of this server out."""
-    check_own_page(request.method, request.headers)
+    check_own_page(request.scope, request.headers)
     await go_out(request, told=True)
     return without_cookie(request, Response(status_code=204, headers={"Cache-Control": "no-store"}))
 
@@ -146,18 +147,23 @@ async def _by_password(request: Request, doors: Doors, name: str, password: str)
     node: Node = request.app.state.node
     if doors.hashes is None:
         raise Conflict("nobody signs in with a password here: that takes LEGATO_AUTH=accounts")
-    mark = await doors.wrong.take(request)
-    of_name = await doors.names.take(fold_name(name))
-    found = await node.database.read(lambda tx: find_by_name(tx, name))
-    # As long for a name that is not there, or has no password; whether an account is disabled is told to nobody.
-    right, newer = await doors.hashes.verify(password, None if found is None else found.password_hash)
+    folded = fold_name(name)
+    tries = await doors.tries.take(request, folded)
+    try:
+        found = await node.database.read(lambda tx: find_by_name(tx, name))
+        # As long for a name that is not there, or has no password; whether an account is disabled is told to nobody.
+        right, newer = await doors.hashes.verify(password, None if found is None else found.password_hash)
+    except LegatoError:
+        # Nothing was compared, so nothing is known of it.
+        await doors.tries.give_back(tries)
+        raise
     if found is None or not right or found.disabled_at_ms is not None:
         if found is not None:
             # Nobody waits for it: how long an answer takes does not tell which names are there.
             node.keep(asyncio.get_running_loop().create_task(_note_failure(node, found)))
         raise Unauthenticated("this name and this password do not belong together")
-    await doors.wrong.give_back(mark)
-    await doors.names.give_back(of_name)
+    await doors.tries.give_back(tries)
+    await doors.tries.know(request, folded)
     if newer is not None and found.password_hash is not None:
         account_id, old, new = found.id, found.password_hash, newer
         await node.committer.write(

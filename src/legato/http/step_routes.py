@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import inspect
 from collections.abc import Callable, Sequence
@@ -10,6 +11,7 @@ from typing import Any, Final
 import structlog
 from fastapi import Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
+from fastapi.params import Form
 from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
@@ -65,7 +67,11 @@ class StepRoute(APIRoute):
                 raise
             except HTTPException as error:
                 response = respond_as_raised(error)
-            except Exception:
+            except (Exception, asyncio.CancelledError) as error:
+                task = asyncio.current_task()
+                # What a step waits for may be cancelled without the request being so.
+                if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
+                    raise
                 # Answered here: what goes on is logged again by each layer that it passes.
                 log.exception("an http step failed", step=self.name, trace_id=trace_id)
                 response = respond(request, LegatoError(FAULT))
@@ -116,7 +122,7 @@ def _mount(api: FastAPI, node: Node, step: Step, trigger: HttpTrigger) -> None:
     shape: dict[str, Any] = {}
     if _streams(step):
         endpoint = _streaming(node, step, trigger)
-        responses[200] = {"content": {"text/event-stream": {"schema": {"type": "string"}}}}
+        responses[200] = {"content": {"text/event-stream": {}}}
         shape = {"response_class": Response, "response_model": None}
     else:
         endpoint = _answering(node, step, trigger)
@@ -134,6 +140,13 @@ def _mount(api: FastAPI, node: Node, step: Step, trigger: HttpTrigger) -> None:
         )
     except Exception as error:
         raise ConfigurationError(f"step {step.name}: it cannot be a route: {str(error).splitlines()[0]}") from error
+    if form := [each.name for each in route.dependant.body_params if isinstance(each.field_info, Form)]:
+        raise ConfigurationError(f"step {step.name}: {', '.join(form)} would come in a form, and bodies are JSON alone")
+    if trigger.method == "GET" and (body := [each.name for each in route.dependant.body_params]):
+        raise ConfigurationError(
+            f"step {step.name}: {', '.join(body)} would be the body of a GET, which has none: for the query write "
+            f"`{body[0]}: Annotated[…, Query()]`"
+        )
     api.router.routes.append(route)
 
 

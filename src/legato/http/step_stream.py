@@ -64,8 +64,7 @@ class StepStream(Response):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         connection: Connection | None = scope.get("extensions", {}).get(EXTENSION)
         if connection is not None:
-            # uvicorn would write chunks to HTTP/1.0 too.
-            connection.prepare()
+            send = connection.plain(send)
         await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
         # The step runs in a task of its own: a heartbeat does not disturb it, and a reader that goes cancels it.
         pieces: asyncio.Queue[bytes | None] = asyncio.Queue(1)

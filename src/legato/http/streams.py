@@ -49,7 +49,7 @@ class RunStream(Response):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         connection: Connection | None = scope.get("extensions", {}).get(EXTENSION)
         if connection is not None:
-            connection.prepare()
+            send = connection.plain(send)
         await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
         if connection is not None and connection.can_stream():
             connection.take(self._open_edge)

@@ -69,6 +69,10 @@ async def get_usage(
         str | None, Query(alias="sessionId", max_length=200, description="Of this session alone.")
     ] = None,
     key_id: Annotated[str | None, Query(alias="keyId", max_length=200, description="Of this API key alone.")] = None,
+    conversation_id: Annotated[
+        str | None,
+        Query(alias="conversationId", max_length=200, description="Of this conversation alone, until it is deleted."),
+    ] = None,
     after: Annotated[str | None, Query(max_length=1000, description="Only groups behind this key.")] = None,
     limit: Annotated[int, Query(ge=1, le=MAX_GROUPS, description="Most groups of a page.")] = 100,
     form: Annotated[Literal["json", "csv"], Query(alias="format", description="JSON, or CSV.")] = "json",
@@ -85,6 +89,7 @@ async def get_usage(
         model=model,
         session_id=session_id,
         key_id=key_id,
+        conversation_id=conversation_id,
         after=after,
         limit=limit,
     )

@@ -158,11 +158,13 @@ def exceeded(reserved: Reserved, wanted: Wanted, now_ms: int) -> BudgetExceeded:
     # The one that is the last to begin anew.
     room = max(spent, key=lambda room: room.use.until_ms or 2**62)
     until_ms = room.use.until_ms
+    is_out = room.spent_nusd >= room.use.budget.limit_nusd
+    what = f"{room.use.budget.words} {'is spent' if is_out else 'has too little left for this'}"
     if until_ms is None:
-        return BudgetExceeded(f"{room.use.budget.words} is spent, and does not begin anew: ask an administrator")
+        return BudgetExceeded(f"{what}, and does not begin anew: ask an administrator")
     at = datetime.fromtimestamp(until_ms / 1000, UTC)
     return BudgetExceeded(
-        f"{room.use.budget.words} is spent: it begins anew at {at:%Y-%m-%dT%H:%M:%SZ}",
+        f"{what}: it begins anew at {at:%Y-%m-%dT%H:%M:%SZ}",
         max(1.0, (until_ms - now_ms) / 1000),
     )
 

@@ -19,7 +19,7 @@ from typing import Final
 
 import structlog
 
-from legato.core.errors import NoModel, RunError, UpstreamUnavailable
+from legato.core.run_errors import NoModel, RunError, UpstreamUnavailable
 from legato.providers import gguf
 from legato.providers.base import CallEnd, CallRequest, ChatMessage, DeltaSink
 from legato.providers.embedded_call import EngineCall, EngineCount

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Final
 
-from legato.core.errors import ContextExceeded, RunError, UpstreamBroken, UpstreamRefused, UpstreamUnavailable
+from legato.core.run_errors import ContextExceeded, RunError, UpstreamBroken, UpstreamRefused, UpstreamUnavailable
 from legato.core.usage import Usage
 from legato.providers.base import CallEnd, DeltaSink, EndReason
 from legato.providers.embedded_messages import Counted, Delta, Ended, Fault, Opened, Reply

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 
 import aiohttp
 
-from legato.core.errors import RunError, UpstreamInvalid, UpstreamRefused, UpstreamUnavailable
+from legato.core.run_errors import RunError, UpstreamInvalid, UpstreamRefused, UpstreamUnavailable
 from legato.providers.openai_transport import Receiver, Target, connect_error, unanswered
 
 

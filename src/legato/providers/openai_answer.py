@@ -10,7 +10,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Mapping
 
-from legato.core.errors import RunError, UpstreamBroken, UpstreamInvalid
+from legato.core.run_errors import RunError, UpstreamBroken, UpstreamInvalid
 from legato.providers.base import CallEnd, DeltaSink, EndReason, Pausable
 from legato.providers.openai_chunks import (
     BROKEN_REASONS,

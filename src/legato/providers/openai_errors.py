@@ -15,7 +15,7 @@ from email.utils import parsedate_to_datetime
 from typing import NamedTuple
 from urllib.parse import urljoin, urlsplit
 
-from legato.core.errors import (
+from legato.core.run_errors import (
     ContextExceeded,
     RunError,
     UpstreamAuth,

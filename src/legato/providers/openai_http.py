@@ -10,12 +10,12 @@ Source:
 from __future__ import annotations
 
 import asyncio
-from typing import cast
+from typing import Any, cast
 
 import httptools
 
 from legato.core.compiled import plain_texts
-from legato.core.errors import UpstreamInvalid, UpstreamUnavailable
+from legato.core.run_errors import UpstreamInvalid, UpstreamUnavailable
 from legato.providers.openai_transport import Receiver, Target, connect_error, unanswered
 
 # How long a reply that is already whole may take to end its HTTP message; past it the connection
@@ -23,6 +23,8 @@ from legato.providers.openai_transport import Receiver, Target, connect_error, u
 _DRAIN_S = 1.0
 _NO_HEADERS: dict[str, str] = {}
 _HEAD_LIMIT_BYTES = 64 * 1024
+_CHUNKED = b"HTTP/1.1 200 OK\r\nconnection: %b\r\ntransfer-encoding: chunked\r\n\r\n"
+"""Brings a parser to where a chunk may begin."""
 
 
 class NothingCame(UpstreamUnavailable):
@@ -64,6 +66,7 @@ class HttpConnection(asyncio.Protocol):
         "_head_bytes",
         "_headed",
         "_headers",
+        "_keeps",
         "_parser",
         "_plain",
         "_pool",
@@ -79,7 +82,9 @@ class HttpConnection(asyncio.Protocol):
 
     def __init__(self, pool: HttpTransport) -> None:
         self._pool = pool
-        self._parser = httptools.HttpResponseParser(self)
+        # None between plain chunks: a stream may be silent for long, and a parser is a tenth of what it holds.
+        self._parser: Any = httptools.HttpResponseParser(self)
+        self._keeps = False  # the connection may serve another call, as the parser that was let go of knew
         self._receiver: Receiver | None = None
         self._done: asyncio.Future[None] | None = None
         self._request = b""
@@ -133,6 +138,9 @@ class HttpConnection(asyncio.Protocol):
                 self._fail(error)
                 return
             if taken == len(data):
+                if self._parser is not None:
+                    self._keeps = self._parser.should_keep_alive()
+                    self._parser = None
                 return
             data = data[taken:]
         if not self._answered:
@@ -144,6 +152,10 @@ class HttpConnection(asyncio.Protocol):
         if not self._headed:
             self._head_bytes += len(data)
         try:
+            if self._parser is None:
+                self._parser = httptools.HttpResponseParser(self)
+                self._parser.feed_data(_CHUNKED % (b"keep-alive" if self._keeps else b"close"))
+                self._headers = _NO_HEADERS
             self._parser.feed_data(data)
         except httptools.HttpParserCallbackError as error:
             self._fail(error.__context__ or error)
@@ -201,7 +213,7 @@ class HttpConnection(asyncio.Protocol):
 
     def on_headers_complete(self) -> None:
         status = self._parser.get_status_code()
-        if status < 200 or self._receiver is None:
+        if status < 200 or self._receiver is None or self._headed:
             return
         self._headed = True
         headers = self._headers

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from legato.core.errors import RunError, UpstreamRefused, UpstreamUnavailable
+from legato.core.run_errors import RunError, UpstreamRefused, UpstreamUnavailable
 from legato.providers.base import Pausable
 
 

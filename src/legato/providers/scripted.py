@@ -25,7 +25,7 @@ from pathlib import Path
 
 import msgspec
 
-from legato.core.errors import (
+from legato.core.run_errors import (
     UpstreamBroken,
     UpstreamInvalid,
     UpstreamRateLimited,

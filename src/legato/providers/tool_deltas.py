@@ -16,7 +16,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from legato.core.errors import UpstreamInvalid
+from legato.core.run_errors import UpstreamInvalid
 from legato.core.text import valid_unicode
 
 MAX_CALLS = 64

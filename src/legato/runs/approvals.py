@@ -35,11 +35,16 @@ async def approve(
         Conflict: Nobody was asked about the call, it is decided already, or the reply has ended.
         StorageUnavailable: The decision could not be saved.
         Draining: The run has been left to the next start: ask again there.
+        InvalidRequest, BudgetExceeded: A policy blocks the reason, or cannot be paid for.
     """
     tail = await find_tail(node, principal, run_id)
     call = _call(tail, call_id)
     if call is None:
         raise NotFound("there is no tool call with this id in this run")
+    if node.moderation is not None and reason:
+        # The model is told of it: it passes what a person's messages pass.
+        reason = await node.moderation.approval(tail, reason)
+        call = _call(tail, call_id) or call
     if call.given is not None:
         raise Conflict(f"the call was {call.approval} before")
     run = node.live.get(run_id)

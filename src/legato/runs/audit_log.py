@@ -23,6 +23,8 @@ async def verify(node: Node) -> Verdict:
     looked = Verification(await read(find_head))
     while not looked.done:
         looked.take(await read(partial(entries_from, after=looked.seq, limit=PAGE)))
+        if looked.gap:
+            looked.look_behind(await read(find_head))
     return looked.verdict()
 
 
@@ -39,6 +41,8 @@ def verify_in(read: Callable[[Callable[[Transaction], Any]], Any], expected: dic
     looked = Verification(read(find_head), expected)
     while not looked.done:
         looked.take(read(partial(entries_from, after=looked.seq, limit=PAGE)))
+        if looked.gap:
+            looked.look_behind(read(find_head))
     return looked.verdict()
 
 

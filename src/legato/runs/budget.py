@@ -14,15 +14,15 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import structlog
 
 from legato.core.budget import Payer, Per, Period, Use, span_of
-from legato.core.errors import BudgetExceeded, BudgetSpent, StorageUnavailable
+from legato.core.errors import BudgetExceeded, StorageUnavailable
 from legato.core.event import UsageReported
-from legato.core.ids import new_id
 from legato.core.log import RunLog
+from legato.core.run_errors import BudgetSpent
 from legato.policies.budget import Spending, Wanted, exceeded, spent_rooms
 from legato.providers.base import Provider
 from legato.runs.context import most_input
@@ -35,10 +35,10 @@ from legato.storage.budget_holds import (
     UsesMissing,
     find_hold,
     find_lost,
+    find_own,
     make_uses,
     reserve,
     settle,
-    spend,
     tell,
 )
 from legato.storage.budgets import find_budgets, find_uses, forget_uses
@@ -52,14 +52,17 @@ log = structlog.get_logger(__name__)
 
 LOOK_S: Final = 1.0
 """Between two looks for budgets that another node, or the command line, has set."""
-MOST_KNOWN: Final = 100_000
-"""Counters that are known to be there; past it all are asked for anew."""
+MOST_TOLD: Final = 10_000
+"""Counters of which is remembered that somebody was told that they are spent."""
 FORGET_ROWS: Final = 500
+
+
+T = TypeVar("T")
 
 
 @dataclass(slots=True, kw_only=True)
 class Hold:
-    """What is reserved for the calls of a reply, or for one call of another kind.
+    """What is reserved for the calls of a reply.
 
     Attributes:
         uses: Ids of the counters.
@@ -102,15 +105,20 @@ class Settlement:
 class Budgets:
     """The budgets of one node. Made on its event loop, once its prices are known.
 
+    Attributes:
+        asides: Ids of what is reserved, or about to be, for calls of this node that are in no log (runs.aside).
+
     Raises:
         ConfigurationError: Those of legato.toml contradict each other.
     """
 
     def __init__(self, node: Node) -> None:
         self.spending = Spending(node.settings, node.prices)
+        self.asides: set[str] = set()
         self._node = node
-        self._known: set[str] = set()
         self._told: set[str] = set()
+        self._unowned: set[str] = set()
+        self._making: dict[tuple[str, ...], asyncio.Task[None]] = {}
 
     @property
     def are_set(self) -> bool:
@@ -167,16 +175,46 @@ class Budgets:
         node = self._node
         await self.release_lost()
         while await node.committer.write(lambda tx: forget_uses(tx, node.clock.now_ms(), FORGET_ROWS)) == FORGET_ROWS:
-            self._known.clear()
+            pass
 
-    async def make(self, uses: Sequence[Use], *, anew: bool = False) -> None:
-        """See to it that the counters are there."""
-        if anew or len(self._known) > MOST_KNOWN:
-            self._known.clear()
-        new = [use for use in uses if use.id not in self._known]
-        if new:
-            await self._node.committer.write(lambda tx: make_uses(tx, new))
-            self._known.update(use.id for use in new)
+    async def release_unowned(self) -> None:
+        """Give back what this node has reserved for no call of its own; what it finds for the second time in a row.
+
+        At the first sight a reply may be about to be charged, or a call about to be settled.
+        """
+        node = self._node
+        if not (self.are_set or self._unowned):
+            return
+        found = await node.database.read(lambda tx: find_own(tx, node.key))
+        unowned = {hold_id for hold_id, run_id in found if hold_id not in self.asides and run_id not in node.live}
+        left, self._unowned = unowned & self._unowned, unowned
+        for hold_id in left:
+            await node.committer.write(partial(settle, hold_id=hold_id, cost_nusd=0, now_ms=node.clock.now_ms()))
+        if left:
+            log.warning("gave back what was reserved for calls that nobody makes", reservations=len(left))
+
+    async def make(self, uses: Sequence[Use]) -> None:
+        """See to it that the counters are there; whoever asks for the same meanwhile waits for the same."""
+        ids = tuple(use.id for use in uses)
+        making = self._making.get(ids)
+        if making is None:
+            write = self._node.committer.write(lambda tx: make_uses(tx, uses))
+            making = self._making[ids] = asyncio.get_running_loop().create_task(write)
+            self._node.keep(making)
+            making.add_done_callback(lambda _: self._making.pop(ids))
+        await asyncio.shield(making)
+
+    async def reserved(self, wanted: Wanted, take: Callable[[], Command[T]]) -> T:
+        """Carry out a command that reserves what is wanted; its counters are made where they are not there yet.
+
+        Args:
+            take: Makes the command, each time that it is tried.
+        """
+        while True:
+            try:
+                return await self._node.committer.execute(take())
+            except UsesMissing:
+                await self.make(wanted.uses)
 
     def refused(self, reserved: Reserved, wanted: Wanted) -> None:
         """Note that a call was refused; whoever is to know that a budget is spent is told, once a period."""
@@ -186,6 +224,9 @@ class Budgets:
                 node.metrics.budget_refused(room.use.budget.per)
         spent = [room.use.id for room in spent_rooms(reserved, wanted) if room.use.id not in self._told]
         if spent:
+            if len(self._told) >= MOST_TOLD:
+                # The database knows it too: it is told once all the same.
+                self._told.clear()
             self._told.update(spent)
             node.keep(asyncio.get_running_loop().create_task(self._tell(spent)))
 
@@ -203,16 +244,21 @@ class Budgets:
         """Return what a call needs; None where no budget is touched.
 
         Raises:
-            BudgetExceeded: The model's price is not known.
+            BudgetSpent: The model's price is not known.
         """
+        if not self.are_set:
+            return None
         request, provider = call.request, call.provider
         payer = Payer(owner=run.tail.owner, key_id=run.key_id, session_id=run.started.session_id, model=provider.name)
-        return self.spending.want(
-            payer,
-            input_tokens=bounded(provider, most_input(provider, request.messages, request.tools)),
-            max_tokens=request.max_tokens,
-            now_ms=self._node.clock.now_ms(),
-        )
+        try:
+            return self.spending.want(
+                payer,
+                input_tokens=bounded(provider, most_input(provider, request.messages, request.tools)),
+                max_tokens=request.max_tokens,
+                now_ms=self._node.clock.now_ms(),
+            )
+        except BudgetExceeded as error:
+            raise BudgetSpent(error.message) from None
 
 
 def bounded(provider: Provider, input_tokens: int) -> int:
@@ -221,23 +267,27 @@ def bounded(provider: Provider, input_tokens: int) -> int:
 
 
 class Reserve(Command[Reserved]):
-    """Reserves what a call may cost; `taken` is called with the amount once that is committed."""
+    """Reserves what a call of a reply may cost."""
 
-    def __init__(self, run: LiveRun, new: NewHold, wanted: Wanted, taken: Callable[[int], None]) -> None:
+    def __init__(self, run: LiveRun, new: NewHold, wanted: Wanted) -> None:
         self._run = run
         self._new = new
         self._wanted = wanted
-        self._taken = taken
 
     def apply(self, tx: Transaction) -> Reserved:
         wanted = self._wanted
-        if self._new.purpose == "reply":
-            check_own(self._run)
+        check_own(self._run)
         return reserve(tx, self._new, wanted.uses, most=wanted.most_nusd, least=wanted.least_nusd)
 
     def committed(self, value: Reserved) -> None:
+        # Whoever waits for it may be stopped by now: the run's end settles what is noted here.
         if value.amount_nusd is not None:
-            self._taken(value.amount_nusd)
+            self._run.held = Hold(
+                id=self._new.id,
+                uses=tuple(use.id for use in self._wanted.uses),
+                amount_nusd=value.amount_nusd,
+                calls_before=self._new.calls_before,
+            )
 
 
 def check_own(run: LiveRun) -> None:
@@ -251,7 +301,7 @@ def check_own(run: LiveRun) -> None:
 
 
 async def hold(node: Node, run: LiveRun, call: OpenCall) -> None:
-    """Reserve what a call that is about to be made may cost, where a budget holds; its tokens may become fewer.
+    """Reserve what a call of a reply may cost, where a budget holds; its tokens may become fewer.
 
     Raises:
         BudgetSpent: There is too little left.
@@ -259,49 +309,20 @@ async def hold(node: Node, run: LiveRun, call: OpenCall) -> None:
     budgets = node.budgets
     if budgets is None or not budgets.are_set:
         return
-    try:
-        wanted = budgets.want(run, call)
-    except BudgetExceeded as error:
-        raise BudgetSpent(error.message) from None
-    if call.purpose == "reply":
-        if _is_held(budgets, run, call, wanted):
-            return
-        await settle_calls(node, run)
+    wanted = budgets.want(run, call)
+    if _is_held(budgets, run, call, wanted):
+        return
+    await settle_calls(node, run)
     if wanted is None:
         return
     now_ms = node.clock.now_ms()
-    hold_id = run.id if call.purpose == "reply" else new_id("h", now_ms)
-    new = NewHold(
-        id=hold_id, run_id=run.id, purpose=call.purpose, calls_before=closed_calls(run.tail.log), at_ms=now_ms
-    )
-    uses = tuple(use.id for use in wanted.uses)
-
-    def taken(amount_nusd: int) -> None:
-        held = Hold(id=hold_id, uses=uses, amount_nusd=amount_nusd, calls_before=new.calls_before)
-        if call.purpose == "reply":
-            run.held = held
-        else:
-            call.hold = held
-
-    reserved = await _reserved(budgets, node, run, new, wanted, taken)
+    new = NewHold(id=run.id, run_id=run.id, purpose="reply", calls_before=closed_calls(run.tail.log), at_ms=now_ms)
+    reserved = await budgets.reserved(wanted, lambda: Reserve(run, new, wanted))
     if reserved.amount_nusd is None:
         budgets.refused(reserved, wanted)
         raise BudgetSpent(exceeded(reserved, wanted, now_ms).message)
-    held = run.held if call.purpose == "reply" else call.hold
-    assert held is not None
-    _shorten(budgets, call, held, wanted)
-
-
-async def _reserved(
-    budgets: Budgets, node: Node, run: LiveRun, new: NewHold, wanted: Wanted, taken: Callable[[int], None]
-) -> Reserved:
-    anew = False
-    while True:
-        await budgets.make(wanted.uses, anew=anew)
-        try:
-            return await node.committer.execute(Reserve(run, new, wanted, taken))
-        except UsesMissing:
-            anew = True
+    assert run.held is not None
+    _shorten(budgets, call, run.held, wanted)
 
 
 def _is_held(budgets: Budgets, run: LiveRun, call: OpenCall, wanted: Wanted | None) -> bool:
@@ -321,11 +342,17 @@ def _is_held(budgets: Budgets, run: LiveRun, call: OpenCall, wanted: Wanted | No
 
 def _shorten(budgets: Budgets, call: OpenCall, held: Hold, wanted: Wanted) -> bool:
     """Let a call have as many tokens as are paid for; return whether it is worth to be made."""
-    tokens = budgets.spending.tokens_for(wanted, held.amount_nusd)
-    held.is_short = tokens < wanted.max_tokens
-    if held.is_short:
-        call.request = replace(call.request, max_tokens=max(1, tokens))
+    held.is_short = shorten(budgets, call, held.amount_nusd, wanted)
     return held.amount_nusd >= wanted.least_nusd
+
+
+def shorten(budgets: Budgets, call: OpenCall, amount_nusd: int, wanted: Wanted) -> bool:
+    """Let a call have as many tokens as an amount pays for; return whether they are fewer than it was to have."""
+    tokens = budgets.spending.tokens_for(wanted, amount_nusd)
+    is_short = tokens < wanted.max_tokens
+    if is_short:
+        call.request = replace(call.request, max_tokens=max(1, tokens))
+    return is_short
 
 
 def closed_calls(run_log: RunLog) -> int:
@@ -363,20 +390,6 @@ async def settle_calls(node: Node, run: LiveRun) -> None:
 
         await node.committer.write(write)
     run.held = None
-
-
-async def settle_call(node: Node, held: Hold, event: UsageReported) -> None:
-    """Settle what was reserved for a call that is in no log."""
-    budgets = node.budgets
-    assert budgets is not None
-    cost_nusd, now_ms = budgets.spending.cost_nusd(event), node.clock.now_ms()
-
-    def write(tx: Transaction) -> None:
-        if not settle(tx, held.id, cost_nusd, now_ms) and cost_nusd:
-            # It was given back while this node was taken for dead: the money is spent all the same.
-            spend(tx, dict.fromkeys(held.uses, 0), cost_nusd, now_ms)
-
-    await node.committer.write(write)
 
 
 def short_of_budget(run: LiveRun) -> bool:

@@ -8,9 +8,10 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from legato.core.errors import Interrupted, StorageUnavailable, UpstreamTimeout
+from legato.core.errors import StorageUnavailable
 from legato.core.event import ReasoningDelta
 from legato.core.reply import received_text
+from legato.core.run_errors import Interrupted, UpstreamTimeout
 from legato.providers.base import CallEnd, CallRequest, ChatMessage, Pausable, Provider
 from legato.runs.charges import NOTHING, OpenCall, close_call, open_call, reported, roughly, tells_output
 from legato.runs.context import build_context
@@ -58,6 +59,7 @@ class CallSink:
         "_run",
         "_seam",
         "_settings",
+        "_speaks",
         "_tail",
         "began",
         "failure",
@@ -73,6 +75,8 @@ class CallSink:
         self._tail = run.tail
         self._seam = seam
         self._left = node.settings.max_reply_bytes - len(run.tail.log.text_bytes)
+        # Noted here too: a run is large, and a chunk of another one has just pushed it out of the processor's cache.
+        self._speaks = run.first_token_at_ms is not None
         self.began = False
         self.reached = False
         self.failure: Exception | None = None
@@ -91,14 +95,20 @@ class CallSink:
             delta = self._mended(delta)
             if not delta:
                 return
-        if self._run.first_token_at_ms is None:
-            self._run.first_token_at_ms = self._clock.now_ms()
-            self._committer.hurry()
+        if not self._speaks:
+            self._speak()
         self._left -= len(delta) if delta.isascii() else len(delta.encode())
         if self._left < 0:
             self._fail(ReplyTooLong())
             return
         self._committer.append(self._tail, delta)
+
+    def _speak(self) -> None:
+        """Note when the reply's first text came; it is not to wait."""
+        self._speaks = True
+        if self._run.first_token_at_ms is None:
+            self._run.first_token_at_ms = self._clock.now_ms()
+            self._committer.hurry()
 
     def reasoning(self, delta: str) -> None:
         self.last_s = time.monotonic()
@@ -203,7 +213,7 @@ async def call_model(
     end: CallEnd | None = None
     try:
         request = await build_request(node, run, provider, shown=shown, so_far=so_far, tools=tools)
-        call = await open_call(node, run, provider, request, purpose="reply")
+        call = await open_call(node, run, provider, request)
         seam = Seam(shown, exact=request.continues) if shown else None
         sink = run.call = CallSink(node, run, seam) if node.moderation is None else node.moderation.sink(run, seam)
         end = await provider.call(call.request, sink)
@@ -251,7 +261,7 @@ async def _close(
                     await node.committer.flush()
                 received = received_text(run.tail.log) + sink.unshown
             reached = sink is not None and sink.reached
-            spent = await close_call(node, run, call, outcome, reached=reached, received=received)
+            spent = await close_call(node, call, outcome, reached=reached, received=received)
     except BaseException:
         # Interrupted once more, say: there is no time to count well.
         if call is not None:

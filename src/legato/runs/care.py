@@ -17,8 +17,8 @@ log = structlog.get_logger(__name__)
 PRUNE_S: Final = 1.0
 SWEEP_S: Final = 60.0
 """Between two sweeps of what dead nodes have left behind."""
-QUIET_S: Final = (5.0, 20.0)
-"""Seconds after the last reply at which freed memory is given back: at once, and when idle connections have gone."""
+QUIET_S: Final = (5.0, 10.0, 20.0, 30.0, 60.0)
+"""Seconds after the last reply at which freed memory is given back: for a while, connections idle and jobs are done."""
 RUSH_RUNS: Final = 200
 """So many replies at once leave enough freed memory behind to be worth a look."""
 
@@ -51,6 +51,10 @@ async def look_after(node: Node) -> None:
                     await node.on_quiet()
             except Exception:
                 log.exception("the queue could not give memory back")
-            await give_back()
+            try:
+                await asyncio.to_thread(node.database.give_back)
+            except Exception:
+                log.exception("the database could not give memory back")
+            give_back()
             if quiet_s >= QUIET_S[-1]:
                 most_live = 0

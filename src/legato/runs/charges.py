@@ -11,18 +11,18 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Literal
 
-from legato.core.errors import RunError, UpstreamBroken, UpstreamTimeout
 from legato.core.event import UsageReported
 from legato.core.money import ZERO, parse_usd, to_nusd, usd_text
+from legato.core.run_errors import RunError, UpstreamBroken, UpstreamTimeout
 from legato.core.usage import Spent, Usage
 from legato.providers.base import CallEnd, CallRequest, Provider
-from legato.runs.budget import Hold, hold, settle_call
+from legato.runs.budget import hold
 from legato.runs.context import count_input, count_text, estimate_tokens, most_input
 from legato.runs.live import LiveRun
 from legato.runs.node import Node
 
 Purpose = Literal["reply", "title", "judge"]
-"""What a model is called for. A call for anything but a reply is in no log: whoever makes it writes its charge."""
+"""What a model is called for. A call for anything but a reply is in no log: runs.aside writes its charge."""
 
 NOTHING = Spent(usage=Usage(input_tokens=0, output_tokens=0), cost=ZERO)
 """Of a call that never reached the model's server, or that it refused: no token is a fact, whatever the price."""
@@ -33,35 +33,30 @@ class OpenCall:
 
     Attributes:
         request: What the model is asked; its limit of tokens may be lower than what was wanted.
-        hold: What a budget holds for it; None where there is no budget.
     """
 
-    __slots__ = ("hold", "provider", "purpose", "request")
+    __slots__ = ("provider", "request")
 
-    def __init__(self, provider: Provider, request: CallRequest, purpose: Purpose) -> None:
+    def __init__(self, provider: Provider, request: CallRequest) -> None:
         self.provider = provider
         self.request = request
-        self.purpose = purpose
-        self.hold: Hold | None = None
 
 
-async def open_call(
-    node: Node, run: LiveRun, provider: Provider, request: CallRequest, *, purpose: Purpose
-) -> OpenCall:
-    """Pass a call that is about to be made; each is given to `close_call`, however it ends.
+async def open_call(node: Node, run: LiveRun, provider: Provider, request: CallRequest) -> OpenCall:
+    """Pass a call of a reply that is about to be made; each is given to `close_call`, however it ends.
 
     Nothing of the request is counted here: `most_input` (runs.context) tells the most that it can have.
 
     Raises:
         BudgetSpent: There is not enough left for it.
     """
-    call = OpenCall(provider, request, purpose)
+    call = OpenCall(provider, request)
     await hold(node, run, call)
     return call
 
 
 async def close_call(
-    node: Node, run: LiveRun, call: OpenCall, outcome: CallEnd | BaseException, *, reached: bool, received: str
+    node: Node, call: OpenCall, outcome: CallEnd | BaseException, *, reached: bool, received: str
 ) -> Spent:
     """Return what a call has used and what it cost, once it is over.
 
@@ -77,8 +72,6 @@ async def close_call(
         usage = await completed(call.provider, told, call.request, received, most_output=call.request.max_tokens)
         spent = Spent(usage=usage, cost=node.prices.cost(call.provider.name, usage))
     node.metrics.call_used(call.provider.name, spent)
-    if call.hold is not None:
-        await settle_call(node, call.hold, reported(spent))
     return spent
 
 

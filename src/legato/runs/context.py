@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from legato.core.errors import ContextExceeded
+from legato.core.run_errors import ContextExceeded
 from legato.core.stretch import Stretch
 from legato.providers.base import ChatMessage, Provider
 from legato.providers.tool_deltas import ToolCall

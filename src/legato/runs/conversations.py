@@ -11,7 +11,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, Final, TypeVar, Unpack
 
-import msgspec
 from pydantic import TypeAdapter
 
 from legato.core.errors import NotFound
@@ -26,11 +25,10 @@ from legato.core.resources import (
     MessagePage,
     Thumb,
 )
-from legato.core.text import first_words
+from legato.runs import conversation_settings
 from legato.runs.audit import Actor, actor_of_principal, audit
-from legato.runs.context import parts_text
 from legato.runs.delete import DeleteConversation, ExpirePage
-from legato.runs.feedback import WriteFeedback
+from legato.runs.feedback import WriteFeedback, judged_feedback
 from legato.runs.inputs import (
     BEFORE_KEYS,
     BEGINNING,
@@ -49,14 +47,7 @@ from legato.runs.inputs import (
 from legato.runs.keeping import mark_changed
 from legato.runs.node import Node
 from legato.runs.rows import conversation_of, message_of
-from legato.storage.conversations import (
-    change_conversation,
-    create_conversation,
-    find_conversation,
-    fork_conversation,
-    list_conversations,
-    list_ids,
-)
+from legato.storage.conversations import find_conversation, list_conversations, list_ids
 from legato.storage.followed import find_said
 from legato.storage.message_log import Wanted, find_logged
 from legato.storage.messages import find_message, find_page, find_siblings, find_siblings_of_page
@@ -105,20 +96,14 @@ class Conversations:
         Raises:
             Conflict: There is one with this id.
         """
-        values = _columns(self._node, checked(_SETTINGS, settings))
-        values["temporary"] = bool(settings.get("temporary"))
-        if (title := settings.get("title")) is not None:
-            values |= {"title": title, "title_source": "user"}
+        columns = conversation_settings.first_columns(self._node, checked(_SETTINGS, settings))
         now_ms = self._node.clock.now_ms()
         name = new_id("c", now_ms) if conversation_id is None else checked(_ID, conversation_id, "id")
-        if self._node.moderation is not None:
-            await self._node.moderation.settings(self._principal, name, values)
-
-        def make(tx: Transaction) -> Any:
-            create_conversation(tx, self._owner, name, now_ms, **values)
-            return find_conversation(tx, self._owner, name)
-
-        return conversation_of(await self._write(make))
+        reviews = await conversation_settings.judged(self._node, self._owner, name, columns)
+        row = await self._write(
+            lambda tx: conversation_settings.make(tx, self._owner, name, columns, reviews=reviews, now_ms=now_ms)
+        )
+        return conversation_of(row)
 
     async def get(self, conversation_id: str) -> Conversation:
         """Return a conversation.
@@ -163,21 +148,15 @@ class Conversations:
         """
         given = checked(_CHANGES, changes)
         leaf_id = given.pop("leaf_id", None)
-        values = _columns(self._node, given)
-        if "archived" in given:
-            values["archived"] = bool(given["archived"])
-        if "title" in given:
-            values |= {"title": given["title"] or "", "title_source": "user" if given["title"] else "words"}
-        if self._node.moderation is not None:
-            await self._node.moderation.settings(self._principal, conversation_id, values)
-
-        def change(tx: Transaction) -> Any:
-            named = values
-            if values.get("title") == "" and (row := find_conversation(tx, self._owner, conversation_id)) is not None:
-                named = values | {"title": _title_by_words(tx, row)}
-            return change_conversation(tx, self._owner, conversation_id, named, leaf_id)
-
-        return conversation_of(await self._write(change))
+        columns = conversation_settings.changed_columns(self._node, given)
+        now_ms = self._node.clock.now_ms()
+        reviews = await conversation_settings.judged(self._node, self._owner, conversation_id, columns)
+        row = await self._write(
+            lambda tx: conversation_settings.change(
+                tx, self._owner, conversation_id, columns, leaf_id=leaf_id, reviews=reviews, now_ms=now_ms
+            )
+        )
+        return conversation_of(row)
 
     async def delete(self, conversation_id: str) -> None:
         """Delete a conversation with its messages, runs, logs and its group of state (core.resources.state_group).
@@ -213,16 +192,18 @@ class Conversations:
         """
         now_ms = self._node.clock.now_ms()
         name = new_id("c", now_ms) if copy_id is None else checked(_ID, copy_id, "copy_id")
-        called = checked(_TITLE, title, "title")
+        named = {"title": checked(_TITLE, title, "title")}
+        reviews = await conversation_settings.judged(self._node, self._owner, name, named)
         row = await self._write(
-            lambda tx: fork_conversation(
+            lambda tx: conversation_settings.fork(
                 tx,
                 self._owner,
                 conversation_id,
-                new_id=name,
+                name,
                 message_id=message_id,
                 prefix=new_id("m", now_ms) + "-",
-                title=called,
+                title=named["title"],
+                reviews=reviews,
                 now_ms=now_ms,
             )
         )
@@ -286,14 +267,17 @@ class Conversations:
         Raises:
             NotFound: There is no message with this id.
             Conflict: It is no reply.
+            InvalidRequest, BudgetExceeded: A policy blocks the reason, or cannot be paid for.
         """
         thumb, reason = checked(_THUMB, thumb, "thumb"), checked(_REASON, reason, "reason")
         now_ms = self._node.clock.now_ms()
         feedback = Feedback(thumb=thumb, reason=reason, at_ms=now_ms) if thumb is not None else None
+        feedback, reviews = await judged_feedback(self._node, self._owner, message_id, feedback)
         write = WriteFeedback(
             owner=self._owner,
             message_id=message_id,
             feedback=feedback,
+            reviews=reviews,
             event_id=new_id("e", now_ms),
             trace_id=self._trace_id,
             now_ms=now_ms,
@@ -410,25 +394,3 @@ def _found(row: Any, kind: str) -> Any:
     if row is None:
         raise NotFound(f"there is no {kind} with this id")
     return row
-
-
-def _columns(node: Node, given: FirstSettings | ConversationChanges) -> dict[str, Any]:
-    """Return the columns that settings are kept in, but for the title's."""
-    if (model := given.get("model")) is not None:
-        node.models.find(model)
-    columns: dict[str, Any] = {
-        name: value for name, value in given.items() if name in ("system_prompt", "model", "temperature", "max_tokens")
-    }
-    if "metadata" in given:
-        metadata = given["metadata"]
-        columns["metadata"] = None if metadata is None else msgspec.json.encode(metadata).decode()
-    if "retention" in given:
-        columns["retention"] = given["retention"] or "default"
-    if "pinned" in given:
-        columns["pinned"] = bool(given["pinned"])
-    return columns
-
-
-def _title_by_words(tx: Transaction, conversation: Any) -> str:
-    first = find_page(tx, conversation.key, conversation.leaf_id, 0, 1) if conversation.leaf_id else []
-    return first_words(parts_text(first[0].parts)) if first else ""

@@ -22,23 +22,29 @@ class DeleteConversation(Command[int | None]):
         self._actor = actor
 
     def apply(self, tx: Transaction) -> int | None:
-        key = delete_conversation(tx, self._owner, self._id)
-        if key is not None:
-            audit(
-                tx,
-                actor=self._actor,
-                action="conversation.delete",
-                subject=self._id,
-                owner=self._owner,
-                at_ms=self._node.clock.now_ms(),
-            )
-        return key
+        return delete_one(
+            tx, actor=self._actor, owner=self._owner, conversation_id=self._id, now_ms=self._node.clock.now_ms()
+        )
 
     def committed(self, value: int | None) -> None:
         if value is not None:
             let_go(self._node, value)
             self._node.wakes.tell(HintKind.GONE)
             self._node.to_erase.set()
+
+
+def delete_one(tx: Transaction, *, actor: Actor, owner: str, conversation_id: str, now_ms: int) -> int | None:
+    """Delete a conversation, and say so in the audit log; return its key, None where there is none.
+
+    Nobody may be making a reply in it, but for a server that lets go of it as soon as this is committed.
+
+    Raises:
+        LegalHold: It is held, or all that its owner has.
+    """
+    key = delete_conversation(tx, owner, conversation_id)
+    if key is not None:
+        audit(tx, actor=actor, action="conversation.delete", subject=conversation_id, owner=owner, at_ms=now_ms)
+    return key
 
 
 class ExpirePage(Command[Expired]):

@@ -11,7 +11,7 @@ from typing import Any, Final
 import msgspec
 import structlog
 
-from legato.core.errors import InternalError, LegatoError, RunError, StorageUnavailable
+from legato.core.errors import LegatoError, SealBroken, StorageUnavailable
 from legato.core.event import (
     FinishReason,
     LogItem,
@@ -25,6 +25,7 @@ from legato.core.log import RunLog
 from legato.core.money import usd_text
 from legato.core.reply import STOP_REASONS, Reply, fold_reply, open_call_at
 from legato.core.run import RunState
+from legato.core.run_errors import InternalError, RunError
 from legato.fanout.hint import HintKind
 from legato.runs.budget import Settlement, settlement_of
 from legato.runs.charges import NOTHING, reported
@@ -49,6 +50,7 @@ from legato.storage.runs import (
     is_waiting,
     promote_next,
 )
+from legato.storage.sealed_logs import is_lost
 from legato.storage.statement import Transaction
 
 log = structlog.get_logger(__name__)
@@ -259,7 +261,7 @@ async def end(node: Node, run: LiveRun, how: End) -> Following | None:
     try:
         try:
             terminal, following = await _write(node, EndRun(node, run, how))
-        except Fenced:
+        except (Fenced, SealBroken):
             raise
         except Exception as error:
             # The database refused what the reply holds: end the run without what was not shown yet.
@@ -273,6 +275,14 @@ async def end(node: Node, run: LiveRun, how: End) -> Following | None:
         run.tail.lose()
         log.info("run is gone", run_id=run.id)
         await charge_deleted(node, run)
+        return None
+    except SealBroken as error:
+        # Nothing can be kept for it: its row stays as it is, and the next start looks again.
+        log.error("run cannot be ended", run_id=run.id, error=error.message)
+        if is_lost(error):
+            node.unendable.add(run.tail.key)
+        _forget(node, run)
+        run.let_go()
         return None
     except Exception:
         if node.key is None:

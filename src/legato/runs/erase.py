@@ -41,10 +41,11 @@ from legato.storage.erasures import (
     erase_events,
     find_erased,
     find_erasure,
-    has_segments_until,
+    first_segment,
     last_segment,
     list_erasures,
     list_principals,
+    lock_erasure,
     next_conversations,
     save_counts,
 )
@@ -91,20 +92,26 @@ async def erase_principal(node: Node, actor: Actor, owner: str, confirmed: str) 
     """
     if confirmed != owner:
         raise InvalidRequest.of("confirm", "is not the principal's id: nothing was erased")
-    now_ms = node.clock.now_ms()
-
-    def begin(tx: Transaction) -> int:
-        _check_not_held(tx, owner)
-        erasure_id, is_new = begin_erasure(tx, owner, actor=actor.id, via=actor.via, key_id=actor.key_id, now_ms=now_ms)
-        if is_new:
-            gone = {"api_key": delete_credentials(tx, owner), "account": forget_accounts(tx, owner, MOST)}
-            save_counts(tx, erasure_id, {name: count for name, count in gone.items() if count})
-            audit(tx, actor=actor, action="principal.erase", subject=owner, owner=owner, at_ms=now_ms)
-        return erasure_id
-
-    erasure_id = await node.committer.write(begin, wait_s=node.settings.storage_wait_s)
+    work = partial(ask_to_erase, actor=actor, owner=owner, now_ms=node.clock.now_ms())
+    erasure_id: int = await node.committer.write(work, wait_s=node.settings.storage_wait_s)
+    node.erasing.look_again()
     node.wakes.tell(HintKind.FORGET)
     node.to_erase.set()
+    return erasure_id
+
+
+def ask_to_erase(tx: Transaction, *, actor: Actor, owner: str, now_ms: int) -> int:
+    """Note that all that a principal has is to be erased, and take its keys away; return the erasure's id.
+
+    Raises:
+        LegalHold: All that it has, or a conversation of it, is held.
+    """
+    _check_not_held(tx, owner)
+    erasure_id, is_new = begin_erasure(tx, owner, actor=actor.id, via=actor.via, key_id=actor.key_id, now_ms=now_ms)
+    if is_new:
+        gone = {"api_key": delete_credentials(tx, owner), "account": forget_accounts(tx, owner, MOST)}
+        save_counts(tx, erasure_id, {name: count for name, count in gone.items() if count})
+        audit(tx, actor=actor, action="principal.erase", subject=owner, owner=owner, at_ms=now_ms)
     return erasure_id
 
 
@@ -128,6 +135,7 @@ class _ErasePage(Command[list[Any]]):
         self._after = after
 
     def apply(self, tx: Transaction) -> list[Any]:
+        lock_erasure(tx, self._owner)
         check_owner_not_held(tx, self._owner)
         rows = next_conversations(tx, self._owner, self._after)
         for row in rows:
@@ -192,6 +200,8 @@ class Eraser:
             at_once: Conversations too, however short ago the last round was.
         """
         node = self._node
+        # Of an older one all of this round is behind the last moment at which a key that is gone was taken for good.
+        over_ms = node.clock.now_ms() - GRACE_MS
         principals = await self._principals()
         rows: list[Any] = await node.database.read(lambda tx: list_erasures(tx, MOST))
         waits = not at_once and asyncio.get_running_loop().time() < self._wait_until_s
@@ -204,11 +214,12 @@ class Eraser:
         rows = [row for row in rows if row.conversation_id is not None or row.owner in done]
         if not rows:
             return True
-        self._clean = False
         if node.database.kind == "sqlite":
             newest = await node.database.read(last_segment)
             # That of the first round: replies that begin later hold nothing of theirs.
             self._segments = {row.id: self._segments.get(row.id, newest) for row in rows}
+        rows = [row for row in rows if row.conversation_id is None or not waits]
+        self._clean, asked = False, len(rows)
         now_ms = node.clock.now_ms()
         if not await self._erase_elsewhere(await node.database.read(lambda tx: find_erased(tx, rows, now_ms))):
             return False
@@ -217,16 +228,18 @@ class Eraser:
             await asyncio.sleep(READ_S)
             while await self._write(delete_orphans):
                 pass
-        elif await node.database.read(lambda tx: has_segments_until(tx, max(self._segments.values()))):
-            return False
-        if any(node.clock.now_ms() - row.asked_at_ms < GRACE_MS for row in principals):
-            return False
-        await self._compact()
-        # What came meanwhile: a server without keys still serves the one whom it erases.
-        held = {row.id for row in principals if not await self._erase_rows(row)}
-        await self._end([row for row in rows if row.id not in held])
+        else:
+            first = await node.database.read(first_segment)
+            # In older ones pieces of replies that others are being made still lie beside theirs.
+            rows = [row for row in rows if first is None or self._segments[row.id] < first]
+        rows = [row for row in rows if row.conversation_id is not None or row.asked_at_ms <= over_ms]
+        if rows:
+            await self._compact()
+        # What a step, or a reply that was let go, has written for it meanwhile.
+        rows = [row for row in rows if row.conversation_id is not None or await self._erase_rows(row)]
+        await self._end(rows)
         # With what was noted of it.
-        return await self._scrub()
+        return await self._scrub() and len(rows) == asked
 
     async def _scrub(self) -> bool:
         if not self._clean:
@@ -259,8 +272,11 @@ class Eraser:
         conversations = 0
 
         def delete_others(tx: Transaction) -> dict[str, int]:
+            lock_erasure(tx, owner)
             _check_not_held(tx, owner)
-            return delete_owned(tx, owner) | forget_owner(tx, owner)
+            # A key that was being made when the erasure began.
+            keys = delete_credentials(tx, owner)
+            return delete_owned(tx, owner) | forget_owner(tx, owner) | ({"api_key": keys} if keys else {})
 
         # One that is made meanwhile may stand before the others.
         while page := await node.committer.execute(_ErasePage(node, owner, ""), wait_s=node.settings.storage_wait_s):
@@ -288,8 +304,7 @@ class Eraser:
         """Erase events that wait for the queue, and jobs in it; return whether nothing is left."""
         place: int | None = 0
         while place is not None:
-            behind = place
-            _, place = await self._write(lambda tx, behind=behind: erase_events(tx, erased, behind))
+            place = await self._write(partial(erase_events, erased=erased, after=place))
         erase_queue = self._node.erase_queue
         return True if erase_queue is None else await erase_queue(erased)
 
@@ -305,16 +320,21 @@ class Eraser:
             if row.conversation_id is None:
                 await self._write(lambda tx, row=row: self._end_one(tx, row))
         await self._write(lambda tx: end_erasures(tx, [row.id for row in rows if row.conversation_id is not None]))
+        if any(row.conversation_id is None for row in rows):
+            self._node.erasing.look_again()
+            self._node.wakes.tell(HintKind.FORGET)
 
     def _end_one(self, tx: Transaction, row: Any) -> None:
+        lock_erasure(tx, row.owner)
         try:
             _check_not_held(tx, row.owner)
         except LegalHold:
             # Only now: it ends once that is let go.
             return
-        while erase_events(tx, Erased(owners=frozenset([row.owner]), conversations={}), 0)[0]:
-            # What does not open any more could not be told from others' later.
-            pass
+        erased = Erased(owners=frozenset([row.owner]), conversations={})
+        place: int | None = 0
+        while place is not None:
+            place = erase_events(tx, erased, place)
         found = find_erasure(tx, row.owner)
         end_erasures(tx, [row.id])
         forget_keys(tx, row.owner)

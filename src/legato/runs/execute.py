@@ -12,9 +12,10 @@ from typing import Any
 
 import structlog
 
-from legato.core.errors import BudgetSpent, Interrupted, InvalidRequest, NoModel, RunError
+from legato.core.errors import InvalidRequest
 from legato.core.event import ApprovalAsked, CallReason, CallStarted
 from legato.core.reply import fold_reply, open_call_at
+from legato.core.run_errors import BudgetSpent, Interrupted, NoModel, RunError
 from legato.providers.base import CallEnd, ChatMessage, Provider
 from legato.runs.budget import settle_calls, short_of_budget
 from legato.runs.call import CallSuspended, ReplyBlocked, ReplyTooLong, call_model
@@ -22,9 +23,9 @@ from legato.runs.charges import NOTHING, reported
 from legato.runs.context import messages_so_far
 from legato.runs.end import End, Failed, Finished, Following, Stopped, end, failure
 from legato.runs.ledger import close_left_open
-from legato.runs.live import LiveRun, RunRequest
+from legato.runs.live import LiveRun
 from legato.runs.node import Node
-from legato.runs.take_up import take_up
+from legato.runs.take_up import request_of, take_up, unreadable
 from legato.runs.title import begin_title
 from legato.runs.tool_round import NO_TOOLS, definitions_of, log_calls, open_calls, run_tools, tools_of
 
@@ -96,7 +97,9 @@ def promote(node: Node, following: Following) -> None:
         return
     run.history = True
     run.began_s = node.clock.monotonic_s()
-    run.request = RunRequest.from_json(row.request).over(row)
+    run.request = request_of(row)
+    if row.request is None:
+        run.fail(unreadable())
     begin(node, run)
 
 

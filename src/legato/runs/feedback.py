@@ -2,18 +2,42 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Final
 
 from legato.core.errors import Conflict, NotFound
 from legato.core.resources import Feedback
+from legato.runs.node import Node
 from legato.runs.rows import feedback_column, feedback_of
 from legato.storage.committer import Command
-from legato.storage.messages import hold_message, set_feedback
+from legato.storage.messages import find_message, hold_message, set_feedback
 from legato.storage.outbox import OutboxEvent, put_event
+from legato.storage.reviews import NewReview, insert_reviews
 from legato.storage.statement import Transaction
 
 GIVEN: Final = "chat.feedback.given"
+
+
+async def judged_feedback(
+    node: Node, owner: str, message_id: str, feedback: Feedback | None
+) -> tuple[Feedback | None, Sequence[NewReview]]:
+    """Return feedback as policies leave its reason, and what they want somebody to look at.
+
+    Raises:
+        InvalidRequest: The reason may not be kept.
+        BudgetExceeded: Judging it would cost more than may be spent.
+    """
+    if node.moderation is None or feedback is None or not feedback.reason:
+        return feedback, ()
+    row = await node.database.read(lambda tx: find_message(tx, owner, message_id))
+    if row is None:
+        # Writing it says so.
+        return feedback, ()
+    reason, reviews = await node.moderation.aside(
+        feedback.reason, "feedback", owner, row.conversation_id, field="reason"
+    )
+    return replace(feedback, reason=reason), reviews
 
 
 class WriteFeedback(Command[tuple[Any, Feedback | None]]):
@@ -28,6 +52,7 @@ class WriteFeedback(Command[tuple[Any, Feedback | None]]):
         owner: str,
         message_id: str,
         feedback: Feedback | None,
+        reviews: Sequence[NewReview] = (),
         event_id: str,
         trace_id: str | None,
         now_ms: int,
@@ -35,6 +60,7 @@ class WriteFeedback(Command[tuple[Any, Feedback | None]]):
         self._owner = owner
         self._message_id = message_id
         self._feedback = feedback
+        self._reviews = reviews
         self._event_id = event_id
         self._trace_id = trace_id
         self._now_ms = now_ms
@@ -52,6 +78,9 @@ class WriteFeedback(Command[tuple[Any, Feedback | None]]):
         at_ms = self._now_ms if kept is None else max(self._now_ms, kept.at_ms + 1)
         given = None if given is None else replace(given, at_ms=at_ms)
         set_feedback(tx, self._owner, self._message_id, feedback_column(given), conversation_key=row.conversation_key)
+        if self._reviews:
+            of = {"owner": self._owner, "conversation_id": row.conversation_id, "run_id": row.run_id or ""}
+            insert_reviews(tx, self._reviews, conversation_key=row.conversation_key, now_ms=at_ms, **of)
         put_event(tx, self._event(row, at_ms))
         return row, given
 

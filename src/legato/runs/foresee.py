@@ -44,9 +44,9 @@ class Foreseen:
         self._run_id = run_id
         self._now_ms = now_ms
 
-    async def make(self, *, anew: bool = False) -> None:
-        """See to it that all counters are there."""
-        await self._budgets.make(self.wanted.uses, anew=anew)
+    async def make(self) -> None:
+        """See to it that all counters are there: where nothing but they kept the turn from being begun."""
+        await self._budgets.make(self.wanted.uses)
 
     def reserve(self, tx: Transaction) -> None:
         """Reserve in the transaction that starts the turn, before anything is written there.

@@ -195,8 +195,9 @@ class Imports:
 async def _moderated(moderation: Moderation, given: ImportedConversation) -> ImportedConversation:
     """Return what is given as policies leave it."""
     told = [[[part.get(name) for name in _TEXTS] for part in each.parts] for each in given.messages]
-    brought = [given.title, given.system_prompt, given.metadata, told, [each.metadata for each in given.messages]]
-    title, system_prompt, metadata, told, metadatas = await moderation.imported(brought)
+    of_messages = [[each.metadata, None if each.feedback is None else each.feedback.reason] for each in given.messages]
+    brought = [given.title, given.system_prompt, given.metadata, told, of_messages]
+    title, system_prompt, metadata, told, of_messages = await moderation.imported(brought)
     messages = [
         replace(
             each,
@@ -205,8 +206,9 @@ async def _moderated(moderation: Moderation, given: ImportedConversation) -> Imp
                 for part, texts in zip(each.parts, parts, strict=True)
             ],
             metadata=of_message,
+            feedback=None if each.feedback is None else replace(each.feedback, reason=reason),
         )
-        for each, parts, of_message in zip(given.messages, told, metadatas, strict=True)
+        for each, parts, (of_message, reason) in zip(given.messages, told, of_messages, strict=True)
     ]
     return replace(given, title=title, system_prompt=system_prompt, metadata=metadata, messages=messages)
 

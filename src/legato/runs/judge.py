@@ -10,21 +10,17 @@ from typing import Any, Final
 
 import msgspec
 
-from legato.core.errors import InvalidRequest, UpstreamRefused
+from legato.core.errors import InvalidRequest
 from legato.core.event import RunStarted
+from legato.core.run_errors import UpstreamRefused
 from legato.policies.moderation.verdict import Allow, Block, Flag, Passage, PolicyFailed, Verdict
-from legato.providers.base import CallEnd, CallRequest, ChatMessage, Provider
-from legato.runs.charges import OpenCall, close_call, open_call
-from legato.runs.collected import Collected
-from legato.runs.ledger import charge_of, nameless
+from legato.providers.base import CallRequest, ChatMessage, Provider
+from legato.runs.aside import ask_aside
 from legato.runs.live import LiveRun, RunRequest
 from legato.runs.moderate import Posting
 from legato.runs.node import Node
 from legato.runs.tail import Tail
 from legato.settings_moderation import JudgeSettings
-from legato.storage.charges import insert_charge
-from legato.storage.runs import find_run
-from legato.storage.statement import Transaction
 
 MAX_TOKENS: Final = 300
 """A verdict has two dozen; the rest is for models that think first."""
@@ -69,7 +65,7 @@ class Judge:
             provider = self._node.models.chain(self._settings.model)[0]
         except InvalidRequest as error:
             raise PolicyFailed("error", error.message) from None
-        run = cause if isinstance(cause, LiveRun) else _stand_in(self._node, cause)
+        run = cause if isinstance(cause, LiveRun) else stand_in(self._node, cause)
         try:
             said = await self._ask(provider, run, passage)
         except UpstreamRefused:
@@ -91,7 +87,7 @@ class Judge:
         return Block(reason=reason, text=self._settings.text)
 
     async def _ask(self, provider: Provider, run: LiveRun, passage: Passage) -> str:
-        node, sink = self._node, Collected()
+        node = self._node
         given = {"kind": passage.source, "context": passage.context, "text": passage.text}
         request = CallRequest(
             run_id=run.id,
@@ -103,29 +99,10 @@ class Judge:
             max_tokens=MAX_TOKENS,
             schema=SCHEMA if self._takes_schema else None,
         )
-        call = await open_call(node, run, provider, request, purpose="judge")
-        try:
-            outcome = await provider.call(call.request, sink)
-        except BaseException as error:
-            await self._charge(run, call, error, sink)
-            raise
-        await self._charge(run, call, outcome, sink)
-        return "".join(sink.words)
-
-    async def _charge(self, run: LiveRun, call: OpenCall, outcome: CallEnd | BaseException, sink: Collected) -> None:
-        spent = await close_call(self._node, run, call, outcome, reached=sink.reached, received=sink.received)
-        charge = charge_of(self._node, run, call.provider, spent, "judge")
-        if charge.input_tokens != 0 or charge.output_tokens != 0:
-
-            def write(tx: Transaction) -> None:
-                # A post is judged before there is a run; the conversation of one that there was may be deleted by now.
-                is_gone = run.conversation_key != 0 and find_run(tx, run.tail.owner, run.id) is None
-                insert_charge(tx, nameless(charge) if is_gone else charge)
-
-            await self._node.committer.write(write)
+        return await ask_aside(node, run, provider, request, purpose="judge")
 
 
-def _stand_in(node: Node, posting: Posting) -> LiveRun:
+def stand_in(node: Node, posting: Posting) -> LiveRun:
     """Return a run to charge a question to that is asked before there is one."""
     tail = Tail(run_id=posting.run_id, owner=posting.owner)
     started = RunStarted(

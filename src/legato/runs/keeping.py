@@ -11,9 +11,10 @@ from pydantic import TypeAdapter
 from legato.core.errors import Forbidden, InvalidRequest
 from legato.core.principal import Principal
 from legato.core.resources import Retention, retention_hours
-from legato.runs.audit import Actor, audit
+from legato.runs.audit import Action, Actor, audit
 from legato.runs.inputs import checked
 from legato.runs.node import Node
+from legato.storage.erasures import lock_erasure
 from legato.storage.keeping import (
     FOR_EVER_H,
     Kept,
@@ -113,14 +114,8 @@ async def hold(node: Node, principal: Principal, actor: Actor, owner: str, held:
     check_admin(principal)
     if not owner:
         raise InvalidRequest.of("owner", "is empty: name a principal")
-    now_ms = node.clock.now_ms()
-
-    def write(tx: Transaction) -> None:
-        if put_hold(tx, owner, held, now_ms)[1]:
-            action = "principal.hold" if held else "principal.release"
-            audit(tx, actor=actor, action=action, subject=owner, owner=owner, at_ms=now_ms)  # type: ignore[arg-type]
-
-    await node.committer.write(write, wait_s=node.settings.storage_wait_s)
+    work = partial(change_hold, actor=actor, owner=owner, held=held, now_ms=node.clock.now_ms())
+    await node.committer.write(work, wait_s=node.settings.storage_wait_s)
     await mark_all(node, owner)
     return await find_keeping(node, owner)
 
@@ -135,15 +130,46 @@ async def hold_one(
         NotFound: There is none.
     """
     check_admin(principal)
-    now_ms = node.clock.now_ms()
-
-    def write(tx: Transaction) -> None:
-        if hold_conversation(tx, owner, conversation_id, held, now_ms):
-            action = "conversation.hold" if held else "conversation.release"
-            audit(tx, actor=actor, action=action, subject=conversation_id, owner=owner, at_ms=now_ms)  # type: ignore[arg-type]
-
-    await node.committer.write(write, wait_s=node.settings.storage_wait_s)
+    work = partial(
+        change_hold_of_one,
+        actor=actor,
+        owner=owner,
+        conversation_id=conversation_id,
+        held=held,
+        now_ms=node.clock.now_ms(),
+    )
+    await node.committer.write(work, wait_s=node.settings.storage_wait_s)
     return await find_keeping(node, owner)
+
+
+def change_hold(tx: Transaction, *, actor: Actor, owner: str, held: bool, now_ms: int) -> bool:
+    """Hold all that a principal has, or let it go; return whether that is new.
+
+    Whoever calls it marks the principal's conversations afterwards (`mark_page`).
+    """
+    # An erasure that goes on deletes nothing behind this any more.
+    lock_erasure(tx, owner)
+    is_new = put_hold(tx, owner, held, now_ms)[1]
+    if is_new:
+        action: Action = "principal.hold" if held else "principal.release"
+        audit(tx, actor=actor, action=action, subject=owner, owner=owner, at_ms=now_ms)
+    return is_new
+
+
+def change_hold_of_one(
+    tx: Transaction, *, actor: Actor, owner: str, conversation_id: str, held: bool, now_ms: int
+) -> bool:
+    """Hold a conversation, or let it go; return whether that is new.
+
+    Raises:
+        NotFound: There is none.
+    """
+    lock_erasure(tx, owner)
+    is_new = hold_conversation(tx, owner, conversation_id, held, now_ms)
+    if is_new:
+        action: Action = "conversation.hold" if held else "conversation.release"
+        audit(tx, actor=actor, action=action, subject=conversation_id, owner=owner, at_ms=now_ms)
+    return is_new
 
 
 async def mark_all(node: Node, owner: str) -> None:

@@ -19,7 +19,7 @@ from typing import Final
 
 import structlog
 
-from legato.core.errors import StorageUnavailable
+from legato.core.errors import ConfigurationError, StorageUnavailable
 from legato.fanout.hint import Hint, HintKind
 from legato.runs.approvals import take_decisions
 from legato.runs.node import Node
@@ -81,6 +81,7 @@ class Lease:
 
         Raises:
             StorageUnavailable: The database is away.
+            ConfigurationError: It is encrypted, and this node has no keys.
         """
         node, key = self._node, None
         number = node.incarnation + 1
@@ -223,6 +224,7 @@ class Lease:
         # What was committed under the old key and is told of only now is not begun here. Rows have keys from 1 on.
         node.key = 0
         node.live.clear()
+        node.unendable.clear()
         for run in runs:
             run.let_go()
 
@@ -234,7 +236,12 @@ class Lease:
         if self._fenced and (key := node.database.node_key) is not None:
             # A write was refused although the row lives, which nothing explains: that row is not to be trusted.
             await _patiently(partial(self.connection.run, partial(leave_node, key=key)))
-        await _patiently(self.begin)
+        try:
+            await _patiently(self.begin)
+        except ConfigurationError as error:
+            # Nothing of it is shown or written any more: it would be in clear.
+            node.leave_for_good(error)
+            return
         self._fenced = False
         self._odd.clear()
         node.going.set()
@@ -268,6 +275,7 @@ class Lease:
         sure, self._odd = odd & self._odd, odd
         ending = {tail.key for tail in node.committer.ending}
         let_go_of(node, sure - own - ending)
+        node.unendable -= sure - own
         if (lost := sure & own) and not node.left:
             self._odd -= lost
             # Not waited for: the lease is renewed whatever else is written.
@@ -282,8 +290,8 @@ class Lease:
         self.reaper.wake()
 
     def held(self) -> set[int]:
-        """Return the keys of the runs that are made here."""
-        return {run.tail.key for run in self._node.live.values() if not run.is_let_go}
+        """Return the keys of the runs that are made here, and of those that nobody can end."""
+        return {run.tail.key for run in self._node.live.values() if not run.is_let_go} | self._node.unendable
 
     def _id(self, number: int) -> str:
         return self._node.executor_id if number == 1 else f"{self._node.executor_id}.{number}"

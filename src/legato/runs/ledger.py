@@ -12,10 +12,11 @@ from typing import Any
 
 import structlog
 
-from legato.core.errors import ContextExceeded, InvalidRequest
+from legato.core.errors import InvalidRequest
 from legato.core.event import CallStarted, UsageReported
 from legato.core.log import RunLog
 from legato.core.reply import fold_reply, open_call_at, received_text
+from legato.core.run_errors import ContextExceeded
 from legato.core.usage import Spent, Usage
 from legato.providers.base import Provider
 from legato.runs.budget import settlement_of

@@ -14,9 +14,11 @@ from typing import Any, Final
 import msgspec
 import structlog
 
-from legato.core.errors import BudgetExceeded, BudgetSpent, InvalidRequest
+from legato.core.errors import BudgetExceeded, InvalidRequest
+from legato.core.event import RunStarted
 from legato.core.ids import new_id
 from legato.core.principal import Principal
+from legato.core.run_errors import BudgetSpent
 from legato.policies.moderation.chain import Blocked, Flagged, InThread, Judged
 from legato.policies.moderation.config import Chains
 from legato.policies.moderation.verdict import Passage, Source, Stage
@@ -27,8 +29,11 @@ from legato.runs.judged import JudgedSink
 from legato.runs.live import LiveRun, RunRequest
 from legato.runs.node import Node
 from legato.runs.seam import Seam
+from legato.runs.tail import Tail
 from legato.settings_moderation import ModerationSettings
 from legato.storage.reviews import NewReview, insert_reviews
+from legato.storage.runs import find_run
+from legato.storage.statement import Transaction
 from legato.tools.base import ToolResult
 
 log = structlog.get_logger(__name__)
@@ -105,36 +110,76 @@ class Moderation:
             else:
                 request = replace(request, system_prompt=judged.text)
         if metadata is not None:
-            metadata = msgspec.json.encode(self._cleaned(msgspec.json.decode(metadata))).decode()
+            metadata = self._metadata(metadata)
         return Moderated(text=text, request=request, metadata=metadata, reviews=tuple(reviews))
 
-    async def settings(self, principal: Principal, conversation_id: str, values: dict[str, Any]) -> None:
-        """Judge a title and a system prompt that somebody gives a conversation; `values` then hold what is left.
+    async def settings(self, owner: str, conversation_id: str, values: dict[str, Any]) -> Sequence[NewReview]:
+        """Judge what somebody says of a conversation; `values` (its columns) then hold what is left.
+
+        Returns:
+            What is to be put into the queue by the transaction that keeps them.
 
         Raises:
-            InvalidRequest: One may not be kept; names it.
+            InvalidRequest: A title or a system prompt may not be kept; names it.
             BudgetExceeded: As `message`.
         """
+        reviews: list[NewReview] = []
         sources: tuple[Source, ...] = ("title", "system_prompt")
         for name in sources:
-            if not (given := values.get(name)):
-                continue
-            now_ms = self._node.clock.now_ms()
-            posting = Posting(
-                owner=principal.id,
-                key_id=None,
-                session_id="",
-                conversation_id=conversation_id,
-                run_id=new_id("r", now_ms),
-            )
-            passage = self._passage(given, "request", name, principal.id, conversation_id)
-            try:
-                judged = await self._chains.request.judge(passage, posting)
-            except BudgetSpent as error:
-                raise BudgetExceeded(error.message) from None
-            if judged.blocked is not None:
-                raise InvalidRequest.of(name, f"may not be kept: {judged.blocked.reason}")
-            values[name] = judged.text
+            if given := values.get(name):
+                values[name], more = await self.aside(given, name, owner, conversation_id, field=name)
+                reviews += more
+        if metadata := values.get("metadata"):
+            values["metadata"] = self._metadata(metadata)
+        return reviews
+
+    async def aside(
+        self, text: str, source: Source, owner: str, conversation_id: str, *, field: str
+    ) -> tuple[str, Sequence[NewReview]]:
+        """Judge a text that somebody gives, and that is no message, before anything of it is kept.
+
+        Returns:
+            It, as it may be kept, and what is to be put into the queue by the transaction that keeps it.
+
+        Raises:
+            InvalidRequest: It may not be kept; names `field`.
+            BudgetExceeded: As `message`.
+        """
+        posting = Posting(
+            owner=owner,
+            key_id=None,
+            session_id="",
+            conversation_id=conversation_id,
+            run_id=new_id("r", self._node.clock.now_ms()),
+        )
+        passage = self._passage(text, "request", source, owner, conversation_id)
+        try:
+            judged = await self._chains.request.judge(passage, posting)
+        except BudgetSpent as error:
+            raise BudgetExceeded(error.message) from None
+        if judged.blocked is not None:
+            raise InvalidRequest.of(field, f"may not be kept: {judged.blocked.reason}")
+        return judged.text, _reviews(passage, judged)
+
+    async def approval(self, tail: Tail, reason: str) -> str:
+        """Return the reason of a decision on a tool call as it may be kept; what is flagged is in the queue by then.
+
+        Raises:
+            InvalidRequest, BudgetExceeded: As `aside`.
+        """
+        started = tail.log.events[0]
+        assert isinstance(started, RunStarted)
+        reason, reviews = await self.aside(reason, "approval", tail.owner, started.conversation_id, field="reason")
+        now_ms = self._node.clock.now_ms()
+
+        def write(tx: Transaction) -> None:
+            if (row := find_run(tx, tail.owner, tail.run_id)) is not None:
+                of = {"conversation_id": row.conversation_id, "conversation_key": row.conversation_key}
+                insert_reviews(tx, reviews, owner=tail.owner, run_id=tail.run_id, now_ms=now_ms, **of)
+
+        if reviews:
+            await self._node.committer.write(write, wait_s=self._node.settings.storage_wait_s)
+        return reason
 
     async def imported(self, value: Any) -> Any:
         """Return what somebody brings from elsewhere (JSON), with all of its strings as the policies that find places
@@ -229,6 +274,9 @@ class Moderation:
 
     def _said(self, blocked: Blocked) -> str:
         return blocked.text or self._settings.block_text
+
+    def _metadata(self, metadata: str) -> str:
+        return msgspec.json.encode(self._cleaned(msgspec.json.decode(metadata))).decode()
 
     def _cleaned(self, value: Any) -> Any:
         """Return JSON with all of its strings redacted, and those that are blocked removed."""

@@ -6,13 +6,16 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING
 
+import structlog
+
 from legato.core.clock import Clock
-from legato.core.errors import Draining, LegatoError, Overloaded, StorageUnavailable
+from legato.core.errors import ConfigurationError, Draining, LegatoError, Overloaded, StorageUnavailable
 from legato.core.ids import new_id
 from legato.fanout.base import Hints
 from legato.fanout.memory import MemoryHints
 from legato.policies.prices import Prices
 from legato.policies.windows import MemoryWindows, Windows
+from legato.runs.erasing import Erasing
 from legato.runs.feed import Feed
 from legato.runs.models import Models
 from legato.runs.tail import Readers
@@ -32,6 +35,8 @@ if TYPE_CHECKING:
     from legato.runs.moderate import Moderation
     from legato.storage.erasures import Erased
     from legato.telemetry.traces import Traces
+
+log = structlog.get_logger(__name__)
 
 
 class Node:
@@ -74,6 +79,8 @@ class Node:
         self.live: dict[str, LiveRun] = {}
         """Running and waiting runs by id, in the order of their first segment. Where there are other nodes: those that
         run and whose rows name this node, no others."""
+        self.unendable: set[int] = set()
+        """Keys of this node's runs that are made nowhere and cannot be ended: what seals them does not open."""
         self.key: int | None = None
         """Of this node's row; None where there can be no other node, 0 while it registers anew."""
         self.incarnation = 0
@@ -105,11 +112,17 @@ class Node:
             ),
         )
         """Seconds between two looks at runs and readers: a limit is kept to within a quarter of it."""
+        self.outcast: ConfigurationError | None = None
+        """Why it cannot be one of the nodes any more: it is to be stopped; None where it can."""
+        self.on_outcast: Callable[[], None] = lambda: None
+        """Called when it is told so; it stays suspended."""
         self.left = False
         """What still runs is handed to the next start: nothing of it is shown here any more."""
         self.to_erase = asyncio.Event()
         """Set when something was deleted that may be somewhere else too."""
         self.to_erase.set()
+        self.erasing = Erasing(self)
+        """Knows whose data are being erased: they are refused meanwhile."""
         self.erase_queue: Callable[[Erased], Awaitable[bool]] | None = None
         """Erases what the queue knows of somebody; says whether nothing is left. None where there is no queue."""
         self.on_quiet: Callable[[], Awaitable[None]] | None = None
@@ -166,6 +179,13 @@ class Node:
         if self.admission is None and len(self.live) + self.starting >= self.settings.max_active_runs:
             return Overloaded(f"{self.settings.max_active_runs} replies are being made, which is the most")
         return None
+
+    def leave_for_good(self, error: ConfigurationError) -> None:
+        """Say that this process cannot go on as it is configured; once."""
+        if self.outcast is None:
+            self.outcast = error
+            log.error("this server cannot go on: it is stopped", error=error.message)
+            self.on_outcast()
 
     def tick(self) -> None:
         """Look after runs and readers; called every `tick_s`."""

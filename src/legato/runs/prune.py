@@ -25,7 +25,9 @@ async def prune(node: Node) -> None:
 
 
 async def sweep(node: Node) -> None:
-    """Delete what dead nodes have left behind; one node does it for all."""
+    """Delete what dead nodes have left behind, which one node does for all, and give back what this one forgot."""
+    if node.budgets is not None:
+        await node.budgets.release_unowned()
     if node.lease is not None and node.leads:
         if node.budgets is not None:
             await node.budgets.sweep()

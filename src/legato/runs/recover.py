@@ -7,7 +7,8 @@ from typing import Any, Final
 
 import structlog
 
-from legato.core.errors import Interrupted, RunError, StorageUnavailable
+from legato.core.errors import StorageUnavailable
+from legato.core.run_errors import Interrupted, RunError
 from legato.fanout.hint import HintKind
 from legato.runs.end import Failed, Stopped, end
 from legato.runs.execute import begin, promote
@@ -16,6 +17,7 @@ from legato.runs.node import Node
 from legato.runs.take_up import take_up
 from legato.storage.nodes import adopt, find_queued, offer
 from legato.storage.runs import find_segments
+from legato.storage.sealed_logs import is_lost
 from legato.storage.segments import Logs, read_segments
 from legato.storage.statement import Transaction
 
@@ -38,11 +40,12 @@ async def recover(node: Node) -> int:
         # Nothing is being made yet: what is held for anything but the runs that are taken up is nobody's.
         await node.budgets.sweep()
     for row in (*running, *queued):
-        if row.key in unreadable:
+        fault = unreadable.get(row.key)
+        if fault is not None and not is_lost(fault):
             continue
-        node.live[row.id] = take_up(
-            node, row, logs.get(row.key, ()), queued=row.state == "queued", segment_id=first_ids.get(row.key, 0)
-        )
+        pieces = logs.get(row.key, ()) if fault is None else None
+        queued_here, segment_id = row.state == "queued", first_ids.get(row.key, 0)
+        node.live[row.id] = take_up(node, row, pieces, queued=queued_here, segment_id=segment_id)
     adopted = [*node.live.values()]
     # Told apart now: the end of one lets the next of its conversation run, which is begun there and then.
     stopped = [run for run in adopted if run.queued and run.stop_cause is not None]
@@ -96,8 +99,8 @@ async def leave(node: Node) -> None:
 
 async def _give_away(node: Node) -> None:
     """Leave what runs to the other nodes, as far as it was shown; what is ending is let end."""
-    if node.committer.stalled_s > 0:
-        # They take it when the lease has run out.
+    if node.committer.stalled_s > 0 or node.outcast is not None:
+        # They take it when the lease has run out, or have taken it.
         return
     tasks = [task for run in node.live.values() if (task := run.task) is not None]
     for run in node.live.values():

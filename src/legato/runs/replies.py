@@ -14,12 +14,13 @@ from typing import Any, Final, Unpack
 import msgspec
 from pydantic import TypeAdapter
 
-from legato.core import errors
-from legato.core.errors import Draining, InvalidRequest, LegatoError, NotFound, RunError, StorageUnavailable
+from legato.core import run_errors
+from legato.core.errors import Draining, InvalidRequest, LegatoError, NotFound, StorageUnavailable
 from legato.core.event import LogItem, RunFailed, RunStarted
 from legato.core.principal import Principal
 from legato.core.reply import Reply, fold_reply
 from legato.core.resources import Run, StartedRun
+from legato.core.run_errors import RunError
 from legato.runs.follow import check_cursor, find_tail
 from legato.runs.inputs import MessageOptions, Text, checked
 from legato.runs.live import RunRequest
@@ -193,7 +194,7 @@ def _hash(text: str, given: MessageOptions) -> bytes:
 
 
 _RUN_ERRORS: Final = {
-    kind.code: kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, RunError)
+    kind.code: kind for kind in vars(run_errors).values() if isinstance(kind, type) and issubclass(kind, RunError)
 }
 
 

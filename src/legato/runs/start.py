@@ -6,10 +6,11 @@ from dataclasses import dataclass, replace
 
 import msgspec
 
-from legato.core.errors import BudgetExceeded, ContextExceeded, InvalidRequest, LegatoError, MessageTooLong, RateLimited
+from legato.core.errors import BudgetExceeded, InvalidRequest, LegatoError, MessageTooLong, RateLimited
 from legato.core.event import CallStarted, LogItem, RunStarted
 from legato.core.ids import new_id
 from legato.core.principal import Principal
+from legato.core.run_errors import ContextExceeded
 from legato.core.text import first_words, utf16_length
 from legato.runs.context import DEFAULT_MAX_TOKENS, fit, parts_text
 from legato.runs.execute import begin
@@ -220,8 +221,6 @@ async def _save(
             turn_ids = {"conversation_id": conversation_id, "session_id": session_id, "run_id": run_id}
             if message.request.blocked is None:
                 foreseen = await foresee(node, principal, message, now_ms=now_ms, **turn_ids)
-            if foreseen is not None:
-                await foreseen.make()
         except BudgetExceeded as error:
             refusal = error
     await node.wait_to_go()
@@ -279,7 +278,7 @@ async def _start(node: Node, new: NewTurn, message: NewMessage, foreseen: Forese
             return await node.committer.execute(command, wait_s=node.settings.storage_wait_s)
         except UsesMissing:
             assert foreseen is not None
-            await foreseen.make(anew=True)
+            await foreseen.make()
         except BudgetExceeded:
             if foreseen is not None:
                 foreseen.refused()

@@ -23,6 +23,7 @@ from legato.storage.codec import SegmentPiece
 from legato.storage.committer import Command
 from legato.storage.nodes import Dead, adopt, end_sessions, fence, find_dead, has_unowned
 from legato.storage.pieces import read_each
+from legato.storage.sealed_logs import is_lost
 from legato.storage.statement import Transaction
 
 if TYPE_CHECKING:
@@ -58,17 +59,19 @@ class Adopt(Command[_Taken]):
             # It was fenced since, or it leaves: they are nobody's again.
             return
         for row in rows:
-            if row.key in unreadable:
-                # It stays as it is, until a node that can read it has it.
-                log.error("the log of a run cannot be read", run_id=row.id, error=str(unreadable[row.key]))
-                continue
+            fault = unreadable.get(row.key)
+            if fault is not None:
+                log.error("the log of a run cannot be read", run_id=row.id, error=str(fault))
+                if not is_lost(fault):
+                    # It stays as it is, until a node that can read it has it.
+                    continue
             try:
-                self._begin(row, pieces.get(row.key, []))
+                self._begin(row, pieces.get(row.key, []) if fault is None else None)
             except Exception:
                 # The boundary of one run: what is wrong with its log must not harm the others of the page.
                 log.exception("run could not be taken up", run_id=row.id)
 
-    def _begin(self, row: Any, pieces: list[SegmentPiece]) -> None:
+    def _begin(self, row: Any, pieces: list[SegmentPiece] | None) -> None:
         node = self._node
         node.live[row.id] = run = take_up(node, row, pieces)
         if (error := why_not_again(run)) is not None:

@@ -12,18 +12,13 @@ import structlog
 from legato.core.errors import LegatoError
 from legato.core.reply import fold_reply
 from legato.core.text import first_words
-from legato.core.usage import Spent, Usage
-from legato.providers.base import CallEnd, CallRequest, ChatMessage, Provider
-from legato.runs.charges import OpenCall, close_call, open_call
-from legato.runs.collected import Collected
-from legato.runs.context import estimate_tokens, parts_text
-from legato.runs.ledger import charge_of, nameless
+from legato.providers.base import CallRequest, ChatMessage, Provider
+from legato.runs.aside import ask_aside
+from legato.runs.context import parts_text
 from legato.runs.live import LiveRun
 from legato.runs.node import Node
-from legato.storage.charges import insert_charge, settle_charge
 from legato.storage.conversations import rename_by_model
 from legato.storage.messages import find_path
-from legato.storage.runs import find_run
 from legato.storage.statement import Transaction
 
 log = structlog.get_logger(__name__)
@@ -64,7 +59,7 @@ async def _name(node: Node, run: LiveRun, reply: str, provider: Provider) -> Non
             temperature=None,
             max_tokens=MAX_TOKENS,
         )
-        await _ask(node, run, await open_call(node, run, provider, request, purpose="title"))
+        await _ask(node, run, provider, request)
     except (LegatoError, TimeoutError) as error:
         log.info("conversation keeps its first words as title", run_id=run.id, error=str(error))
     except Exception:
@@ -72,42 +67,20 @@ async def _name(node: Node, run: LiveRun, reply: str, provider: Provider) -> Non
         log.exception("conversation could not be named", run_id=run.id, trace_id=run.started.trace_id)
 
 
-async def _ask(node: Node, run: LiveRun, call: OpenCall) -> None:
-    """Have the model write the title, and charge the call, whatever came of it."""
-    provider, sink = call.provider, Collected()
-    # Charged before it is made, by what the model is given, and then by what it used: so it is charged even where
-    # this process dies in between.
-    given = sum(estimate_tokens(message.content) for message in call.request.messages)
-    begun = Usage(input_tokens=given, output_tokens=0, counted=True)
-    spent = Spent(usage=begun, cost=node.prices.cost(provider.name, begun))
-    first = charge_of(node, run, provider, spent, "title")
-
-    def begin(tx: Transaction) -> int:
-        # The conversation may be deleted by now.
-        return insert_charge(tx, first if find_run(tx, run.tail.owner, run.id) is not None else nameless(first))
-
-    key = await node.committer.write(begin, wait_s=LIMIT_S)
-    outcome: CallEnd | BaseException
-    try:
-        async with asyncio.timeout(LIMIT_S):
-            outcome = await provider.call(call.request, sink)
-    except (LegatoError, TimeoutError) as error:
-        outcome = error
-    spent = await close_call(node, run, call, outcome, reached=sink.reached, received=sink.received)
-    charge, title = charge_of(node, run, provider, spent, "title"), ""
-    if isinstance(outcome, CallEnd):
-        title = first_words("".join(sink.words).strip().partition("\n")[0].strip("\"'“”«»*# "))
+async def _ask(node: Node, run: LiveRun, provider: Provider, request: CallRequest) -> None:
+    """Have the model write the title, and keep it where it is one that may be kept."""
+    async with asyncio.timeout(LIMIT_S):
+        said = await ask_aside(node, run, provider, request, purpose="title")
+    title = first_words(said.strip().partition("\n")[0].strip("\"'“”«»*# "))
     if title and node.moderation is not None:
         title = await node.moderation.title(run, title)
+    if not (title and title.isprintable()):
+        return
 
     def write(tx: Transaction) -> None:
-        settle_charge(tx, key, charge)
-        if title and title.isprintable():
-            rename_by_model(tx, run.tail.owner, run.conversation_id, run.conversation_key, title)
+        rename_by_model(tx, run.tail.owner, run.conversation_id, run.conversation_key, title)
 
     await node.committer.write(write, wait_s=LIMIT_S)
-    if not isinstance(outcome, CallEnd):
-        raise outcome
 
 
 async def _question(node: Node, run: LiveRun) -> str:

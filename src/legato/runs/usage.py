@@ -48,6 +48,7 @@ async def report_usage(
     model: str | None = None,
     session_id: str | None = None,
     key_id: str | None = None,
+    conversation_id: str | None = None,
     after: str | None = None,
     limit: int = 100,
 ) -> UsageReport:
@@ -59,6 +60,7 @@ async def report_usage(
         to_ms: By default now.
         by: What groups it.
         model, session_id, key_id: Of this one alone.
+        conversation_id: Of this conversation alone, until it is deleted.
         after: Only groups behind this key.
         limit: Most groups, 1 to MAX_GROUPS.
 
@@ -84,8 +86,16 @@ async def report_usage(
     if not 1 <= limit <= MAX_GROUPS:
         raise InvalidRequest.of("limit", f"is not from 1 to {MAX_GROUPS}")
     whose = None if owner == EVERYBODY else owner or principal.id
+    if whose is None and conversation_id is not None:
+        raise InvalidRequest.of("conversationId", "goes with one owner: conversations of two may have the same id")
     charged = Charged(
-        owner=whose, since_ms=since_ms, until_ms=until_ms, model=model, session_id=session_id, key_id=key_id
+        owner=whose,
+        since_ms=since_ms,
+        until_ms=until_ms,
+        model=model,
+        session_id=session_id,
+        key_id=key_id,
+        conversation_id=conversation_id,
     )
     total, groups = await node.database.read(
         lambda tx: (

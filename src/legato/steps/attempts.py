@@ -17,6 +17,7 @@ import structlog
 
 from legato.core.clock import Clock
 from legato.core.errors import InvalidJob, JobTimeout, LegatoError
+from legato.core.text import words_of
 from legato.steps.jobs import (
     ERROR_MAX_CHARS,
     CronTick,
@@ -132,7 +133,7 @@ class JobRunner:
             tries.begun = False
             name = type(error).__name__
             if isinstance(error, InvalidJob) or tries.failures >= step.attempts:
-                self._give_up(job_id, work, tries, name, str(error))
+                self._give_up(job_id, work, tries, name, words_of(error))
             pause_s = step.pause_s(tries.failures, jitter=random.random())
             log.warning(
                 "job attempt failed",

@@ -14,6 +14,7 @@ from typing import Any, Final
 import sqlalchemy as sa
 from dbos import DBOSClient
 from dbos._sys_db import SystemDatabase
+from sqlalchemy.exc import IntegrityError
 
 from legato.core.errors import SealBroken
 from legato.steps.engine_database import JobSerializer, read_work, write_input
@@ -62,9 +63,13 @@ class QueueEraser:
                     clean = False
                     continue
                 kept = tuple(event for event in work.events if not _is_of(erased, event))
-                if kept:
-                    self._rewrite(row, work, kept)
-                else:
+                try:
+                    if kept and not self._rewrite(row, work, kept):
+                        clean = False
+                except IntegrityError:
+                    # There is a job of just those that are kept: this one is not needed.
+                    kept = ()
+                if not kept:
                     gone.append(row.workflow_uuid)
             if gone:
                 self._client.delete_workflows(gone)
@@ -89,8 +94,15 @@ class QueueEraser:
             # Another's, or nothing that could be read.
             return None
 
-    def _rewrite(self, row: Any, work: Work, kept: tuple[JobEvent, ...]) -> None:
-        """Leave only some of a job's events; its id was made of all of them."""
+    def _rewrite(self, row: Any, work: Work, kept: tuple[JobEvent, ...]) -> bool:
+        """Leave only some of a job's events; its id was made of all of them.
+
+        Returns:
+            False where it was taken meanwhile: the next look finds it.
+
+        Raises:
+            IntegrityError: There is a job with the id of those that are kept.
+        """
         old, new = row.workflow_uuid, job_id_of(work.step, kept)
         with self._engine.begin() as connection:
             found = connection.execute(
@@ -99,8 +111,7 @@ class QueueEraser:
                 .values(workflow_uuid=new)
             )
             if found.rowcount != 1:
-                # It was taken meanwhile: the next look finds it.
-                return
+                return False
             said = {"inputs": write_input(replace(work, events=kept), self._seal), "workflow_uuid": new}
             connection.execute(sa.update(self._inputs).where(self._inputs.c.workflow_uuid == old).values(said))
             for table in (self._outputs, self._jobs):
@@ -110,6 +121,7 @@ class QueueEraser:
                 if error is not None and row.status == DEAD:
                     values["error"] = self._without_text(error, kept)
                 connection.execute(sa.update(table).where(of_job).values(values))
+        return True
 
     def _without_text(self, error: str, kept: tuple[JobEvent, ...]) -> str:
         """Return a dead letter's error without its words: they may be of any of its events."""
@@ -137,4 +149,4 @@ class QueueEraser:
 
 
 def _is_of(erased: Erased, event: JobEvent) -> bool:
-    return erased.names(event.owner, event.payload, event.at_ms)
+    return erased.names(event.owner, event.topic, event.payload, event.at_ms)

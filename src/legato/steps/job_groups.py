@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 
+from legato.core.text import words_of
 from legato.steps.jobs import JobEvent, QueueStep
 
 Group = tuple[str | None, list[JobEvent], str | None]
@@ -25,8 +26,8 @@ def groups_of(step: QueueStep, events: Sequence[JobEvent]) -> list[Group]:
             if key is not None:
                 # What the queue's file cannot hold would keep the events of all steps from it.
                 key.encode()
-        except Exception as error:  # noqa: BLE001
-            said = str(error).encode(errors="backslashreplace").decode()
+        except (Exception, SystemExit) as error:  # noqa: BLE001
+            said = words_of(error).encode(errors="backslashreplace").decode()
             fault = f"the key of step {step.name!r} failed: {type(error).__name__}: {said}"
         if fault is not None:
             groups.append(("" if step.key is not None else None, [event], fault))

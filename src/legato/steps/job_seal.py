@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 class JobSeal:
     """Seals and opens texts of jobs; used in the queue's threads, where it may wait for the database.
 
+    Another node may erase an owner, who has another data key when he comes back. What is sealed here comes of an event
+    or a job that this process has opened just before, and with that it has learnt of the new key.
+
     Args:
         database: Of the server, with encryption on.
     """
@@ -71,7 +74,7 @@ class JobSeal:
 
     def _look(self, owner: str, *, make: bool) -> DataKey | None:
         def look(tx: Transaction) -> DataKey | None:
-            return cast("SealedTransaction", tx).data_key(owner, make=make)
+            return cast("SealedTransaction", tx).data_key(owner, make=make, fresh=True)
 
         return self._database.transact(look, writes=make)
 

@@ -5,6 +5,7 @@ Pure: no storage, no asyncio. The engine that keeps these is legato.steps.engine
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
@@ -67,6 +68,10 @@ class JobEvent:
     at_ms: int = 0
 
 
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepOptions:
     """How the jobs of one step are run.
@@ -90,13 +95,19 @@ class StepOptions:
     def __post_init__(self) -> None:
         if not self.name.strip() or not self.name.isprintable() or ":" in self.name:
             raise ConfigurationError(f"a step is named {self.name!r}: give it a printable name without colons")
-        for option, least in (("concurrency", 1), ("attempts", 1)):
-            if getattr(self, option) < least:
-                raise ConfigurationError(f"step {self.name}: {option} is {getattr(self, option)}: at least {least}")
-        if self.time_limit_s <= 0 or self.backoff_s < 0 or self.most_backoff_s < 0:
+        for option in ("concurrency", "attempts"):
+            self._check_count(option)
+        seconds = (self.time_limit_s, self.backoff_s, self.most_backoff_s)
+        # Also what compares with nothing: no clock can wait for it.
+        if self.time_limit_s == 0 or not all(_is_number(each) and 0 <= each < math.inf for each in seconds):
             raise ConfigurationError(
-                f"step {self.name}: time_limit_s must be above 0, backoff_s and most_backoff_s not below it"
+                f"step {self.name}: time_limit_s must be above 0, backoff_s and most_backoff_s not below it, in seconds"
             )
+
+    def _check_count(self, option: str) -> None:
+        value = getattr(self, option)
+        if type(value) is not int or value < 1:
+            raise ConfigurationError(f"step {self.name}: {option} is {value!r}: at least 1, a whole number")
 
     def pause_s(self, attempt: int, *, jitter: float) -> float:
         """Return how long to wait after a failed attempt: half of it is fixed, half is drawn.
@@ -134,8 +145,7 @@ class QueueStep(StepOptions):
         StepOptions.__post_init__(self)
         if isinstance(self.topics, str) or not self.topics:
             raise ConfigurationError(f"step {self.name}: topics is {self.topics!r}: give a list of at least one topic")
-        if self.batch < 1:
-            raise ConfigurationError(f"step {self.name}: batch is {self.batch}: at least 1")
+        self._check_count("batch")
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +172,10 @@ class CronTrigger:
             ConfigurationError: The expression or the time zone is wrong.
         """
         return CronTimes(self.expression, self.timezone)
+
+    def __post_init__(self) -> None:
+        if self.missed not in ("once", "skip"):
+            raise ConfigurationError(f"missed is {self.missed!r}: write 'once' or 'skip'")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Final
 
 from legato.core.errors import ConfigurationError
+from legato.core.topics import SERVER_TOPICS
 from legato.settings import nearest
 from legato.steps.jobs import CronStep, QueueStep
 from legato.steps.step import Step
@@ -15,15 +16,6 @@ from legato.steps.step_set import listed
 from legato.steps.triggers import HttpTrigger
 
 FLOW: Final = "ai-chatbot"
-CHAT_TOPICS: Final = (
-    "chat.message.completed",
-    "chat.message.failed",
-    "chat.message.stopped",
-    "chat.feedback.given",
-)
-"""What the chat tells."""
-SERVER_TOPICS: Final = (*CHAT_TOPICS, "budget.warning", "budget.spent")
-"""What the server itself tells; no step may enqueue these."""
 CHAT: Final = listed(
     "chat",
     "Answers a message and streams the reply.",

@@ -1,4 +1,8 @@
-"""Names the handler that holds the event loop up: whoever computes for long in it makes all replies wait."""
+"""What every handler runs in: it names who holds the event loop up, and lets none end the server.
+
+Whoever computes for long in the loop makes all replies wait. `sys.exit()`, of a library's command line perhaps, would
+end the loop with all of them.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +20,7 @@ LONGEST_S: Final = 0.1
 
 
 class Timed(Coroutine[Any, Any, T]):
-    """A handler's coroutine, timed between each two of its awaits.
+    """A handler's coroutine, timed between each two of its awaits; its SystemExit is a RuntimeError.
 
     Args:
         name: The step's, or the tool's.
@@ -32,6 +36,8 @@ class Timed(Coroutine[Any, Any, T]):
         began_s = time.perf_counter()
         try:
             return self._inner.send(value)
+        except SystemExit as error:
+            raise RuntimeError(f"the handler raised SystemExit: {error}") from error
         finally:
             self._look(began_s)
 
@@ -39,6 +45,8 @@ class Timed(Coroutine[Any, Any, T]):
         began_s = time.perf_counter()
         try:
             return self._inner.throw(*error)
+        except SystemExit as raised:
+            raise RuntimeError(f"the handler raised SystemExit: {raised}") from raised
         finally:
             self._look(began_s)
 

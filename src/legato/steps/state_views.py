@@ -8,16 +8,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
-from legato.core.errors import Forbidden, InvalidRequest, NotFound
+from legato.core.errors import Forbidden, NotFound
 from legato.core.operations import Operation
 from legato.core.principal import Principal
-from legato.core.resources import STATE_VIEWS
+from legato.core.resources import STATE_VIEWS, check_group_is_kept
 from legato.runs.analytics import Analytics
 from legato.runs.conversations import Conversations
-from legato.runs.inputs import MAX_LIMIT, check_limit
+from legato.runs.inputs import MAX_LIMIT
 from legato.runs.node import Node
 from legato.storage.state import State
-from legato.storage.state_rows import DELETE_ROWS, Entry, EntryPage, Updated, Versioned, delete_expired
+from legato.storage.state_rows import DELETE_ROWS, Entry, EntryPage, Span, Updated, Versioned, delete_expired
 
 MOST_MESSAGES: Final = 1000
 """Of a conversation, in its view: the latest."""
@@ -34,13 +34,14 @@ class StepState(State):
     async def get_versioned(self, group: str, key: str) -> Versioned | None:
         if group not in STATE_VIEWS:
             return await super().get_versioned(group, key)
+        self._place(group, key)
         value = await self._view(group, key)
         return None if value is None else Versioned(value=value, version=1, expires_at_ms=None)
 
     async def set(
         self, group: str, key: str, value: object, *, ttl_s: float | None = None, if_version: int | None = None
     ) -> int:
-        _refuse_view(group)
+        check_group_is_kept(group)
         return await super().set(group, key, value, ttl_s=ttl_s, if_version=if_version)
 
     async def update(
@@ -51,15 +52,15 @@ class StepState(State):
         ttl_s: float | None = None,
         if_version: int | None = None,
     ) -> Updated:
-        _refuse_view(group)
+        check_group_is_kept(group)
         return await super().update(group, key, *operations, ttl_s=ttl_s, if_version=if_version)
 
     async def delete(self, group: str, key: str, *, if_version: int | None = None) -> bool:
-        _refuse_view(group)
+        check_group_is_kept(group)
         return await super().delete(group, key, if_version=if_version)
 
     async def clear(self, group: str) -> int:
-        _refuse_view(group)
+        check_group_is_kept(group)
         return await super().clear(group)
 
     async def expire(self) -> int:
@@ -82,7 +83,7 @@ class StepState(State):
     ) -> EntryPage:
         if group not in STATE_VIEWS:
             return await super().list(group, after=after, limit=limit, prefix=prefix)
-        check_limit(limit)
+        Span(owner=self.owner, group=group, after=after, limit=limit, prefix=prefix)
         # Behind a prefix's place nothing that sorts later but does not begin with it is looked at.
         if prefix and (after is None or after < prefix):
             found = [*([prefix] if await self._view(group, prefix) is not None else [])]
@@ -111,7 +112,8 @@ class StepState(State):
             case "session-stats":
                 return await Analytics(self._node, self._principal).sessions(after, limit)
             case _:
-                return [self._principal.id] if after is None or after < self._principal.id else []
+                own = self._principal.id
+                return [own] if (after is None or after < own) and await self._view(group, own) is not None else []
 
     async def _view(self, group: str, key: str) -> Any:
         match group:
@@ -145,8 +147,3 @@ class StepState(State):
                 {"role": each.role, "content": each.text, "timestamp": each.created_at_ms} for each in page.messages
             ],
         }
-
-
-def _refuse_view(group: str) -> None:
-    if group in STATE_VIEWS:
-        raise InvalidRequest.of("group", f"{group!r} shows what the server keeps, and cannot be written: take another")

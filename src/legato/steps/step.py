@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,6 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic.errors import PydanticUserError
 
 from legato.core.errors import ConfigurationError
+from legato.settings import nearest
 from legato.steps.context import Context
 from legato.steps.jobs import CronStep, CronTrigger, JobEvent, QueueStep
 from legato.steps.triggers import HttpTrigger, QueueTrigger, StepTrigger
@@ -90,9 +92,12 @@ class Step:
             name = key
 
             def of_field(event: JobEvent) -> str:
-                if not isinstance(event.payload, dict) or name not in event.payload:
-                    raise KeyError(f"the payload has no field {name!r}")
-                return str(event.payload[name])
+                fields = event.payload if isinstance(event.payload, dict) else {}
+                if name not in fields:
+                    close = nearest(name, list(fields))
+                    hint = f": did you mean {close!r}?" if close else ""
+                    raise LookupError(f"the payload has no field {name!r}{hint}")
+                return str(fields[name])
 
             return of_field
         return lambda event: str(key(self.input.of(event)))
@@ -118,7 +123,8 @@ class Input:
         """Return the argument that an event makes; ValidationError if it fits not."""
         if self.whole:
             return event
-        return event.payload if self.adapter is None else self.adapter.validate_python(event.payload)
+        # As JSON, which it is: a strict type takes a time, a UUID or a set from there alone.
+        return event.payload if self.adapter is None else self.adapter.validate_json(json.dumps(event.payload))
 
     def fault(self, event: JobEvent) -> str | None:
         """Return what is wrong with an event's payload, or None."""
@@ -173,6 +179,11 @@ def input_of(name: str, function: Callable[..., Any], triggers: Sequence[StepTri
         raise ConfigurationError(f"step {name}: it is not async: write `async def`")
     hints = hints_of(name, function)
     context = context_of(function, hints)
+    for each in inspect.signature(function).parameters.values():
+        if each.kind not in (each.POSITIONAL_OR_KEYWORD, each.KEYWORD_ONLY):
+            raise ConfigurationError(
+                f"step {name}: {each.name} must be an ordinary parameter: no *, ** or one before a /"
+            )
     others = [each for each in inspect.signature(function).parameters.values() if each.name != context]
     by_event = [trigger for trigger in triggers if not isinstance(trigger, HttpTrigger)]
     if not by_event:

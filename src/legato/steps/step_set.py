@@ -57,7 +57,7 @@ class StepSet:
     ) -> Callable[[F], F]:
         """Run a function for requests; its parameters are the path's, the query's and the body's, as in FastAPI.
 
-        One that yields streams what it says as events.
+        A list in the query is `Annotated[list[str], Query()]`. One that yields streams what it says as events.
 
         Args:
             method: `GET`, `POST`, `PUT`, `PATCH` or `DELETE`.
@@ -98,8 +98,10 @@ class StepSet:
             backoff_s, most_backoff_s: First and longest pause between them, in seconds; it doubles.
             time_limit_s: Longest run, in seconds.
         """
-        if not topics:
-            raise ConfigurationError("a queue step listens to no topic: name one, such as chat.message.completed")
+        if not topics or not all(isinstance(topic, str) for topic in topics):
+            raise ConfigurationError('a queue step names its topics: write @app.queue("chat.message.completed")')
+        if not (key is None or isinstance(key, str) or callable(key)):
+            raise ConfigurationError(f"key is {key!r}: give the name of a field, or a function of the input")
         options = {
             "batch": batch,
             "key": key,
@@ -135,6 +137,8 @@ class StepSet:
             timezone: IANA name, such as Europe/Berlin.
             missed: `once`: the last of the times at which no server ran is made up for; `skip`: none is.
         """
+        if not isinstance(expression, str):
+            raise ConfigurationError('a cron step names its times: write @app.cron("0 8 * * *")')
         options = {
             "attempts": attempts,
             "backoff_s": backoff_s,
@@ -180,6 +184,8 @@ class StepSet:
             max_output_chars: As much of the result is told to the model.
         """
 
+        _check_names("enqueues", enqueues)
+
         def add(function: F) -> F:
             tool = tool_from(
                 function,
@@ -224,9 +230,11 @@ class StepSet:
         enqueues: Sequence[str],
         options: dict[str, dict[str, Any]],
     ) -> Callable[[F], F]:
-        for what, given in (("flows", flows), ("enqueues", enqueues)):
-            if isinstance(given, str):
-                raise ConfigurationError(f"{what} is {given!r}: give a list of names")
+        _check_names("flows", flows)
+        _check_names("enqueues", enqueues)
+        for trigger in triggers:
+            if trigger.condition is not None and not callable(trigger.condition):
+                raise ConfigurationError(f"condition is {trigger.condition!r}: give a function of input and Context")
 
         def add(function: F) -> F:
             draft = next((each for each in self._drafts if each.function is function), None)
@@ -250,6 +258,12 @@ class StepSet:
             return function
 
         return add
+
+
+def _check_names(what: str, given: Sequence[str]) -> None:
+    # A text is a sequence of texts, too.
+    if isinstance(given, str):
+        raise ConfigurationError(f"{what} is {given!r}: give a list of names")
 
 
 def _timed(tool: Tool) -> ToolBody:

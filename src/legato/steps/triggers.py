@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -9,6 +10,7 @@ from typing import Any, TypeAlias
 from legato.core.errors import ConfigurationError
 from legato.steps.jobs import CronTrigger
 
+_PARAMETER = re.compile(r"\{[^\W\d]\w*(?::\w+)?\}")
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 
 Condition: TypeAlias = Callable[[Any, Any], bool] | Callable[[Any, Any], Awaitable[bool]]
@@ -33,6 +35,11 @@ class HttpTrigger:
             raise ConfigurationError(f"{self.method!r} is no method for a step: use one of {', '.join(METHODS)}")
         if not self.path.startswith("/"):
             raise ConfigurationError(f"the path {self.path!r} does not begin with a slash")
+        if set("{}?#") & set(_PARAMETER.sub("", self.path)):
+            raise ConfigurationError(
+                f"the path {self.path!r} is none that can be asked for: its parameters are names in braces, those of "
+                "the query are the function's"
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

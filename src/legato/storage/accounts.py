@@ -17,6 +17,7 @@ from sqlalchemy.dialects.postgresql import insert
 from legato.core.ids import id_fault
 from legato.core.principal import Role
 from legato.storage.account_tables import account
+from legato.storage.erasures import check_not_being_erased
 from legato.storage.sign_ins import end_all_of_account
 from legato.storage.statement import Prepared, Transaction
 from legato.storage.tables import sign_in
@@ -122,7 +123,12 @@ def create_account(
 
     Args:
         owner: Of its conversations; by default the account itself.
+
+    Raises:
+        BeingErased: All that the owner had is being erased.
     """
+    if owner is not None:
+        check_not_being_erased(tx, owner)
     account_id = ID_PREFIX + secrets.token_hex(10)
     made = Account(
         id=account_id,

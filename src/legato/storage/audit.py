@@ -190,18 +190,31 @@ class Verification:
     Args:
         head: The row of the chain's head.
         expected: Numbers and hashes (hex) of entries, as they were noted elsewhere.
+
+    Attributes:
+        seq: The last entry that was looked at.
+        gap: The next one is not there: retention may have cut it off meanwhile (`look_behind`).
     """
 
     def __init__(self, head: Any, expected: dict[int, str] | None = None) -> None:
-        self._head = head
         self._expected = dict(expected or {})
-        self._hash = bytes(head.cut_hash)
         self._said_cut: tuple[int, str] | None = None
-        self.seq: int = head.cut_seq
         self.entries = 0
         self.fault: str | None = None
-        if head.cut_seq in self._expected:
-            self._expect(head.cut_seq, self._hash)
+        self._begin(head)
+
+    def _begin(self, head: Any) -> None:
+        self._head, self._hash = head, bytes(head.cut_hash)
+        self.seq: int = head.cut_seq
+        self.gap = False
+        self._expect(head.cut_seq, self._hash)
+
+    def look_behind(self, head: Any) -> None:
+        """Go on behind what retention has cut off since, as the head says now; what it does not say is a fault."""
+        if head.cut_seq > self.seq:
+            self._begin(head)
+        else:
+            self.fault = f"entry {self.seq + 1} is missing"
 
     @property
     def done(self) -> bool:
@@ -213,11 +226,11 @@ class Verification:
         found = False
         for row in rows:
             found = True
-            if self.done:
+            if self.done or self.gap:
                 return
             self._look(row)
         if not found and not self.done:
-            self.fault = f"entry {self.seq + 1} is missing"
+            self.gap = True
 
     def verdict(self) -> Verdict:
         """Return what was found, once it is done."""
@@ -241,7 +254,7 @@ class Verification:
 
     def _look(self, row: Any) -> None:
         if row.seq != self.seq + 1:
-            self.fault = f"entry {self.seq + 1} is missing"
+            self.gap = True
             return
         hash_ = hash_of(row._asdict(), self._hash)
         if hash_ != bytes(row.hash):

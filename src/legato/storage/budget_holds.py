@@ -18,6 +18,7 @@ from typing import Any, Final, Literal
 from sqlalchemy import bindparam, delete, select, text, update
 
 from legato.core.budget import Use
+from legato.core.errors import Refused
 from legato.core.money import from_nusd, usd_text
 from legato.storage.budget_tables import budget_hold, budget_use
 from legato.storage.outbox import OutboxEvent, put_event
@@ -56,20 +57,18 @@ _SELECT_HOLD = Prepared(
 _HAND_OVER = Prepared(
     update(budget_hold).where(budget_hold.c.id == bindparam("hold_id")).values(node_key=bindparam("me"))
 )
-# Of titles and judges whose process is gone, and of replies that ended without it.
+# Of titles and judges, and of replies that ended without it.
+_NO_REPLY = """
+    SELECT DISTINCT h.id, h.run_id FROM budget_hold AS h
+    WHERE (h.purpose <> 'reply' OR NOT EXISTS (SELECT 1 FROM run WHERE run.id = h.run_id AND run.state = 'running'))
+"""
 _LOST = Prepared(
-    text(
-        """
-        SELECT DISTINCT h.id FROM budget_hold AS h
-        WHERE (h.purpose <> 'reply'
-               OR NOT EXISTS (SELECT 1 FROM run WHERE run.id = h.run_id AND run.state = 'running'))
-        AND NOT EXISTS (SELECT 1 FROM node WHERE node.key = h.node_key AND node.fenced_at IS NULL)
-        """
-    )
+    text(f"{_NO_REPLY} AND NOT EXISTS (SELECT 1 FROM node WHERE node.key = h.node_key AND node.fenced_at IS NULL)")
 )
+_OWN = Prepared(text(f"{_NO_REPLY} AND (CAST(:me AS bigint) IS NULL OR h.node_key = CAST(:me AS bigint))"))
 
 
-class UsesMissing(Exception):
+class UsesMissing(Refused):
     """A counter is not there yet: it is to be made, and the same tried again."""
 
 
@@ -109,6 +108,7 @@ class NewHold:
     Attributes:
         id: The run's; of a title or a judge, one of its own.
         calls_before: Of the run's calls, those that are settled already.
+        at_once_nusd: Of the amount, what is spent at once, whatever becomes of the call; the rest is held.
     """
 
     id: str
@@ -116,6 +116,7 @@ class NewHold:
     purpose: Purpose
     calls_before: int
     at_ms: int
+    at_once_nusd: int = 0
 
 
 def make_uses(tx: Transaction, uses: Sequence[Use]) -> None:
@@ -142,29 +143,36 @@ def make_uses(tx: Transaction, uses: Sequence[Use]) -> None:
 def reserve(tx: Transaction, new: NewHold, uses: Sequence[Use], *, most: int, least: int) -> Reserved:
     """Take the most that calls may cost from all budgets; as much as is left where that is at least `least`.
 
-    Nothing is written where less is left.
+    Nothing is written where less is left, and no counter is wanted then that is not there yet.
 
     Args:
         uses: As core.budget.uses_of, at least one.
         most, least: Billionths of a US dollar, 0 <= least <= most.
 
     Raises:
-        UsesMissing: `make_uses` was not called for one.
+        UsesMissing: Enough is left, but `make_uses` was not called for one. Nothing was written.
     """
     amount = most
     if not _take(tx, uses, amount):
         # From here on the counters are this transaction's own, where there are several writers.
-        rooms = _rooms(tx, uses)
+        rooms, are_all = _rooms(tx, uses)
         amount = min(most, *(room.left_nusd for room in rooms))
-        if amount < least or not _take(tx, uses, amount):
+        if amount < least:
             return Reserved(amount_nusd=None, rooms=rooms)
+        if not are_all:
+            raise UsesMissing("a counter of a budget is not there yet")
+        if not _take(tx, uses, amount):
+            return Reserved(amount_nusd=None, rooms=rooms)
+    at_once = min(new.at_once_nusd, amount)
+    if new.at_once_nusd:
+        spend(tx, dict.fromkeys((use.id for use in uses), at_once), new.at_once_nusd, new.at_ms)
     tx.many(
         _INSERT_HOLD,
         [
             {
                 "id": new.id,
                 "use_id": use.id,
-                "amount_nusd": amount,
+                "amount_nusd": amount - at_once,
                 "run_id": new.run_id,
                 "purpose": new.purpose,
                 "calls_before": new.calls_before,
@@ -193,6 +201,7 @@ def spend(tx: Transaction, released: dict[str, int], cost_nusd: int, now_ms: int
 
     Args:
         released: By the counters' ids, what of each is not reserved any more.
+        cost_nusd: Below 0 where less was used than had been spent at once.
     """
     values: dict[str, Any] = {"cost": cost_nusd}
     for place, (use_id, amount) in enumerate(sorted(released.items())):
@@ -222,7 +231,16 @@ def find_lost(tx: Transaction) -> list[str]:
 
     Where one process has the database to itself this is true at its start alone.
     """
-    return [hold_id for (hold_id,) in tx.tuples(_LOST)]
+    return [hold_id for hold_id, _ in tx.tuples(_LOST)]
+
+
+def find_own(tx: Transaction, node_key: int | None) -> list[tuple[str, str]]:
+    """Return the reservations of this node that are not of a reply that is being made: their ids and their runs'.
+
+    Args:
+        node_key: None where one process has the database to itself.
+    """
+    return [(hold_id, run_id) for hold_id, run_id in tx.tuples(_OWN, me=node_key)]
 
 
 def find_hold(tx: Transaction, hold_id: str) -> list[Any]:
@@ -238,12 +256,16 @@ def _take(tx: Transaction, uses: Sequence[Use], amount: int) -> bool:
     return len(tx.tuples(_reserve(len(uses), tx.database), **values)) == len(uses)
 
 
-def _rooms(tx: Transaction, uses: Sequence[Use]) -> tuple[Room, ...]:
+def _rooms(tx: Transaction, uses: Sequence[Use]) -> tuple[tuple[Room, ...], bool]:
+    """Return what each budget has, and whether all counters are there: of one that is not, nothing is spent."""
     ids = {f"id{place}": use.id for place, use in enumerate(uses)}
     found = {use_id: sums for use_id, *sums in tx.tuples(_look(len(uses), tx.database), **ids)}
-    if len(found) < len(uses):
-        raise UsesMissing("a counter of a budget is not there yet")
-    return tuple(Room(use=use, spent_nusd=found[use.id][0], reserved_nusd=found[use.id][1]) for use in uses)
+    sums = [found.get(use.id, (0, 0)) for use in uses]
+    rooms = tuple(
+        Room(use=use, spent_nusd=spent, reserved_nusd=reserved)
+        for use, (spent, reserved) in zip(uses, sums, strict=True)
+    )
+    return rooms, len(found) == len(uses)
 
 
 def _event(row: Any, level: int, now_ms: int) -> OutboxEvent:

@@ -6,15 +6,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import bindparam, literal_column, null, select, update
+from sqlalchemy import and_, bindparam, delete, literal_column, null, select, update
 
 from legato.storage.charge_tables import charge
 from legato.storage.statement import Prepared, Transaction, insert_into
 
 _INSERT = insert_into(charge, without="key")
+# Its owner may be erased by now.
+_IS_THIS = and_(charge.c.key == bindparam("of_key"), charge.c.owner.in_((bindparam("of_owner"), literal_column("''"))))
+_DROP = Prepared(delete(charge).where(_IS_THIS))
 _SETTLE = Prepared(
     update(charge)
-    .where(charge.c.key == bindparam("of_key"), charge.c.owner == bindparam("of_owner"))
+    .where(_IS_THIS)
     .values(
         input_tokens=bindparam("inputs"),
         cache_read_tokens=bindparam("cached"),
@@ -96,6 +99,11 @@ def settle_charge(tx: Transaction, key: int, used: Charge) -> None:
         is_counted=used.counted,
         cost=used.cost_nusd,
     )
+
+
+def drop_charge(tx: Transaction, key: int, owner: str) -> None:
+    """Take back what was charged in advance for a call that used nothing."""
+    tx.run(_DROP, of_key=key, of_owner=owner)
 
 
 def forget_conversation(tx: Transaction, owner: str, conversation_id: str) -> int:

@@ -69,6 +69,15 @@ class Database(ABC):
         """
 
     @abstractmethod
+    def encrypt(self) -> None:
+        """Turn encryption on where there are keys, or put the first of them in front; learn where they are missing.
+
+        Raises:
+            ConfigurationError: The database is encrypted and the keys at hand are missing, wrong, or too few; or it is
+                not, and servers without keys use it.
+        """
+
+    @abstractmethod
     async def read(self, query: Callable[[Transaction], T]) -> T:
         """Run `query` on a snapshot, in a reader's thread.
 
@@ -93,6 +102,10 @@ class Database(ABC):
         its files itself, and answers False never.
         """
         return True
+
+    def give_back(self) -> None:
+        """Forget what can be read again, for memory's sake; called on any thread when little is asked for."""
+        return
 
     @abstractmethod
     def writer(self, lane: Lane) -> Writer:

@@ -3,16 +3,22 @@
 Encryption is turned on by the first server, or command that writes, that has keys; while nothing else serves. From
 then on every row is sealed. Which rows may be plain, because they were there before, stands in `encryption_root`,
 itself sealed under the root key. It is turned off by nobody: without keys the database is refused.
+
+On PostgreSQL whoever changes the root key in use holds an advisory lock (`hold_roots`), and whoever is about to write
+without having looked holds it shared (`keep_roots`): a node that registers, a command. So nobody who found the
+database plain writes behind the moment at which it is encrypted.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 from sqlalchemy import bindparam, func, select, text, update
 
 from legato.core.errors import ConfigurationError
+from legato.storage import locks
 from legato.storage.encryption_tables import data_key, encryption_root
 from legato.storage.sealed_columns import SEALED
 from legato.storage.statement import Prepared, Transaction, insert_into
@@ -33,8 +39,8 @@ _INSERT_ROOT = insert_into(encryption_root)
 _NO_CURRENT = Prepared(update(encryption_root).where(encryption_root.c.current).values(current=bindparam("no")))
 _SET_RECORD = Prepared(
     update(encryption_root)
-    .where(encryption_root.c.id == bindparam("root_id"))
-    .values(record=bindparam("new_record"), current=bindparam("yes"))
+    .where(encryption_root.c.id == bindparam("root_id"), encryption_root.c.current)
+    .values(record=bindparam("new_record"))
 )
 _DELETE_ROOT = Prepared(encryption_root.delete().where(encryption_root.c.id == bindparam("root_id")))
 # From root to root by the index.
@@ -47,8 +53,18 @@ _GREATEST: Final = {
     if sealed.number is not None
 }
 _SOME_STATE = Prepared(select(state.c.owner).limit(1))
-_CURRENT = Prepared(select(encryption_root.c.id).where(encryption_root.c.current))
-_SERVING = Prepared(text("SELECT id FROM node WHERE fenced_at IS NULL AND until > clock_timestamp() LIMIT 1"))
+_current = select(encryption_root.c.id).where(encryption_root.c.current)
+_CURRENT = Prepared(_current)
+_CURRENT_KEPT = Prepared(_current.with_for_update(read=True, key_share=True))
+# Data keys may be made under it meanwhile: they keep its row, not what stands in it.
+_RECORD = Prepared(select(encryption_root).where(encryption_root.c.current))
+_RECORD_KEPT = Prepared(select(encryption_root).where(encryption_root.c.current).with_for_update(key_share=True))
+# Waits for whoever wraps a data key under one of them.
+_FORMER_ROOTS = Prepared(
+    select(encryption_root.c.id).where(~encryption_root.c.current).order_by(encryption_root.c.id).with_for_update()
+)
+_HOLD = Prepared(text("SELECT pg_advisory_xact_lock(CAST(:family AS integer), CAST(:number AS integer))"))
+_KEEP = Prepared(text("SELECT pg_advisory_xact_lock_shared(CAST(:family AS integer), CAST(:number AS integer))"))
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True):
@@ -86,11 +102,7 @@ def admit(tx: Transaction, sealing: Sealing | None) -> bool:
     roots = {row.id: row for row in tx.all(_ROOTS)}
     if sealing is None:
         if roots:
-            names = ", ".join(roots)
-            raise ConfigurationError(
-                f"the database is encrypted (encryption keys: {names}): set LEGATO_ENCRYPTION_KEYS; "
-                "it cannot be used without, nor turned back"
-            )
+            raise _no_keys(roots)
         return False
     if not roots:
         # Nothing is sealed yet, and nothing is written before that has changed.
@@ -117,70 +129,106 @@ def admit(tx: Transaction, sealing: Sealing | None) -> bool:
     return True
 
 
-def take(tx: Transaction, sealing: Sealing, now_ms: int) -> None:
-    """Turn encryption on, or make the first of the keys the one that new data keys are wrapped under.
+def hold_roots(tx: Transaction) -> None:
+    """Have the root key in use to oneself until the transaction's end, first of all; SQLite has one writer."""
+    if tx.database == "postgresql":
+        tx.tuples(_HOLD, family=locks.SPACE, number=locks.ENCRYPTION)
 
-    The caller has seen to it that no server without keys is running, or learns it afterwards (`others_serve`).
+
+def keep_roots(tx: Transaction) -> None:
+    """Have encryption neither turned on nor put under another root key until the transaction's end, first of all."""
+    if tx.database == "postgresql":
+        tx.tuples(_KEEP, family=locks.SPACE, number=locks.ENCRYPTION)
+
+
+def refuse_clear(tx: Transaction) -> None:
+    """Refuse who has no keys where the database is encrypted.
+
+    Raises:
+        ConfigurationError: It is.
+    """
+    if tx.sealing is None and (roots := tx.all(_ROOTS)):
+        raise _no_keys([row.id for row in roots])
+
+
+def is_taken(tx: Transaction, sealing: Sealing) -> bool:
+    """Return whether `take` would change nothing.
 
     Raises:
         ConfigurationError: As `admit`.
     """
-    if not admit(tx, sealing):
+    return admit(tx, sealing) and _knows_first(tx, sealing)
+
+
+def take(tx: Transaction, sealing: Sealing, now_ms: int) -> None:
+    """Turn encryption on, or make the first of the keys the one that new data keys are wrapped under.
+
+    The caller has seen to it that nobody without keys writes, and that nobody else does this (`hold_roots`).
+
+    Raises:
+        ConfigurationError: As `admit`.
+    """
+    encrypted = admit(tx, sealing)
+    if encrypted and _knows_first(tx, sealing):
+        # An older one, put in front again, is not gone back to.
+        return
+    if encrypted:
+        _make_current(tx, sealing.roots.first, read_record(tx, sealing), now_ms)
+    else:
         plain = {table.name: _greatest(tx, table.name) for table in SEALED} | {QUEUE: 1}
         plain[LOGS] = plain[run.name]
         # A new database has nothing that could be plain.
         if not any(plain[name] for name in _GREATEST) and not _has_state(tx):
             plain = {}
         _make_current(tx, sealing.roots.first, Record(since_ms=now_ms, plain=plain), now_ms)
-    elif not any(row.id == sealing.roots.first.id for row in tx.all(_ROOTS)):
-        # An older one, put in front again, is not gone back to.
-        _make_current(tx, sealing.roots.first, read_record(tx, sealing), now_ms)
-    else:
-        return
     admit(tx, sealing)
 
 
-def undo(tx: Transaction, sealing: Sealing) -> None:
-    """Turn encryption off again that was turned on a moment ago; nothing is sealed yet."""
-    tx.run(_DELETE_ROOT, root_id=sealing.current.id)
-    sealing.ready = False
+def read_record(tx: Transaction, sealing: Sealing, *, keep: bool = False) -> Record:
+    """Return what is known of the database's encryption, which is on.
 
-
-def others_serve(tx: Transaction) -> bool:
-    """Return whether servers are running on this database; PostgreSQL alone has several."""
-    return tx.database == "postgresql" and tx.one(_SERVING) is not None
-
-
-def read_record(tx: Transaction, sealing: Sealing) -> Record:
-    """Return what is known of the database's encryption, which is on."""
-    for row in tx.all(_ROOTS):
-        if row.current and (found := sealing.roots.named(row.id).open_record(row.record)) is not None:
-            return msgspec.json.decode(found, type=Record)
+    Args:
+        keep: It is about to be written anew: nobody else does so before the transaction's end.
+    """
+    row = tx.one(_RECORD_KEPT if keep else _RECORD)
+    if row is not None and (found := sealing.roots.named(row.id).open_record(row.record)) is not None:
+        return msgspec.json.decode(found, type=Record)
     raise ConfigurationError("the database says nothing of its encryption keys: it was damaged")
 
 
 def write_record(tx: Transaction, sealing: Sealing, record: Record) -> None:
-    """Write the record under the current root key."""
-    sealed = sealing.current.seal_record(msgspec.json.encode(record))
-    tx.run(_SET_RECORD, root_id=sealing.current.id, new_record=sealed, yes=True)
+    """Write the record anew, which this transaction has read and keeps."""
+    current = current_root(tx, sealing)
+    tx.run(_SET_RECORD, root_id=current.id, new_record=current.seal_record(msgspec.json.encode(record)))
     sealing.plain = record.plain
 
 
-def forget_root(tx: Transaction, root_id: str) -> None:
-    """Forget a root key under which nothing is wrapped any more."""
-    tx.run(_DELETE_ROOT, root_id=root_id)
+def current_root(tx: Transaction, sealing: Sealing, *, keep: bool = False) -> RootKey:
+    """Return the root key that a data key is to be wrapped under now: another process may have changed it.
 
-
-def current_root(tx: Transaction, sealing: Sealing) -> RootKey:
-    """Return the root key that a data key is to be wrapped under now: another server may have changed it.
+    Args:
+        keep: It is not forgotten before the transaction's end.
 
     Raises:
         EncryptionKeyMissing: It is not known here.
     """
-    row = tx.one(_CURRENT)
+    # Nothing is found where another one is made current in between: then that one is.
+    statement = _CURRENT_KEPT if keep else _CURRENT
+    row = tx.one(statement) or tx.one(statement)
     if row is not None and row.id != sealing.current.id:
         sealing.current = sealing.roots.named(row.id)
     return sealing.current
+
+
+def forget_roots(tx: Transaction) -> list[str]:
+    """Forget root keys that are neither current nor wrap anything; return their ids."""
+    former = [row.id for row in tx.all(_FORMER_ROOTS)]
+    # Read only now: what was being wrapped under one of them is committed.
+    used = root_ids(tx)
+    gone = [root_id for root_id in former if root_id not in used]
+    for root_id in gone:
+        tx.run(_DELETE_ROOT, root_id=root_id)
+    return gone
 
 
 def list_roots(tx: Transaction) -> list[Any]:
@@ -203,6 +251,10 @@ def _make_current(tx: Transaction, key: RootKey, record: Record, now_ms: int) ->
     tx.insert(_INSERT_ROOT, id=key.id, current=True, record=sealed, created_at_ms=now_ms)
 
 
+def _knows_first(tx: Transaction, sealing: Sealing) -> bool:
+    return any(row.id == sealing.roots.first.id for row in tx.all(_ROOTS))
+
+
 def _has_state(tx: Transaction) -> bool:
     return tx.one(_SOME_STATE) is not None
 
@@ -211,6 +263,13 @@ def _greatest(tx: Transaction, table: str) -> int:
     if table not in _GREATEST:
         return 1
     return tx.one(_GREATEST[table]).number or 0
+
+
+def _no_keys(root_ids: Iterable[str]) -> ConfigurationError:
+    return ConfigurationError(
+        f"the database is encrypted (encryption keys: {', '.join(root_ids)}): set LEGATO_ENCRYPTION_KEYS; "
+        "it cannot be used without, nor turned back"
+    )
 
 
 def _missing(root_id: str) -> ConfigurationError:

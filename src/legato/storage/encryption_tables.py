@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from sqlalchemy import BigInteger, Boolean, Column, ForeignKey, Index, LargeBinary, Table
+from sqlalchemy import BigInteger, Boolean, Column, ForeignKey, Index, LargeBinary, Table, text
 
 from legato.storage.tables import Key, Word, metadata
 
@@ -35,4 +35,12 @@ encryption_root = Table(
     # Sealed under the root key: which rows may be plain (storage.encryption.Record).
     Column("record", LargeBinary, nullable=False),
     Column("created_at_ms", BigInteger, nullable=False),
+    # Whoever made data keys under another one would not be found by a rotation.
+    Index(
+        "uq_encryption_root_current",
+        "current",
+        unique=True,
+        sqlite_where=text("current"),
+        postgresql_where=text("current"),
+    ),
 )

@@ -25,7 +25,9 @@ from sqlalchemy import (
     update,
 )
 
-from legato.core.errors import SealBroken
+from legato.core.errors import BeingErased, SealBroken
+from legato.core.ids import is_made_id
+from legato.core.topics import CHAT_TOPICS
 from legato.storage.audit_tables import erasure
 from legato.storage.statement import Prepared, Transaction, insert_into
 from legato.storage.tables import (
@@ -68,6 +70,11 @@ _NOTE = Prepared(insert(erasure).values({name: bindparam(name) for name in ("own
 _BEGIN = insert_into(erasure, without="id")
 _FIND = Prepared(
     select(*erasure.columns).where(erasure.c.owner == bindparam("owner"), erasure.c.conversation_id.is_(None))
+)
+_LOCK = Prepared(
+    select(erasure.c.id)
+    .where(erasure.c.owner == bindparam("owner"), erasure.c.conversation_id.is_(None))
+    .with_for_update()
 )
 _LIST = Prepared(select(*erasure.columns).order_by(erasure.c.id).limit(bindparam("most")))
 _PRINCIPALS = Prepared(
@@ -166,6 +173,30 @@ def find_erasure(tx: Transaction, owner: str) -> Any | None:
     return tx.one(_FIND, owner=owner)
 
 
+def lock_erasure(tx: Transaction, owner: str) -> None:
+    """Keep a principal's erasure, where one goes on, from doing anything until this transaction ends.
+
+    Who deletes for it and who holds what it is about take turns by it: nothing is deleted behind an answer that says
+    that it is held.
+    """
+    tx.one(_LOCK, owner=owner)
+
+
+def check_not_being_erased(tx: Transaction, owner: str) -> None:
+    """Refuse to make anything for a principal that is being erased: it would be deleted with the rest.
+
+    Raises:
+        BeingErased: So it is.
+    """
+    if find_erasure(tx, owner) is not None:
+        raise being_erased()
+
+
+def being_erased() -> BeingErased:
+    """Return the error for whoever comes back too early."""
+    return BeingErased("all that this principal had is being erased: come back when that has ended")
+
+
 def list_erasures(tx: Transaction, limit: int) -> list[Any]:
     """Return the rows of all erasures that go on, oldest first."""
     return tx.all(_LIST, most=limit)
@@ -228,14 +259,24 @@ class Erased:
     owners: frozenset[str]
     conversations: Mapping[tuple[str, str], int]
 
-    def names(self, owner: str, payload: Any, at_ms: int) -> bool:
-        """Whether an event is of them: its owner is, or its payload has the id of a conversation of that owner."""
+    def names(self, owner: str, topic: str, payload: Any, at_ms: int) -> bool:
+        """Whether an event is of them: its owner is, or its payload names a conversation of that owner.
+
+        What the chat tells has a field for that. Elsewhere any text may be the id, so that only ids that the server
+        has made count: one that a client has chosen may be a common word.
+        """
         if owner in self.owners:
             return True
         return any(
-            owner == of and at_ms < until_ms and _holds(payload, id_)
+            owner == of and at_ms < until_ms and _is_about(topic, payload, id_)
             for (of, id_), until_ms in self.conversations.items()
         )
+
+
+def _is_about(topic: str, payload: Any, conversation_id: str) -> bool:
+    if topic in CHAT_TOPICS:
+        return isinstance(payload, dict) and payload.get("conversationId") == conversation_id
+    return is_made_id("c", conversation_id) and _holds(payload, conversation_id)
 
 
 def _holds(value: Any, wanted: str) -> bool:
@@ -250,12 +291,12 @@ def _holds(value: Any, wanted: str) -> bool:
             return False
 
 
-def erase_events(tx: Transaction, erased: Erased, after: int) -> tuple[int, int | None]:
-    """Delete events that wait in the outbox; return how many, and the place behind, None at the end."""
+def erase_events(tx: Transaction, erased: Erased, after: int) -> int | None:
+    """Delete the next events that wait in the outbox; return the place behind, None at the end."""
     rows = tx.all(_OUTBOX, after=after, most=PAGE_ROWS)
     gone = [row.id for row in rows if row.owner in erased.owners or _names(tx, erased, row)]
     tx.many(_DELETE_EVENT, [{"of_id": each} for each in gone])
-    return len(gone), rows[-1].id if len(rows) == PAGE_ROWS else None
+    return rows[-1].id if len(rows) == PAGE_ROWS else None
 
 
 def _names(tx: Transaction, erased: Erased, row: Any) -> bool:
@@ -266,7 +307,7 @@ def _names(tx: Transaction, erased: Erased, row: Any) -> bool:
     except SealBroken:
         # Nobody can read it any more, this erasure neither.
         return False
-    return erased.names(event.owner, msgspec.json.decode(event.payload), event.at_ms)
+    return erased.names(event.owner, event.topic, msgspec.json.decode(event.payload), event.at_ms)
 
 
 def last_segment(tx: Transaction) -> int:
@@ -274,10 +315,9 @@ def last_segment(tx: Transaction) -> int:
     return tx.one(_LAST_SEGMENT).last or 0
 
 
-def has_segments_until(tx: Transaction, last: int) -> bool:
-    """Whether segments up to a number are still there: others' replies that have begun before are being made."""
-    first = tx.one(_SEGMENTS).first
-    return first is not None and first <= last
+def first_segment(tx: Transaction) -> int | None:
+    """Return the number of the oldest segment, None where there is none: what was begun before it is packed."""
+    return tx.one(_SEGMENTS).first  # type: ignore[no-any-return]
 
 
 def find_erased(tx: Transaction, rows: Collection[Any], now_ms: int) -> Erased:
@@ -293,6 +333,7 @@ def find_erased(tx: Transaction, rows: Collection[Any], now_ms: int) -> Erased:
 STATEMENTS: Final = (
     _KEEP_TOTALS,
     _FIND,
+    _LOCK,
     _LIST,
     _PRINCIPALS,
     _CONVERSATIONS,

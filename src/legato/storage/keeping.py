@@ -10,7 +10,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import Boolean, Integer, and_, bindparam, case, delete, literal_column, or_, select, update
+from sqlalchemy import (
+    Boolean,
+    Integer,
+    and_,
+    bindparam,
+    case,
+    delete,
+    literal_column,
+    or_,
+    select,
+    text,
+    tuple_,
+    update,
+)
 
 # Of the two spellings this one compiles for SQLite too.
 from sqlalchemy.dialects.postgresql import insert
@@ -84,6 +97,16 @@ _FIND_CONVERSATION = Prepared(
     select(conversation.c.key, conversation.c.held_at_ms)
     .where(conversation.c.owner == bindparam("owner"), conversation.c.id == bindparam("id"))
     .with_for_update(key_share=True)
+)
+_ALL_HELD = Prepared(
+    select(conversation.c.owner, conversation.c.key, conversation.c.id, conversation.c.held_at_ms)
+    .where(
+        # As the index has it.
+        text("held_at_ms IS NOT NULL"),
+        tuple_(conversation.c.owner, conversation.c.key) > tuple_(bindparam("after"), bindparam("after_key")),
+    )
+    .order_by(conversation.c.owner, conversation.c.key)
+    .limit(bindparam("most"))
 )
 _HELD = Prepared(
     select(conversation.c.id)
@@ -168,6 +191,11 @@ def hold_conversation(tx: Transaction, owner: str, conversation_id: str, held: b
 def held_conversations(tx: Transaction, owner: str, limit: int) -> list[str]:
     """Return ids of conversations of a principal that are held by themselves."""
     return [row.id for row in tx.all(_HELD, owner=owner, most=limit)]
+
+
+def list_held(tx: Transaction, after: tuple[str, int], limit: int) -> list[Any]:
+    """Return the rows of conversations that are held by themselves, behind an owner and a key, in that order."""
+    return tx.all(_ALL_HELD, after=after[0], after_key=after[1], most=limit)
 
 
 def check_owner_not_held(tx: Transaction, owner: str) -> None:

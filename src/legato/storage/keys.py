@@ -19,6 +19,7 @@ from typing import Any, Final, Literal
 from sqlalchemy import bindparam, delete, insert, select, update
 
 from legato.core.principal import VISITOR, Principal, Role
+from legato.storage.erasures import check_not_being_erased
 from legato.storage.statement import Prepared, Transaction
 from legato.storage.tables import api_key, sign_in
 
@@ -56,7 +57,12 @@ class GoodKey:
 
 
 def create_key(tx: Transaction, *, owner: str, role: Role, name: str, now_ms: int) -> str:
-    """Make a secret key for an owner and return it; it cannot be read again."""
+    """Make a secret key for an owner and return it; it cannot be read again.
+
+    Raises:
+        BeingErased: All that the owner had is being erased.
+    """
+    check_not_being_erased(tx, owner)
     return _create(tx, PREFIX, secrets.token_hex(6), owner=owner, role=role, name=name, now_ms=now_ms)
 
 

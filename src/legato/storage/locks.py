@@ -13,3 +13,5 @@ QUEUE: Final = 3
 """Held by whoever adds jobs to the queue: their order is that of the adding."""
 SLOTS: Final = 4
 """Held by a node that asks for slots of the replies that may be active."""
+ENCRYPTION: Final = 5
+"""Held by whoever turns encryption on or changes its root key; shared by whoever registers a node, or a command."""

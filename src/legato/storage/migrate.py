@@ -17,7 +17,7 @@ from legato.storage import locks
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine
 
-HEAD: Final = "0012"
+HEAD: Final = "0013"
 """The newest revision in migrations/versions; a test holds it to that."""
 PATIENCE_S: Final = 60
 """How long a node waits for another that migrates, and a migration for a table that is in use."""

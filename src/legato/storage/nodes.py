@@ -17,7 +17,8 @@ from typing import Any, Final
 from sqlalchemy import bindparam, null, or_, select, text, update
 
 from legato.storage import locks
-from legato.storage.runs import RUN_ROWS
+from legato.storage.encryption import keep_roots, refuse_clear
+from legato.storage.runs import RUN_ROWS, rows_of_runs
 from legato.storage.statement import Prepared, Transaction
 from legato.storage.tables import IS_QUEUED, IS_RUNNING, node, run
 
@@ -93,6 +94,9 @@ _TAKE = Prepared(
     )
 )
 _TAKE_OWN = Prepared(text("SELECT slots FROM node WHERE key = :key AND fenced_at IS NULL FOR UPDATE"))
+_LIVES = Prepared(text("SELECT id FROM node WHERE fenced_at IS NULL AND until > clock_timestamp() LIMIT 1"))
+# Waits for what they are in the midst of writing.
+_TAKE_ALL = Prepared(text("SELECT key, until > clock_timestamp() FROM node WHERE fenced_at IS NULL FOR UPDATE"))
 _FENCE = Prepared(text("UPDATE node SET fenced_at = clock_timestamp(), slots = 0 WHERE key = :key"))
 _EXECUTORS = Prepared(text("SELECT executor_id FROM node WHERE fenced_at IS NULL"))
 _FORGET = Prepared(
@@ -170,7 +174,13 @@ class Dead:
 
 
 def register(tx: Transaction, row: NodeRow) -> int | None:
-    """Make a node live and return its key; the same once more where it is there, None where it was fenced already."""
+    """Make a node live and return its key; the same once more where it is there, None where it was fenced already.
+
+    Raises:
+        ConfigurationError: The database is encrypted, and this process has no keys.
+    """
+    keep_roots(tx)
+    refuse_clear(tx)
     rows = tx.tuples(
         _REGISTER,
         id=row.id,
@@ -237,6 +247,18 @@ def fence(tx: Transaction, key: int) -> int | None:
     return _close(tx, _TAKE, key)
 
 
+def fence_all(tx: Transaction) -> bool:
+    """Fence all nodes, so that none goes on with what it knew before; return False, and fence none, where one lives."""
+    if tx.one(_LIVES) is not None:
+        return False
+    rows = tx.tuples(_TAKE_ALL)
+    if any(lives for _, lives in rows):
+        return False
+    for key, _ in rows:
+        tx.run(_FENCE, key=key)
+    return True
+
+
 def leave_node(tx: Transaction, key: int) -> int | None:
     """Fence the caller's own node, which has nothing more to write; return how many slots it held."""
     return _close(tx, _TAKE_OWN, key)
@@ -260,9 +282,11 @@ def has_unowned(tx: Transaction) -> bool:
 def adopt(tx: Transaction, most: int) -> list[Any]:
     """Take up to `most` running runs that are nobody's, each under a higher epoch; return their rows, oldest first.
 
+    `request` is None in those of which something does not open; so it is in what `find_queued` returns.
+
     What others take at the same moment is passed over.
     """
-    rows = sorted(tx.all(_UNOWNED_ROWS, most=most), key=lambda row: row.key)
+    rows = sorted(rows_of_runs(tx, _UNOWNED_ROWS, most=most), key=lambda row: row.key)
     me = tx.node_key
     tx.many(_ADOPT, [{"run_key": row.key, "seen": row.epoch, "me": me} for row in rows])
     return [row._replace(epoch=row.epoch + 1, takeovers=row.takeovers + 1, node_key=me) for row in rows]
@@ -270,7 +294,7 @@ def adopt(tx: Transaction, most: int) -> list[Any]:
 
 def find_queued(tx: Transaction) -> list[Any]:
     """Return all waiting runs, oldest first."""
-    return sorted(tx.all(_QUEUED_ROWS), key=lambda row: row.key)
+    return sorted(rows_of_runs(tx, _QUEUED_ROWS), key=lambda row: row.key)
 
 
 def offer(tx: Transaction) -> int:

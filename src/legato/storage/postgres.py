@@ -10,20 +10,24 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from legato.core.errors import ConfigurationError, StorageUnavailable
 from legato.storage.database import Database
-from legato.storage.encryption import admit, others_serve, take, undo
+from legato.storage.encryption import admit, hold_roots, is_taken, keep_roots, take
 from legato.storage.migrate import HEAD, upgrade
+from legato.storage.nodes import fence_all
 from legato.storage.postgres_faults import STALE, Meaning, failed, meaning_of, refused
 from legato.storage.postgres_transaction import PostgresTransaction, Session
 from legato.storage.postgres_writer import PostgresWriter, run_again
 from legato.storage.statement import Transaction
 from legato.storage.writer import Lane
+
+if TYPE_CHECKING:
+    from legato.storage.sealing import Sealing
 
 T = TypeVar("T")
 
@@ -85,7 +89,7 @@ class PostgresDatabase(Database):
         """Check that it can carry a server, and migrate."""
         self._check_room()
         self.migrate()
-        self._encrypt()
+        self.encrypt()
 
     def revision(self) -> str | None:
         session = self._reached()
@@ -118,7 +122,7 @@ class PostgresDatabase(Database):
     def transact(self, work: Callable[[Transaction], T], *, writes: bool) -> T:
         self.migrate()
         if writes and self.sealing is not None and not self._transact(self._is_encrypted, writes=False):
-            self._encrypt()
+            self.encrypt()
         return self._transact(work, writes=writes)
 
     def transaction(self, session: Session) -> PostgresTransaction:
@@ -132,37 +136,37 @@ class PostgresDatabase(Database):
     def _is_encrypted(self, tx: Transaction) -> bool:
         return admit(tx, self.sealing)
 
-    def _encrypt(self) -> None:
-        """Turn encryption on where there are keys, or learn that they are missing.
-
-        A server without keys that starts meanwhile registers itself, then looks again (`still_admits`): one of the
-        two sees the other.
-        """
+    def encrypt(self) -> None:
         sealing = self.sealing
-        encrypted = self._transact(self._is_encrypted, writes=False)
         if sealing is None:
-            return
-        if encrypted:
-            self._transact(lambda tx: take(tx, sealing, time.time_ns() // 1_000_000), writes=True)
-            return
-        if not self._transact(others_serve, writes=False):
-            self._transact(lambda tx: take(tx, sealing, time.time_ns() // 1_000_000), writes=True)
-            if not self._transact(others_serve, writes=False):
-                return
-            self._transact(lambda tx: undo(tx, sealing), writes=True)
-        raise ConfigurationError(
-            f"servers without encryption use the database {self.where}: stop them, so that encryption can be turned on"
-        )
+            self._transact(self._is_encrypted, writes=False)
+        elif not self._transact(lambda tx: is_taken(tx, sealing), writes=False):
+            self._run(lambda tx: self._take(tx, sealing), writes=True)
+
+    def _take(self, tx: Transaction, sealing: Sealing) -> None:
+        """Take the database for keys; who has none and was away meanwhile is fenced, and refused when it is back."""
+        hold_roots(tx)
+        if not admit(tx, sealing) and not fence_all(tx):
+            raise ConfigurationError(
+                f"servers without encryption use the database {self.where}: stop them, so that encryption can be "
+                "turned on; one that was killed counts until its lease has run out"
+            )
+        take(tx, sealing, time.time_ns() // 1_000_000)
 
     def _transact(self, work: Callable[[Transaction], T], *, writes: bool) -> T:
         def admitted(tx: Transaction) -> T:
+            if writes:
+                keep_roots(tx)
             admit(tx, self.sealing)
             return work(tx)
 
+        return self._run(admitted, writes=writes)
+
+    def _run(self, work: Callable[[Transaction], T], *, writes: bool) -> T:
         session = self._reached()
         try:
             begin = b"BEGIN" if writes else b"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
-            return run_again(lambda: _transact(self.transaction(session), begin, admitted))
+            return run_again(lambda: _transact(self.transaction(session), begin, work))
         except psycopg.Error as error:
             raise failed(self.where, error, writes=writes) from error
         finally:

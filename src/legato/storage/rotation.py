@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from sqlalchemy import bindparam, func, select, update
 
-from legato.storage.encryption import forget_root, list_roots, root_ids
+from legato.storage.encryption import current_root, root_ids
 from legato.storage.encryption_tables import data_key
 from legato.storage.statement import Prepared, Transaction
 
@@ -44,7 +44,7 @@ def rewrap_page(tx: Transaction, sealing: Sealing, *, most: int = PAGE) -> int:
     """
     from legato.storage.sealing import scope_bytes
 
-    current = sealing.current
+    current = current_root(tx, sealing, keep=True)
     for old in root_ids(tx):
         if old == current.id:
             continue
@@ -59,15 +59,6 @@ def rewrap_page(tx: Transaction, sealing: Sealing, *, most: int = PAGE) -> int:
         if rows:
             return len(rows)
     return 0
-
-
-def forget_unused(tx: Transaction, sealing: Sealing) -> list[str]:
-    """Forget root keys under which nothing is wrapped; return their ids: the settings need them no more."""
-    used = {sealing.current.id, *root_ids(tx)}
-    gone = [row.id for row in list_roots(tx) if row.id not in used]
-    for root_id in gone:
-        forget_root(tx, root_id)
-    return gone
 
 
 def count_by_root(tx: Transaction) -> dict[str, int]:

@@ -265,9 +265,10 @@ def promote_next(tx: Transaction, conversation_key: int, now_ms: int) -> Any | N
     """
     if count_waiting(tx, conversation_key).running:
         return None
-    following = tx.one(_SELECT_NEXT, conversation_key=conversation_key)
-    if following is None:
+    rows = rows_of_runs(tx, _SELECT_NEXT, conversation_key=conversation_key)
+    if not rows:
         return None
+    following = rows[0]
     tx.run(_PROMOTE, run_key=following.key, now_ms=now_ms, me=tx.node_key)
     tx.run(_STATUS, message_id=following.message_id, new_status="running")
     # Its question counts as a message from now on.
@@ -278,6 +279,14 @@ def promote_next(tx: Transaction, conversation_key: int, now_ms: int) -> Any | N
         now_ms=now_ms,
     )
     return following
+
+
+def rows_of_runs(tx: Transaction, statement: Prepared, **values: Any) -> list[Any]:
+    """Return rows of RUN_ROWS; `request` is None in those of which something does not open."""
+    rows, broken = tx.readable(statement, **values)
+    for at in broken:
+        rows[at] = rows[at]._replace(request=None)
+    return rows
 
 
 def stop_run(tx: Transaction, owner: str, run_id: str, cause: StopCause) -> bool:

@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-from legato.storage import account_tables, audit_tables, budget_tables, charge_tables, encryption_tables, review_tables
+from legato.storage import (
+    account_tables,
+    audit_tables,
+    budget_tables,
+    charge_tables,
+    encryption_tables,
+    review_tables,
+    search_tables,
+)
 from legato.storage.tables import metadata
 
 __all__ = [
@@ -13,4 +21,5 @@ __all__ = [
     "encryption_tables",
     "metadata",
     "review_tables",
+    "search_tables",
 ]

@@ -9,35 +9,39 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final, cast
 
+import structlog
 from sqlalchemy import Table, bindparam, exists, literal_column, or_, select, text, tuple_, update
 
+from legato.core.errors import SealBroken
 from legato.storage.codec import FLUSH_FORMAT, PACKED_FORMAT, SEGMENT_FORMAT
 from legato.storage.encryption import LOGS, Record, read_record, write_record
 from legato.storage.pieces import delete_orphans
 from legato.storage.sealed_columns import SEALED
-from legato.storage.sealed_logs import seal_packed
-from legato.storage.sealing import TAG
+from legato.storage.sealed_logs import is_lost, seal_packed
 from legato.storage.search_index import TITLE
+from legato.storage.search_tables import search_due, search_entry
 from legato.storage.statement import Prepared, Transaction, insert_into
 from legato.storage.tables import (
     IS_UNFINISHED,
     conversation,
     decision,
+    message,
     run,
     run_log,
-    search_due,
-    search_entry,
     segment,
     state,
 )
-from legato.storage.transfer import list_message_keys
 
 if TYPE_CHECKING:
     from legato.storage.sealed_transaction import SealedTransaction
     from legato.storage.sealing import Sealing
 
+log = structlog.get_logger(__name__)
+
 PAGE: Final = 50
 """Rows that one transaction looks at."""
+PAGE_CHARS: Final = 1_000_000
+"""It ends behind the row with which it has come to so many: tens of milliseconds."""
 STATE: Final = "state"
 
 _NUMBERED: Final = {table: sealed.number for table, sealed in SEALED.items() if sealed.number is not None}
@@ -72,7 +76,12 @@ _STATE_UPDATE = Prepared(
     .where(state.c.owner == bindparam("owner_"), state.c.group == bindparam("group_"), state.c.key == bindparam("key_"))
     .values(value=bindparam("new_value"))
 )
-_DELETE_WORDS = Prepared(search_entry.delete().where(search_entry.c.conversation_key == bindparam("of_conversation")))
+_DELETE_WORDS = Prepared(
+    search_entry.delete().where(
+        search_entry.c.conversation_key == bindparam("of_conversation"),
+        search_entry.c.message_key == bindparam("of_message"),
+    )
+)
 _INSERT_DUE = insert_into(search_due, without="id")
 _LOG_OF = Prepared(
     select(run_log).where(run_log.c.run_key == bindparam("run_key"), run_log.c.format == literal_column("2"))
@@ -96,10 +105,9 @@ def seal_page(tx: Transaction, sealing: Sealing) -> bool:
 
     When there are none, what is left in `read_record(...).plain` is what servers are at work on: it goes by itself.
 
-    Raises:
-        SealBroken: A row does not open that was sealed before.
+    What does not open is left as it is, and logged.
     """
-    record = read_record(tx, sealing)
+    record = read_record(tx, sealing, keep=True)
     sealed = cast("SealedTransaction", tx)
     for table, number in _NUMBERED.items():
         if table.name in record.plain:
@@ -122,36 +130,54 @@ def _seal_rows(tx: SealedTransaction, table: Table, number: str, record: Record)
     after = record.done.get(table.name, 0)
     values = {"after": after, "until": record.plain[table.name], "most": PAGE}
     raw = tx.raw(_PAGES[table], **values)
-    columns = SEALED[table].columns
-    # Opened where they are sealed already, as they are where they are not.
-    for before, row in zip(raw, tx.all(_PAGES[table], **values), strict=True):
-        if _is_plain(before, columns):
-            place = row._asdict() | {"conversation_key": row.key} if table is conversation else row._asdict()
-            new = {f"new_{name}": getattr(row, name) for name in columns}
-            tx.run(_UPDATES[table], of_number=getattr(row, number), **place, **new)
+    size = 0
+    # Opened where they are sealed already, as they are where they are not; one that does not open stays as it is.
+    for before, row in zip(raw, tx.readable(_PAGES[table], **values)[0], strict=True):
+        if size >= PAGE_CHARS:
+            break
+        after, columns = getattr(row, number), SEALED[table].columns
+        size += sum(len(text) for name in columns if (text := getattr(before, name)))
+        try:
+            if _is_plain(before, row, columns):
+                place = row._asdict() | {"conversation_key": row.key} if table is conversation else row._asdict()
+                new = {f"new_{name}": getattr(row, name) for name in columns}
+                tx.run(_UPDATES[table], of_number=after, **place, **new)
+            if table is run:
+                size += _seal_log(tx, row)
+        except SealBroken as error:
+            if not is_lost(error):
+                raise
+            log.error("a row cannot be sealed", table=table.name, number=after, error=error.message)
         if table is conversation:
-            # Those are found again when the index has been written anew.
-            tx.run(_DELETE_WORDS, of_conversation=row.key)
-            dues = [TITLE, *list_message_keys(tx, row.key)]
-            tx.many(_INSERT_DUE, [{"conversation_key": row.key, "message_key": key} for key in dues])
-        if table is run:
-            _seal_log(tx, row)
-    last = getattr(raw[-1], number) if len(raw) == PAGE else None
-    return record.moved(table.name, last)
+            _find_anew(tx, row.key, TITLE)
+        if table is message:
+            _find_anew(tx, row.conversation_key, row.key)
+    more = len(raw) == PAGE or (raw and after != getattr(raw[-1], number))
+    return record.moved(table.name, after if more else None)
 
 
-def _seal_log(tx: SealedTransaction, row: Any) -> None:
-    if (found := tx.one(_LOG_OF, run_key=row.key)) is not None:
-        form, data = seal_packed(tx, row.key, row.conversation_key, found.count, found.data)
-        tx.run(_SET_LOG, of_run=row.key, new_format=form, new_data=data)
+def _find_anew(tx: Transaction, conversation_key: int, message_key: int) -> None:
+    """Take a text's words out of the search index; it is found again when they have been written anew."""
+    tx.run(_DELETE_WORDS, of_conversation=conversation_key, of_message=message_key)
+    tx.insert(_INSERT_DUE, conversation_key=conversation_key, message_key=message_key)
+
+
+def _seal_log(tx: SealedTransaction, row: Any) -> int:
+    """Seal the log of a run; return how long it is."""
+    found = tx.one(_LOG_OF, run_key=row.key)
+    if found is None:
+        return 0
+    form, data = seal_packed(tx, row.key, row.conversation_key, found.count, found.data)
+    tx.run(_SET_LOG, of_run=row.key, new_format=form, new_data=data)
+    return len(data)
 
 
 def _seal_state(tx: SealedTransaction, record: Record) -> Record:
     owner, group, key = record.state_place
     values = {"owner": owner, "group": group, "key": key, "most": PAGE}
     raw = tx.raw(_STATE_PAGE, **values)
-    for before, row in zip(raw, tx.all(_STATE_PAGE, **values), strict=True):
-        if _is_plain(before, ("value",)):
+    for before, row in zip(raw, tx.readable(_STATE_PAGE, **values)[0], strict=True):
+        if _is_plain(before, row, ("value",)):
             tx.run(_STATE_UPDATE, owner_=row.owner, group_=row.group, key_=row.key, new_value=row.value)
     if len(raw) < PAGE:
         return record.moved(STATE, None)
@@ -174,6 +200,9 @@ def _has_plain_logs(tx: Transaction) -> bool:
     return tx.one(growing) is not None or tx.one(_PLAIN_LOG) is not None
 
 
-def _is_plain(row: Any, columns: Sequence[str]) -> bool:
-    texts = [getattr(row, name) for name in columns]
-    return any(each and not each.startswith(TAG) for each in texts)
+def _is_plain(before: Any, row: Any, columns: Sequence[str]) -> bool:
+    """Whether a text of a row is plain; not where one of them does not open, which would be sealed as it is."""
+    texts = [(getattr(before, name), getattr(row, name)) for name in columns]
+    return all(opened is not None for stored, opened in texts if stored is not None) and any(
+        stored and stored == opened for stored, opened in texts
+    )

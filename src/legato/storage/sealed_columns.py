@@ -22,6 +22,7 @@ class Sealed:
 
     Attributes:
         columns: Columns of text.
+        free: Those of them that hold any text; in the others there is JSON.
         scope: `conversation_key`, or `owner`: whose data key. In a statement that writes, the parameter is called so or
             has an underscore behind it.
         place: What names a row within its scope, as tuples: a column, and what else the parameter may be called.
@@ -30,6 +31,7 @@ class Sealed:
     """
 
     columns: tuple[str, ...]
+    free: tuple[str, ...] = ()
     scope: str = "conversation_key"
     place: tuple[tuple[str, ...], ...] = ()
     number: str | None = "key"
@@ -37,11 +39,11 @@ class Sealed:
 
 SEALED: Final[dict[Table, Sealed]] = {
     # A conversation is the only row of its scope.
-    conversation: Sealed(columns=("title", "system_prompt", "metadata")),
+    conversation: Sealed(columns=("title", "system_prompt", "metadata"), free=("title", "system_prompt")),
     message: Sealed(columns=("parts", "metadata", "feedback"), place=(("id", "message_id"),)),
     run: Sealed(columns=("request", "error"), place=(("id", "run_id"),)),
-    decision: Sealed(columns=("reason",), place=(("run_key",), ("call_id",)), number=None),
-    review: Sealed(columns=("text", "note"), place=(("id", "of_id"),)),
+    decision: Sealed(columns=("reason",), free=("reason",), place=(("run_key",), ("call_id",)), number=None),
+    review: Sealed(columns=("text", "note"), free=("text", "note"), place=(("id", "of_id"),)),
     outbox: Sealed(columns=("payload",), scope="owner", place=(("event_id",),), number="id"),
     state: Sealed(columns=("value",), scope="owner", place=(("group", "group_"), ("key", "key_")), number=None),
 }

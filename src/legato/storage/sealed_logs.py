@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 import msgspec
 from sqlalchemy import bindparam, select
 
-from legato.core.errors import SealBroken
+from legato.core.errors import EncryptionKeyMissing, SealBroken
 from legato.core.event import SCHEMA_VERSION, LogItem
 from legato.core.log import RunLog
 from legato.storage.codec import (
@@ -50,6 +50,11 @@ _LOG: Final = struct.Struct(">5sqq")
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder().decode
 _CONVERSATION = Prepared(select(run.c.conversation_key).where(run.c.key == bindparam("run_key")))
+
+
+def is_lost(error: Exception) -> bool:
+    """Whether nobody can read a log any more, for which this error was raised."""
+    return isinstance(error, SealBroken) and not isinstance(error, EncryptionKeyMissing)
 
 
 def seal_items(tx: Transaction, run_key: int, first_seq: int, epoch: int, items: Sequence[LogItem]) -> bytes | None:

@@ -49,6 +49,7 @@ class Opens:
 
     Attributes:
         number: Where the row's integer key stands; None where the table has none.
+        free: It holds any text, not JSON.
     """
 
     at: int
@@ -57,6 +58,7 @@ class Opens:
     scope: int
     place: tuple[int, ...]
     number: int | None
+    free: bool
 
 
 Plan: TypeAlias = Writes | tuple[Opens, ...] | None
@@ -122,6 +124,7 @@ def _opens(columns: Sequence[ColumnElement[Any]]) -> tuple[Opens, ...]:
                 scope=_scope_at(bases, table, sealed),
                 place=tuple(_at(bases, table, names[0]) for names in sealed.place),
                 number=None if sealed.number is None else _number_at(bases, table, sealed.number),
+                free=base.name in sealed.free,
             )
         )
     return tuple(found)

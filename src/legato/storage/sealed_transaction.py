@@ -7,14 +7,18 @@ on. Storage code sees plain values.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from typing import Any
 
-from legato.core.errors import SealBroken
+import structlog
+
+from legato.core.errors import EncryptionKeyMissing, SealBroken
 from legato.storage.data_keys import find_data_key, insert_data_key, is_there
 from legato.storage.sealed_statements import Opens, Writes, plan_of
 from legato.storage.sealing import TAG, DataKey, Scope, Sealing, place_of
 from legato.storage.statement import Prepared, Transaction, Values
+
+log = structlog.get_logger(__name__)
 
 
 class SealedTransaction(Transaction):
@@ -94,19 +98,36 @@ class SealedTransaction(Transaction):
             return [self._opened(plan, row) for row in rows]
         return rows
 
+    def readable(self, statement: Prepared, **values: Any) -> tuple[list[Any], Set[int]]:
+        plan = plan_of(statement)
+        assert type(plan) is tuple, "nothing of it is sealed"
+        rows: list[Any] = []
+        broken: set[int] = set()
+        for row in super().tuples(statement, **values):  # type: ignore[safe-super]
+            try:
+                rows.append(statement.row(self._opened(plan, row)))
+            except EncryptionKeyMissing:
+                # It opens when this process has all keys.
+                raise
+            except SealBroken:
+                broken.add(len(rows))
+                rows.append(statement.row(self._opened_where_it_opens(plan, row)))
+        return rows, broken
+
     def raw(self, statement: Prepared, **values: Any) -> list[Any]:
         """Return rows as they lie there, sealed or not."""
         return list(map(statement.row, super().tuples(statement, **values)))  # type: ignore[safe-super]
 
-    def data_key(self, scope: Scope, *, make: bool = False) -> DataKey | None:
+    def data_key(self, scope: Scope, *, make: bool = False, fresh: bool = False) -> DataKey | None:
         """Return the data key of a scope; None where it has none.
 
         Args:
             make: Something is to be sealed: one is made where there is none. That of an owner is looked up in this
-                transaction, because another process may have deleted it.
+                transaction, because another process may have deleted it, and made another.
+            fresh: An owner's is looked up too where nothing is sealed.
         """
         key = self._found.get(scope)
-        if key is None and not (make and isinstance(scope, str)):
+        if key is None and not ((make or fresh) and isinstance(scope, str)):
             key = self.sealing.known(scope)
         if key is None:
             key = find_data_key(self, scope, self.sealing, keep=make)
@@ -158,7 +179,10 @@ class SealedTransaction(Transaction):
             again = find_data_key(self, scope, self.sealing)
             if again is None:
                 raise
-            return use(again)
+            opened = use(again)
+            # From now on that one is known: what is sealed with the former is lost.
+            self._found[scope] = again
+            return opened
 
     def _sealed(self, plan: Writes, values: dict[str, Any]) -> dict[str, Any]:
         if not any(values.get(name) for name, _ in plan.values):
@@ -173,15 +197,35 @@ class SealedTransaction(Transaction):
                 found[opens.at] = self._open_text(opens, row, text)
         return tuple(found)
 
+    def _opened_where_it_opens(self, plan: tuple[Opens, ...], row: tuple[Any, ...]) -> tuple[Any, ...]:
+        found = list(row)
+        for opens in plan:
+            try:
+                found[opens.at] = self._opened((opens,), row)[opens.at]
+            except SealBroken as error:
+                found[opens.at] = None
+                number = None if opens.number is None else row[opens.number]
+                log.error("a text does not open", column=opens.column, number=number, error=error.message)
+        return tuple(found)
+
     def _open_text(self, opens: Opens, row: tuple[Any, ...], text: str) -> str:
         if not text.startswith(TAG):
-            number = 1 if opens.number is None else row[opens.number]
-            if self.sealing.may_be_plain(opens.table, number):
+            if self._is_from_before(opens, row):
                 return text
             raise SealBroken("what is kept here is not sealed, and was not there before encryption was turned on")
         place = place_of(opens.column, *(row[at] for at in opens.place))
-        opened: str = self._with_key(row[opens.scope], lambda key: key.open_text(place, text))
-        return opened
+        try:
+            opened: str = self._with_key(row[opens.scope], lambda key: key.open_text(place, text))
+            return opened
+        except SealBroken:
+            if not (opens.free and self._is_from_before(opens, row)):
+                raise
+            # Somebody wrote what looks like a sealed text; unless it is the key that does not open.
+            self.data_key(row[opens.scope], fresh=True)
+            return text
+
+    def _is_from_before(self, opens: Opens, row: tuple[Any, ...]) -> bool:
+        return self.sealing.may_be_plain(opens.table, 1 if opens.number is None else row[opens.number])
 
 
 def _seal_values(plan: Writes, values: dict[str, Any], key: DataKey) -> dict[str, Any]:

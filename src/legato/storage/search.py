@@ -11,9 +11,10 @@ from legato.core.search_text import Phrase
 from legato.storage.conversations import ACTIVE_RUN
 from legato.storage.search_index import SALT_BITS, SEARCH_INDEX, mark_of, text_of
 from legato.storage.search_postgres import FIND, spell_query
+from legato.storage.search_tables import search_entry
 from legato.storage.search_words import asked_phrases
 from legato.storage.statement import Prepared, Transaction
-from legato.storage.tables import conversation, message, search_entry
+from legato.storage.tables import conversation, message
 
 LATEST_KEY: Final = 2**63 - 1
 """Behind every text."""

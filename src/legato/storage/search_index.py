@@ -31,9 +31,10 @@ from sqlalchemy import bindparam, case, column, delete, func, insert, literal_co
 from sqlalchemy.dialects.postgresql import insert as insert_or_pass
 
 from legato.core.search_text import words_of
+from legato.storage.search_tables import search_due, search_entry, search_place
 from legato.storage.search_words import kept_words
 from legato.storage.statement import Prepared, Transaction, insert_into
-from legato.storage.tables import conversation, message, search_due, search_entry, search_place
+from legato.storage.tables import conversation, message
 
 PAGE_MESSAGES: Final = 20
 PAGE_CHARS: Final = 10_000
@@ -160,14 +161,15 @@ def read_page(tx: Transaction) -> IndexPage | None:
     place = tx.one(_PLACE)
     page = IndexPage(version=place.version, done_key=place.done_key)
     chars = 0
-    for row in tx.all(_DUE, most=PAGE_MESSAGES):
+    # A text that does not open is passed over, and not found any more.
+    for row in tx.readable(_DUE, most=PAGE_MESSAGES)[0]:
         if chars >= PAGE_CHARS:
             page.more = True
             break
         chars += _look(page, row)
         page.done_dues.append(row.due_id)
     by_key = tx.database == "sqlite"
-    rows = tx.all(_NEXT, done_key=place.done_key, most=PAGE_MESSAGES + 1) if by_key else []
+    rows = tx.readable(_NEXT, done_key=place.done_key, most=PAGE_MESSAGES + 1)[0] if by_key else []
     for row in rows[:PAGE_MESSAGES]:
         if chars >= PAGE_CHARS:
             break
@@ -186,9 +188,10 @@ def _look(page: IndexPage, row: Any) -> int:
         return 0
     chars = 0
     if row.message_key == TITLE or row.depth == 1:
-        chars += _add(page, row, TITLE, row.last_message_at_ms, row.title)
+        chars += _add(page, row, TITLE, row.last_message_at_ms, row.title or "")
     if row.message_key != TITLE and row.status is not None:
-        chars += _add(page, row, row.message_key, row.created_at_ms, text_of(row.parts))
+        text = "" if row.parts is None else text_of(row.parts)
+        chars += _add(page, row, row.message_key, row.created_at_ms, text)
     return chars
 
 

@@ -14,8 +14,9 @@ from sqlalchemy.dialects.postgresql import TSQUERY
 
 from legato.core.search_text import Phrase
 from legato.storage.conversations import ACTIVE_RUN
+from legato.storage.search_tables import search_entry
 from legato.storage.statement import Prepared
-from legato.storage.tables import conversation, message, search_entry
+from legato.storage.tables import conversation, message
 
 _vector: Final[ColumnClause[Any]] = literal_column(
     "array_to_tsvector(string_to_array("

@@ -31,7 +31,8 @@ def asked_phrases(tx: Transaction, owner: str, phrases: Sequence[Phrase]) -> lis
     """Return what of a query is asked of the index; None where an owner has nothing in it."""
     if tx.sealing is None:
         return list(phrases)
-    key = cast("SealedTransaction", tx).data_key(owner)
+    # With a former one nothing would be found.
+    key = cast("SealedTransaction", tx).data_key(owner, fresh=True)
     if key is None:
         return None
     hashed = key.hash_words(word for phrase in phrases for word in phrase.words)

@@ -17,8 +17,8 @@ from legato.storage.tables import segment
 INSERT_SEGMENT = insert_into(segment, without="id")
 log = structlog.get_logger(__name__)
 
-Logs: TypeAlias = tuple[dict[int, list[SegmentPiece]], dict[int, int], set[int]]
-"""By the keys of runs: their logs, the ids of their first segments, and whose log cannot be read."""
+Logs: TypeAlias = tuple[dict[int, list[SegmentPiece]], dict[int, int], dict[int, Exception]]
+"""By the keys of runs: their logs, the ids of their first segments, and why those of others cannot be read."""
 
 
 def insert_segment(
@@ -70,7 +70,7 @@ def read_segments(tx: Transaction, rows: list[Any], conversations: Mapping[int, 
         for key, conversation_key in conversations.items():
             tx.sealing.remember_run(key, conversation_key)
     logs: dict[int, list[SegmentPiece]] = {}
-    unreadable: set[int] = set()
+    unreadable: dict[int, Exception] = {}
     for key, pieces in found.items():
         try:
             logs[key] = [
@@ -80,5 +80,5 @@ def read_segments(tx: Transaction, rows: list[Any], conversations: Mapping[int, 
         except UNREADABLE as error:
             # The boundary of one run: the others go on.
             log.error("the log of a run cannot be read", run_key=key, error=str(error))
-            unreadable.add(key)
+            unreadable[key] = error
     return logs, first_ids, unreadable

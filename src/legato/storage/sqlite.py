@@ -187,7 +187,7 @@ class SqliteDatabase(Database):
         """Make this process the only server on the folder, and migrate."""
         self._lock()
         self.migrate()
-        self._encrypt()
+        self.encrypt()
 
     def revision(self) -> str | None:
         try:
@@ -217,7 +217,7 @@ class SqliteDatabase(Database):
             # Never below a running server, which would go on without.
             self._lock()
             try:
-                self._encrypt()
+                self.encrypt()
             finally:
                 self._unlock()
         return self._transact(work, writes=writes)
@@ -225,8 +225,8 @@ class SqliteDatabase(Database):
     def _is_encrypted(self, tx: Transaction) -> bool:
         return admit(tx, self.sealing)
 
-    def _encrypt(self) -> None:
-        """Turn encryption on where there are keys, or learn that they are missing; no other server runs."""
+    def encrypt(self) -> None:
+        # A command that turns it on holds the lock: no server runs then.
         sealing = self.sealing
         if sealing is None:
             self._transact(self._is_encrypted, writes=False)
@@ -264,6 +264,12 @@ class SqliteDatabase(Database):
         except (sqlite3.Error, ConfigurationError) as error:
             raise StorageUnavailable("the database's file cannot be cleaned at present: try again") from error
         return not busy and left == 0
+
+    def give_back(self) -> None:
+        # Threads that use them may be at work: SQLite is asked, as it is built nearly everywhere, to keep them apart.
+        if sqlite3.threadsafety == 3:
+            for connection in tuple(self._connections):
+                connection.execute("PRAGMA shrink_memory")
 
     def writer(self, lane: Lane) -> SqliteWriter:
         connection = self._connect(writes=True)

@@ -10,11 +10,11 @@ from __future__ import annotations
 import itertools
 from abc import ABC, abstractmethod
 from collections import namedtuple
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import cache, cached_property
 from operator import itemgetter
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, TypeAlias
 
 from sqlalchemy import Table, TextClause, bindparam, insert
 from sqlalchemy.engine.interfaces import Dialect
@@ -123,6 +123,9 @@ def _picker(names: tuple[str, ...]) -> Callable[[dict[str, Any]], tuple[Any, ...
             return itemgetter(*names)
 
 
+_NONE: Final[Set[int]] = frozenset()
+
+
 class Transaction(ABC):
     """What storage code is given: statements in, rows out, inside one transaction.
 
@@ -168,6 +171,13 @@ class Transaction(ABC):
     @abstractmethod
     def all(self, statement: Prepared, **values: Any) -> list[Any]:
         """Return all rows as named tuples."""
+
+    def readable(self, statement: Prepared, **values: Any) -> tuple[list[Any], Set[int]]:
+        """Return the same, and the places of rows with texts that do not open: None stands in place of those.
+
+        For work on behalf of all, which one such row must not stop. Only where encryption is on there are some.
+        """
+        return self.all(statement, **values), _NONE
 
     @abstractmethod
     def tuples(self, statement: Prepared, **values: Any) -> list[tuple[Any, ...]]:

@@ -44,7 +44,7 @@ Word = String().with_variant(String(collation="C"), "postgresql")
 Prose = Text().with_variant(Text(collation="C"), "postgresql")
 
 
-def _of_conversation(*, index: bool | None = None) -> Column[int]:
+def of_conversation(*, index: bool | None = None) -> Column[int]:
     """Return the column of what goes when its conversation does."""
     return Column(
         "conversation_key", Key, ForeignKey("conversation.key", ondelete="CASCADE"), nullable=False, index=index
@@ -116,7 +116,7 @@ message = Table(
     metadata,
     Column("key", Key, primary_key=True),
     Column("id", Word, nullable=False, unique=True),
-    _of_conversation(),
+    of_conversation(),
     Column("owner", Word, nullable=False),
     # A tree: an edit or a regenerated reply is a sibling. A branch is named by its first message; a message joins
     # its parent's branch unless that place is taken. So a page of a path is a few ranges of (branch, depth)
@@ -147,7 +147,7 @@ run = Table(
     metadata,
     Column("key", Key, primary_key=True),
     Column("id", Word, nullable=False, unique=True),
-    _of_conversation(),
+    of_conversation(),
     Column("owner", Word, nullable=False),
     Column("session_id", Word, nullable=False),
     Column("turn", Integer, nullable=False),
@@ -284,7 +284,7 @@ reply_count = Table(
     "reply_count",
     metadata,
     Column("run_id", Word, primary_key=True),
-    _of_conversation(index=True),
+    of_conversation(index=True),
     Column("owner", Word, nullable=False),
     Column("session_id", Word, nullable=False),
     Column("model", Word),
@@ -384,41 +384,6 @@ state = Table(
     Column("expires_at_ms", BigInteger),
     Column("updated_at_ms", BigInteger, nullable=False),
     _index_where("ix_state_expires_at_ms", "expires_at_ms IS NOT NULL", "expires_at_ms"),
-)
-
-# What can be found: a text, by its words. On SQLite triggers keep the full-text index `search_index` beside it; see
-# storage.search.
-search_entry = Table(
-    "search_entry",
-    metadata,
-    # Sorts by the time of the text.
-    Column("key", Key, primary_key=True),
-    Column("owner", Word, nullable=False),
-    _of_conversation(),
-    # 0: the conversation's title.
-    Column("message_key", Key, nullable=False),
-    Column("mark", Word, nullable=False),
-    Column("words", Prose, nullable=False),
-    UniqueConstraint("conversation_key", "message_key"),
-)
-
-# What lies before `search_place.done_key` and is to be looked at again: replies that were being made, new titles.
-search_due = Table(
-    "search_due",
-    metadata,
-    Column("id", Key, primary_key=True),
-    _of_conversation(index=True),
-    Column("message_key", Key, nullable=False),
-)
-
-# One row: messages up to `done_key` have been looked at. `version` changes with whatever makes a page that was read
-# before it stale.
-search_place = Table(
-    "search_place",
-    metadata,
-    Column("id", Key, primary_key=True),
-    Column("done_key", Key, nullable=False),
-    Column("version", BigInteger, nullable=False),
 )
 
 # Written into the SQL, not bound: a partial index serves only a query that names its condition.

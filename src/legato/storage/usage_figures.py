@@ -79,6 +79,10 @@ def _groups(by: UsageBy, *conditions: ColumnElement[bool]) -> Select[Any]:
 
 
 _OF_OWNER: Final = {by: Prepared(_groups(by, _of_owner)) for by in _KEYS}
+_of_conversation = and_(
+    _COLUMNS.conversation_id == bindparam("conversation"), _COLUMNS.conversation_id != literal_column("''", String)
+)
+_OF_CONVERSATION: Final = {by: Prepared(_groups(by, _of_owner, _of_conversation)) for by in _KEYS}
 _OF_ALL: Final = {by: Prepared(_groups(by)) for by in _KEYS}
 
 
@@ -89,6 +93,7 @@ class Charged:
     Attributes:
         owner: Whose; None for those of all owners, which is for the server itself and its admins.
         model, session_id, key_id: Of this one alone.
+        conversation_id: Of this one of the owner's alone.
     """
 
     owner: str | None
@@ -97,6 +102,7 @@ class Charged:
     model: str | None = None
     session_id: str | None = None
     key_id: str | None = None
+    conversation_id: str | None = None
 
 
 def find_usage(
@@ -124,6 +130,8 @@ def find_usage(
     }
     if charged.owner is None:
         rows = tx.all(_OF_ALL[by], **values)
+    elif charged.conversation_id is not None:
+        rows = tx.all(_OF_CONVERSATION[by], owner=charged.owner, conversation=charged.conversation_id, **values)
     else:
         rows = tx.all(_OF_OWNER[by], owner=charged.owner, **values)
     if not rows and by == "none":

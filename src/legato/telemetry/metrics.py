@@ -24,8 +24,8 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from legato.core.budget import Per, Period
-from legato.core.errors import RunError
 from legato.core.event import CallReason, FinishReason, StopCause
+from legato.core.run_errors import RunError
 from legato.core.usage import Spent
 
 CONTENT_TYPE: Final = CONTENT_TYPE_PLAIN_0_0_4

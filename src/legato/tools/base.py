@@ -6,6 +6,7 @@ function in a user's file, an MCP server) makes no difference to whoever calls i
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -69,8 +70,15 @@ class Tool:
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):
             raise ConfigurationError(f"{self.name!r} is no name for a tool: use 1 to 64 of a-z, A-Z, 0-9, _ and -")
-        if not self.timeout_s > 0:
-            raise ConfigurationError(f"tool {self.name}: timeout_s is {self.timeout_s:g}, it must be above 0")
+        if not 0 < self.timeout_s < math.inf:
+            raise ConfigurationError(
+                f"tool {self.name}: timeout_s is {self.timeout_s:g}, it must be above 0, in seconds"
+            )
+        if not isinstance(self.needs_approval, bool) and not callable(self.needs_approval):
+            raise ConfigurationError(
+                f"tool {self.name}: needs_approval is {self.needs_approval!r}: give True, False or a function of the "
+                "arguments"
+            )
         if self.max_output_chars < MIN_OUTPUT_CHARS:
             raise ConfigurationError(
                 f"tool {self.name}: max_output_chars is {self.max_output_chars}, use {MIN_OUTPUT_CHARS} or more"

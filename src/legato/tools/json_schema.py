@@ -28,6 +28,8 @@ _VALUES = frozenset(("const", "default", "enum", "example", "examples"))
 _ANNOTATIONS = frozenset(
     ("$comment", "default", "deprecated", "description", "examples", "readOnly", "title", "writeOnly")
 )
+_OPENAPI = "discriminator"
+"""Says nothing to a model, and refers to definitions that are not there any more."""
 _UNSUITED = frozenset(("$anchor", "$dynamicAnchor", "$dynamicRef", "$id", "$recursiveRef"))
 _DEFINITIONS = ("$defs", "definitions")
 
@@ -85,7 +87,8 @@ class _Inliner:
             return node
         if not _UNSUITED.isdisjoint(node):
             raise _NotInlined
-        made = {key: self._keyword(key, value) for key, value in node.items() if self._titles or key != "title"}
+        left_out = (_OPENAPI,) if self._titles else (_OPENAPI, "title")
+        made = {key: self._keyword(key, value) for key, value in node.items() if key not in left_out}
         reference = made.pop("$ref", None)
         if reference is None:
             return made

@@ -59,7 +59,7 @@ class PreparedCall:
         try:
             answer = rule(dict(self.arguments))
             return bool(await answer if inspect.isawaitable(answer) else answer)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             log.warning("an approval rule failed: the call needs approval", tool=self.tool.name, exc_info=error)
             return True
 
@@ -166,7 +166,8 @@ async def _outcome(tool: Tool, arguments: Arguments, context: object) -> tuple[s
         if task is not None and task.cancelling():
             raise
         return "the tool was cancelled", True
-    except (Exception, SystemExit) as error:
+    except BaseException as error:
+        # Whatever it is: raised from here, it would end the run, or the server.
         log.warning("a tool failed", tool=tool.name, server=tool.server, error=type(error).__name__, exc_info=error)
         return tell(error), True
 

@@ -36,6 +36,8 @@ from legato.tools.threads import THREADS
 CONTEXT_NAME = "ctx"
 """A parameter of this name gets the step's context, and the model does not see it."""
 _MOST_ERRORS = 8
+# Pydantic takes "NaN" for a number, and no rule such as `amount > 100` would ever hold for it.
+_CONFIG = ConfigDict(extra="forbid", allow_inf_nan=False)
 
 
 def tool_from(
@@ -179,9 +181,7 @@ def _parameters(title: str, arguments: Sequence[_Argument]) -> tuple[Schema, Arg
             default = functools.partial(copy.deepcopy, each.default)
             fields.append((each.name, each.type, dataclasses.field(default_factory=default)))
     try:
-        form = dataclasses.make_dataclass(
-            "arguments", fields, kw_only=True, namespace={"__pydantic_config__": ConfigDict(extra="forbid")}
-        )
+        form = dataclasses.make_dataclass("arguments", fields, kw_only=True, namespace={"__pydantic_config__": _CONFIG})
         adapter: TypeAdapter[Any] = TypeAdapter(form)
         schema = adapter.json_schema(schema_generator=_Generator)
     except (PydanticUserError, PydanticJsonSchemaWarning, TypeError, NameError) as error:
@@ -189,7 +189,7 @@ def _parameters(title: str, arguments: Sequence[_Argument]) -> tuple[Schema, Arg
             f"tool {title}: an argument has a type that JSON cannot say: {str(error).splitlines()[0]}"
         ) from error
     schema = {"type": "object", "properties": {}} | inlined(schema, titles=False)
-    known = ", ".join(each.name for each in arguments) or "none"
+    known = ", ".join(schema["properties"]) or "none"
 
     def check(given: Arguments) -> Arguments:
         try:

@@ -10,6 +10,8 @@ import os
 import re
 from collections.abc import Iterable, Mapping
 
+from legato.core.text import words_of
+
 MAX_CHARS = 500
 _READ_CHARS = 2_000
 """Characters of a message that are looked at; keeps the patterns quick whatever a message holds."""
@@ -48,7 +50,7 @@ def tell(error: BaseException, *, secrets: Iterable[str] = (), environ: Mapping[
         secrets: Further values that must not appear, such as the headers of an MCP server.
         environ: Variables; the values of those that are named like secrets must not appear.
     """
-    words = scrub(str(error), secrets=secrets, environ=environ)
+    words = scrub(words_of(error), secrets=secrets, environ=environ)
     name = type(error).__name__
     return f"{name}: {words}" if words else name
 

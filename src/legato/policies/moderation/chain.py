@@ -14,7 +14,7 @@ from typing import Any, Final, Protocol
 
 import structlog
 
-from legato.core.errors import BudgetSpent
+from legato.core.run_errors import BudgetSpent
 from legato.policies.moderation.spans import Span, SpanPolicy, redacted
 from legato.policies.moderation.verdict import (
     Allow,

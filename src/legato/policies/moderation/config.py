@@ -51,10 +51,15 @@ def create_chains(
     *,
     counts: Counting,
     in_thread: InThread,
+    in_turn: InThread,
     make_judge: MakeJudge,
     server_of: KeyOf,
 ) -> Chains:
     """Return the chains of the settings' policies, then the declared ones in their order.
+
+    Args:
+        in_thread: Runs what always comes to its end.
+        in_turn: Runs a bot's own functions, which may not.
 
     Raises:
         ConfigurationError: A policy is wrong; names it and what would be right.
@@ -122,7 +127,7 @@ def create_chains(
             raise ConfigurationError(f"there are two policies {each.name!r}: give one of them another name")
         names.append(each.name)
         for stage in each.stages:
-            asked[stage].append(FunctionPolicy(each, in_thread))
+            asked[stage].append(FunctionPolicy(each, in_turn))
     request, reply = (
         Chain(stage, spans=spans[stage], asked=asked[stage], counts=counts, in_thread=in_thread) for stage in STAGES
     )

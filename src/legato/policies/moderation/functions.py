@@ -48,7 +48,7 @@ def declared(
 
 
 class FunctionPolicy:
-    """Asks a bot's function; one that is not async runs in a thread."""
+    """Asks a bot's function; one that is not async runs in a thread, and waits for a free one within its time."""
 
     costly = False
 

@@ -12,10 +12,10 @@ from typing import Literal, TypeAlias, get_args
 Stage = Literal["request", "reply"]
 """When a policy is asked: of what goes to the model, or of what comes from it."""
 STAGES: tuple[Stage, ...] = get_args(Stage)
-Source = Literal["message", "system_prompt", "tool", "reply", "reasoning", "arguments", "title"]
-"""What a passage is. Of the stage `request`: a person's message, a system prompt or a title that a person gives, a
-tool's result. Of the stage `reply`: the reply's text, the model's reasoning, the arguments of a tool call, a title
-that a model makes."""
+Source = Literal["message", "system_prompt", "tool", "reply", "reasoning", "arguments", "title", "feedback", "approval"]
+"""What a passage is. Of the stage `request`: a person's message, a system prompt or a title that a person gives, the
+reason of feedback or of a decision on a tool call, a tool's result. Of the stage `reply`: the reply's text, the model's
+reasoning, the arguments of a tool call, a title that a model makes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

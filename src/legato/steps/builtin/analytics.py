@@ -8,10 +8,11 @@ from fastapi import Path
 from pydantic import Field
 
 from legato.core.figures import By
+from legato.core.topics import CHAT_TOPICS
 from legato.steps.builtin.times import span_ms
 from legato.steps.context import Context
 from legato.steps.jobs import JobEvent
-from legato.steps.registry import CHAT_TOPICS, FLOW
+from legato.steps.registry import FLOW
 from legato.steps.step_set import StepSet
 
 steps = StepSet()
