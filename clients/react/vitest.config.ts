@@ -25,6 +25,7 @@ export default defineConfig({
     testTimeout: 60_000,
     hookTimeout: 60_000,
     maxWorkers: 2,
+    globalSetup: "test/shared_server.ts",
     projects: [
       { extends: true, test: { name: "store", environment: "node", include: ["test/**/*.test.ts"] } },
       drawn("19", []),

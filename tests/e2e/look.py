@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final, Literal
 
 from axe_playwright_python.sync_playwright import Axe  # type: ignore[import-untyped]
-from playwright.sync_api import Page
+from playwright.sync_api import Page, ViewportSize
 
 from tests.e2e.conftest import SHOTS
 
-SIZES: Final[dict[str, dict[str, Any]]] = {
-    "light": {"color_scheme": "light"},
-    "dark": {"color_scheme": "dark"},
-    "narrow": {"color_scheme": "light", "width": 390, "height": 844},
+Scheme = Literal["light", "dark"]
+SIZES: Final[dict[str, ViewportSize]] = {
+    "wide": {"width": 1280, "height": 860},
+    "narrow": {"width": 390, "height": 844},
 }
+LOOKS: Final[dict[str, dict[str, Scheme]]] = {"wide": {"light": "light", "dark": "dark"}, "narrow": {"narrow": "light"}}
+"""In which colours a size is looked at, by the names of the pictures."""
 RULES: Final = {
     "runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"],
     # Of rules that are kept nothing is told: their every element would be, which takes longer than to judge it.
@@ -23,6 +25,21 @@ _SETTLED: Final = (
     "Promise.all(document.getAnimations().filter(each => each.effect.getTiming().iterations !== Infinity)"
     ".map(each => each.finished.catch(() => 0)))"
 )
+
+
+def inspect_sizes(page: Page, name: str) -> None:
+    """As `inspect`, on a screen in light and dark, and on a phone."""
+    for size in SIZES:
+        page.set_viewport_size(SIZES[size])
+        inspect_colours(page, name, size)
+
+
+def inspect_colours(page: Page, name: str, size: str) -> None:
+    """As `inspect`, in all colours that a page of this size is looked at in."""
+    for look, scheme in LOOKS[size].items():
+        page.emulate_media(color_scheme=scheme)
+        inspect(page, f"{name}-{look}")
+    page.emulate_media(color_scheme="light")
 
 
 def inspect(page: Page, name: str) -> None:

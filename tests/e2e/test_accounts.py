@@ -17,7 +17,7 @@ from legato.storage.accounts import create_account
 from legato.storage.sqlite import SqliteDatabase
 from tests.e2e.browser import Visits
 from tests.e2e.chat import Chat
-from tests.e2e.look import SIZES, inspect
+from tests.e2e.look import SIZES, inspect_colours, inspect_sizes
 from tests.guarded import make_keys
 from tests.issuer import CLIENT_ID, CLIENT_SECRET, Issuer, open_issuer
 from tests.server import ServerProcess
@@ -133,17 +133,17 @@ def test_a_key_is_another_way(house: House, visits: Visits) -> None:
     expect(Chat(page, house.process).field).to_be_visible()
 
 
-@pytest.mark.parametrize("look", SIZES)
-def test_ones_own_pages_and_password(house: House, visits: Visits, look: str) -> None:
+@pytest.mark.parametrize("size", SIZES)
+def test_ones_own_pages_and_password(house: House, visits: Visits, size: str) -> None:
     """The list of what is signed in, a new password that is refused, and the end of it all."""
-    page = open_page(house, visits, **SIZES[look])
+    page = open_page(house, visits, **SIZES[size])
     visits.allow(page, "status of 403", "status of 422")
     page.get_by_label("Name", exact=True).fill("ben")
     page.get_by_label("Password", exact=True).fill(RIGHT)
     page.keyboard.press("Enter")
     chat = Chat(page, house.process)
     expect(chat.field).to_be_visible()
-    if look == "narrow":
+    if size == "narrow":
         chat.button("Open the list of conversations").click()
     chat.menu(chat.button("More"), "Account")
     box = page.get_by_role("dialog")
@@ -153,17 +153,16 @@ def test_ones_own_pages_and_password(house: House, visits: Visits, look: str) ->
         box.get_by_label("New password").fill("short")
         box.get_by_role("button", name="Change", exact=True).click()
         expect(box.get_by_role("alert")).to_contain_text(words)
-    inspect(page, f"account-{look}")
+    inspect_colours(page, "account", size)
     box.get_by_role("button", name="Sign out everywhere").click()
     expect(page.get_by_label("Name", exact=True)).to_be_visible()
 
 
-@pytest.mark.parametrize("look", SIZES)
-def test_how_it_looks(house: House, visits: Visits, look: str) -> None:
+def test_how_it_looks(house: House, visits: Visits) -> None:
     """No violation of WCAG, nothing wider than the page; with a fault and without."""
-    page = open_page(house, visits, **SIZES[look])
+    page = open_page(house, visits)
     expect(page.get_by_label("Name", exact=True)).to_be_visible()
-    inspect(page, f"sign-in-{look}")
+    inspect_sizes(page, "sign-in-account")
     page.goto(f"{house.process.address}/?sign-in=refused")
     expect(page.get_by_role("alert")).to_be_visible()
-    inspect(page, f"sign-in-fault-{look}")
+    inspect_sizes(page, "sign-in-fault")

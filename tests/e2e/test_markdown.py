@@ -69,3 +69,21 @@ def test_a_diagram_is_drawn_as_a_picture(chat: Chat) -> None:
     assert picture.evaluate("image => image.naturalWidth") > 50
     chat.reply.get_by_role("button", name="Source").click()
     expect(chat.reply.locator("pre")).to_contain_text("flowchart LR")
+
+
+def test_what_is_wide_or_deep_can_be_read_on_a_phone(chat: Chat) -> None:
+    """A long diagram keeps letters that can be read, and scrolls; what is nested deeply stays on the screen."""
+    chain = " --> ".join(f"n{number}[Node {number}]" for number in range(20))
+    depths = "\n".join(f"{'  ' * level}- level {level}" for level in range(16))
+    said = f"```mermaid\nflowchart LR\n  {chain}\n```\n\n{depths}\n\n{'> ' * 18}quoted\n"
+    identifier = import_conversation(chat.server, "Wide", ("Draw.", said))
+    chat.page.set_viewport_size({"width": 390, "height": 844})
+    chat.page.goto(f"{chat.server.address}/c/{identifier}")
+    picture = chat.reply.locator("[data-diagram] img")
+    expect(picture).to_be_visible()
+    assert picture.evaluate("image => image.getBoundingClientRect().width / image.naturalWidth") > 0.6
+    assert chat.page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    for words in ("level 15", "quoted"):
+        box = chat.reply.get_by_text(words, exact=True).bounding_box()
+        assert box is not None
+        assert box["x"] + 40 < 390, words

@@ -10,10 +10,11 @@ from tests.server import ServerProcess
 
 LISTEN = """() => {
   const live = "[aria-live]:not([aria-live=off]), [role=status], [role=alert], [role=log], output";
+  const told = () => new Map([...document.querySelectorAll(live)].map((each) => [each, each.textContent]));
   window.said = [];
-  let before = new Map();
+  let before = told();
   new MutationObserver(() => {
-    const now = new Map([...document.querySelectorAll(live)].map((each) => [each, each.textContent]));
+    const now = told();
     for (const [each, text] of now) if (text && before.get(each) !== text) window.said.push(text);
     before = now;
   }).observe(document.body, { subtree: true, childList: true, characterData: true });

@@ -10,7 +10,7 @@ from playwright.sync_api import Page, Route, expect
 
 from tests.e2e.browser import Visits
 from tests.e2e.chat import Chat, import_conversation
-from tests.e2e.look import SIZES, inspect
+from tests.e2e.look import SIZES, inspect, inspect_colours
 from tests.e2e.shop import Shop, put_widget
 from tests.guarded import Guarded
 from tests.server import ServerProcess
@@ -25,8 +25,8 @@ def look(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def keep(look: str) -> Callable[[Page, str], None]:
-    """Inspects a page under a name of this look."""
-    return lambda page, name: inspect(page, f"{name}-{look}")
+    """Inspects a page of this size under a name, in all its colours."""
+    return lambda page, name: inspect_colours(page, name, look)
 
 
 def show_list(chat: Chat) -> None:
@@ -70,7 +70,8 @@ def test_the_list_and_its_menus(
     search.fill("")
     chat.choose(f"Packing list {look}", "Archive")
     expect(page.get_by_test_id("toast")).to_be_visible()
-    keep(page, "toast")
+    # It goes by itself after a while.
+    inspect(page, f"toast-{look}")
     page.get_by_test_id("toast").get_by_role("button", name="Close").click()
     chat.menu(chat.button("More"), "Archive")
     expect(chat.row(f"Packing list {look}")).to_be_visible()
@@ -246,7 +247,7 @@ def test_german_has_room(visits: Visits, bot: ServerProcess, width: int) -> None
         page.keyboard.press("Control+k")
         expect(page.get_by_test_id("sidebar")).to_be_visible()
         inspect(page, f"german-list-{width}")
-    for section in ("figures", "queue", "steps", "runs", "sessions"):
+    for section in ("figures", "queue", "steps", "runs", "sessions", "budgets", "audit"):
         page.goto(f"{bot.address}/admin#{section}")
         expect(page.get_by_role("heading", level=1)).to_be_visible()
         expect(page.get_by_text("Wird geladen")).to_have_count(0)

@@ -25,12 +25,40 @@ def delete_file(name: str) -> str:
     return f"{name} is gone"
 `;
 
-export class LegatoServer {
+/** A server that runs: what tests ask of it themselves. */
+export class Reached {
+  readonly baseUrl: string;
+
+  constructor(baseUrl: string) {
+    this.baseUrl = baseUrl;
+  }
+
+  async send(method: string, path: string, body?: unknown): Promise<any> {
+    const json = { method, body: JSON.stringify(body), headers: { "Content-Type": "application/json" } };
+    const response = await fetch(this.baseUrl + path, body === undefined ? { method } : json);
+    return response.status === 204 ? null : await response.json();
+  }
+
+  /** Post a message as another device would, and wait for the whole reply. */
+  async chat(message: string, conversationId: string, more: object = {}): Promise<void> {
+    const response = await fetch(`${this.baseUrl}/chat/stream`, {
+      method: "POST",
+      headers: { "Content-Type": "application/json" },
+      body: JSON.stringify({ message, conversationId, ...more }),
+    });
+    const text = await response.text();
+    if (!text.includes("event: complete")) throw new Error(`the reply did not complete: ${text.slice(0, 500)}`);
+  }
+}
+
+/** A server of a test's own, which it may end and start again. */
+export class LegatoServer extends Reached {
   readonly #folder = mkdtempSync(join(tmpdir(), "legato-react-"));
   readonly #port: number;
   #process: ChildProcess | null = null;
 
   private constructor(port: number) {
+    super(`http://127.0.0.1:${port}`);
     this.#port = port;
     writeFileSync(join(this.#folder, "legato.toml"), '[models.scripted]\nprovider = "scripted"\n');
     writeFileSync(join(this.#folder, "bot.py"), BOT);
@@ -40,10 +68,6 @@ export class LegatoServer {
     const server = new LegatoServer(await freePort());
     await server.start();
     return server;
-  }
-
-  get baseUrl(): string {
-    return `http://127.0.0.1:${this.#port}`;
   }
 
   async start(): Promise<void> {
@@ -72,23 +96,6 @@ export class LegatoServer {
   async remove(): Promise<void> {
     if (this.#process?.exitCode === null && this.#process.signalCode === null) await this.kill();
     rmSync(this.#folder, { recursive: true, force: true });
-  }
-
-  async send(method: string, path: string, body?: unknown): Promise<any> {
-    const json = { method, body: JSON.stringify(body), headers: { "Content-Type": "application/json" } };
-    const response = await fetch(this.baseUrl + path, body === undefined ? { method } : json);
-    return response.status === 204 ? null : await response.json();
-  }
-
-  /** Post a message as another device would, and wait for the whole reply. */
-  async chat(message: string, conversationId: string, more: object = {}): Promise<void> {
-    const response = await fetch(`${this.baseUrl}/chat/stream`, {
-      method: "POST",
-      headers: { "Content-Type": "application/json" },
-      body: JSON.stringify({ message, conversationId, ...more }),
-    });
-    const text = await response.text();
-    if (!text.includes("event: complete")) throw new Error(`the reply did not complete: ${text.slice(0, 500)}`);
   }
 
   async #answers(): Promise<boolean> {

@@ -1,9 +1,9 @@
 import { describe, expect, it } from "vitest";
 
 import { type ChatSnapshot, SLICE_CHARS } from "../src/index.ts";
-import { newName, say, settled, until, world } from "./store_world.ts";
+import { newName, ownWorld, say, settled, until } from "./store_world.ts";
 
-const here = world();
+const here = ownWorld();
 const reply = ({ messages }: ChatSnapshot) => messages.at(-1)?.content ?? "";
 
 /** The reply never gets shorter, and never says anything else than before. */

@@ -1,14 +1,14 @@
-/** Stores on one real server, and waiting for what they show. */
+/** Stores on a real server, and waiting for what they show. */
 
-import { afterAll, afterEach, beforeAll } from "vitest";
+import { afterAll, afterEach, beforeAll, inject } from "vitest";
 
 import { type ChatMessage, type ChatSnapshot, type ConversationOptions, ConversationStore } from "../src/index.ts";
-import { LegatoServer } from "./legato_server.ts";
+import { LegatoServer, Reached } from "./legato_server.ts";
 
 const WAIT_MS = 30_000;
 
-export interface World {
-  readonly server: LegatoServer;
+export interface World<Server extends Reached = Reached> {
+  readonly server: Server;
   /** Makes a store that is attached until the test's end. */
   open(options?: ConversationOptions): Opened;
 }
@@ -28,21 +28,33 @@ export function newName(): string {
   return `c-${process.pid}-${names}`;
 }
 
-/** One server for the tests of a file. */
+/** The server that files share. */
 export function world(): World {
+  const server = new Reached(inject("baseUrl"));
+  return worldOn(() => server);
+}
+
+/** A server for the tests of one file, which may end it and start it again. */
+export function ownWorld(): World<LegatoServer> {
   let server: LegatoServer | null = null;
-  const detaches: (() => void)[] = [];
   beforeAll(async () => {
     server = await LegatoServer.start();
   });
+  afterAll(() => server?.remove());
+  return worldOn(() => {
+    if (server === null) throw new Error("the server is not there yet");
+    return server;
+  });
+}
+
+function worldOn<Server extends Reached>(find: () => Server): World<Server> {
+  const detaches: (() => void)[] = [];
   afterEach(() => {
     for (const detach of detaches.splice(0)) detach();
   });
-  afterAll(() => server?.remove());
   return {
     get server() {
-      if (server === null) throw new Error("the server is not there yet");
-      return server;
+      return find();
     },
     open(options = {}) {
       const { client, ...rest } = options;

@@ -254,3 +254,37 @@ export interface Budgets {
   /** Models whose price is not known: they are not called where a budget holds. */
   readonly unpriced: readonly string[];
 }
+
+/** Who did what to whose data. */
+export interface AuditEntry {
+  readonly seq: number;
+  readonly at: number;
+  /** A principal; of a command the system's user; `app`: the server; `-`: nobody known. */
+  readonly actor: string;
+  readonly via: string;
+  readonly keyId: string | null;
+  readonly action: string;
+  readonly subject: string;
+  /** Whose data it was done to. */
+  readonly owner: string | null;
+  readonly detail: Readonly<Record<string, unknown>> | null;
+  /** SHA-256 over the entry and the hash before it. */
+  readonly hash: string;
+}
+
+export interface AuditPage {
+  readonly entries: readonly AuditEntry[];
+  readonly nextCursor: number | null;
+}
+
+/** Whether the audit log is as it was written. */
+export interface AuditVerdict {
+  readonly whole: boolean;
+  /** How many were looked at. */
+  readonly entries: number;
+  /** The last entry that retention has cut off; 0: none. */
+  readonly cutSeq: number;
+  readonly headSeq: number;
+  readonly headHash: string;
+  readonly fault: string | null;
+}

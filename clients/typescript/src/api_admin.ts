@@ -1,6 +1,8 @@
 /** What `/admin` is made of; for the role admin alone: others get `forbidden`. */
 
 import type {
+  AuditPage,
+  AuditVerdict,
   BudgetKey,
   Budgets,
   DeadLetterPage,
@@ -39,6 +41,19 @@ export interface ReviewsQuery {
   /** `open`, the oldest first, by default; or `decided`, the latest first. */
   readonly state?: "open" | "decided";
   /** 1 to 500. */
+  readonly limit?: number;
+  /** `nextCursor` of the page before. */
+  readonly cursor?: number;
+}
+
+/** By one of owner, actor and action, or none. */
+export interface AuditQuery {
+  /** About the data of this principal. */
+  readonly owner?: string;
+  /** What this one has done. */
+  readonly actor?: string;
+  readonly action?: string;
+  /** 1 to 1,000. */
   readonly limit?: number;
   /** `nextCursor` of the page before. */
   readonly cursor?: number;
@@ -120,6 +135,16 @@ export class AdminApi {
 
   async removeBudget(key: BudgetKey): Promise<void> {
     await send(this.#settings, { method: "DELETE", path: pathOf("/admin/budgets", { ...key }) });
+  }
+
+  /** Entries of the audit log, the newest first. */
+  async audit(query: AuditQuery = {}): Promise<AuditPage> {
+    return (await this.#get("/admin/audit", { ...query })) as AuditPage;
+  }
+
+  /** Whether the audit log is whole; all of it is read for that. */
+  async auditVerdict(): Promise<AuditVerdict> {
+    return (await this.#get("/admin/audit/verify")) as AuditVerdict;
   }
 
   async #get(path: string, query: Record<string, QueryValue> = {}): Promise<unknown> {

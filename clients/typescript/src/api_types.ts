@@ -252,6 +252,8 @@ export interface UsageQuery {
   readonly model?: string;
   readonly sessionId?: string;
   readonly keyId?: string;
+  /** Of this one alone, until it is deleted. */
+  readonly conversationId?: string;
   /** The `nextCursor` of the page before. */
   readonly after?: string;
   /** 1 to 1000. */

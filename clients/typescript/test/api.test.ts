@@ -73,6 +73,8 @@ test.each<[string, Call, unknown]>([
     (api) => api.admin.removeBudget({ per: "server", period: "day" }),
     null,
   ],
+  ["GET /admin/audit?owner=ann&cursor=7", (api) => api.admin.audit({ owner: "ann", cursor: 7 }), null],
+  ["GET /admin/audit/verify", (api) => api.admin.auditVerdict(), null],
   ["GET /admin/sessions?limit=3", (api) => api.admin.sessions({ limit: 3 }), null],
 ])("%s", async (line, call, body) => {
   const server = new ScriptedServer([{ body: '{"ok":true}' }]);

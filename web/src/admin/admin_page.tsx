@@ -1,7 +1,18 @@
 /** What administrators see: figures, the queue, the steps, what is going on. Loaded on its own. */
 import { clsx } from "clsx";
-import { ArrowLeft, ChartColumn, Inbox, type LucideIcon, MessagesSquare, ShieldCheck, Users, Wallet, Workflow } from "lucide-react";
-import { useEffect } from "react";
+import {
+  ArrowLeft,
+  ChartColumn,
+  Inbox,
+  type LucideIcon,
+  MessagesSquare,
+  ScrollText,
+  ShieldCheck,
+  Users,
+  Wallet,
+  Workflow,
+} from "lucide-react";
+import { useEffect, useRef } from "react";
 
 import { navigate } from "../app/route.ts";
 import { useMe } from "../app/session.ts";
@@ -9,6 +20,7 @@ import { useWords } from "../app/words.ts";
 import { Button } from "../ui/button.tsx";
 import { Logo } from "../ui/logo.tsx";
 import { Empty } from "../ui/notices.tsx";
+import { Audit } from "./audit.tsx";
 import { Budgets } from "./budgets.tsx";
 import { Figures } from "./figures.tsx";
 import { Runs, Sessions } from "./live.tsx";
@@ -24,6 +36,7 @@ const SECTIONS = {
   runs: { icon: MessagesSquare, View: Runs },
   sessions: { icon: Users, View: Sessions },
   budgets: { icon: Wallet, View: Budgets },
+  audit: { icon: ScrollText, View: Audit },
 } satisfies Record<string, { icon: LucideIcon; View: () => React.ReactNode }>;
 
 type Name = keyof typeof SECTIONS;
@@ -34,8 +47,11 @@ export default function AdminPage({ section }: { section: string }) {
   const name: Name = Object.hasOwn(SECTIONS, section) ? (section as Name) : "figures";
   const { View } = SECTIONS[name];
   const title = t.admin.sections[name];
+  const list = useRef<HTMLUListElement>(null);
   useEffect(() => {
     document.title = `${title} · ${t.app.name}`;
+    // On a phone the list is wider than the page.
+    list.current?.querySelector("[aria-current]")?.scrollIntoView({ inline: "center", block: "nearest" });
   }, [title, t]);
   if (me?.role !== "admin") {
     return (
@@ -55,7 +71,7 @@ export default function AdminPage({ section }: { section: string }) {
         <div className="px-1 py-1 max-md:hidden">
           <Logo small />
         </div>
-        <ul className="flex gap-1 overflow-x-auto md:flex-col">
+        <ul ref={list} className="flex gap-1 overflow-x-auto md:flex-col">
           {(Object.keys(SECTIONS) as Name[]).map((each) => {
             const { icon: Icon } = SECTIONS[each];
             return (

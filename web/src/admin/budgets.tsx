@@ -1,4 +1,11 @@
-import type { Budget, BudgetPer, BudgetPeriod, Budgets as BudgetsOf, BudgetUse } from "@legato/client";
+import {
+  type Budget,
+  type BudgetPer,
+  type BudgetPeriod,
+  type Budgets as BudgetsOf,
+  type BudgetUse,
+  LegatoError,
+} from "@legato/client";
 import { Plus, Wallet } from "lucide-react";
 import { type FormEvent, useState } from "react";
 
@@ -167,7 +174,8 @@ function SetBudget({ budget, onClose, onChanged }: Changing & { budget: Budget |
       toast({ text: words.saved });
       onClose();
     } catch (fault) {
-      setError(errorText(fault, t));
+      const isLimit = fault instanceof LegatoError && fault.fields.some(({ field }) => field === "limitUsd");
+      setError(isLimit ? words.wrongLimit : errorText(fault, t));
     } finally {
       setBusy(false);
       onChanged();

@@ -9,6 +9,7 @@ import { whole } from "../format/amounts.ts";
 import { fullTime } from "../format/times.ts";
 import { Button } from "../ui/button.tsx";
 import { Dialog } from "../ui/dialog.tsx";
+import { TextField } from "../ui/field.tsx";
 import { Empty } from "../ui/notices.tsx";
 import { toast } from "../ui/toast.tsx";
 import { Shown, Tile } from "./parts.tsx";
@@ -139,15 +140,12 @@ function ReadReview({ id, onClose }: { id: string; onClose: () => void }) {
             </p>
             {review.decision === null && (
               <>
-                <label className="flex flex-col gap-1 text-sm">
-                  {t.admin.reviews.note}
-                  <input
-                    value={note}
-                    maxLength={2000}
-                    onChange={(event) => setNote(event.target.value)}
-                    className="min-h-9 rounded-lg border border-line bg-panel px-3"
-                  />
-                </label>
+                <TextField
+                  label={t.admin.reviews.note}
+                  value={note}
+                  maxLength={2000}
+                  onChange={(event) => setNote(event.target.value)}
+                />
                 <div className="flex justify-end gap-2">
                   <Button disabled={busy} onClick={() => void decide("fine")}>
                     {t.admin.reviews.decisions.fine}

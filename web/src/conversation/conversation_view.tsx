@@ -163,6 +163,7 @@ export function ConversationView(props: ConversationViewProps) {
       </div>
       {open === "settings" && (
         <Settings
+          conversationId={conversation?.id ?? null}
           settings={conversation ? settingsOf(conversation) : settings}
           onClose={() => setOpen(null)}
           onSave={(changed) => (chat.conversationId === null ? setSettings(changed) : void chat.change(changed))}

@@ -1,7 +1,7 @@
 import type { ChatMessage } from "@legato/react";
 
 import { useLanguage, useWords } from "../app/words.ts";
-import { dollars, duration, whole } from "../format/amounts.ts";
+import { charged, duration, whole } from "../format/amounts.ts";
 import { fullTime } from "../format/times.ts";
 
 /** Which model answered, and what it took. */
@@ -26,8 +26,8 @@ export function ReplyDetails({ message }: { message: ChatMessage }) {
     if (usage.reasoningTokens) more.push(t.conversation.reasoned(whole(usage.reasoningTokens, language)));
     if (usage.counted) more.push(t.conversation.counted);
   }
-  if (cost) words.push(dollars(cost.usd, language));
-  else if (usage) more.push(t.conversation.unknownCost);
+  const price = charged(cost, language);
+  if (price !== null) words.push(price);
   if (responseTimeMs !== null) words.push(duration(responseTimeMs, language));
   if (firstTokenMs !== null) more.push(t.conversation.firstToken(duration(firstTokenMs, language)));
   if (!words.length) return null;

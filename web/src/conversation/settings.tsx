@@ -6,6 +6,7 @@ import { useWords } from "../app/words.ts";
 import { Button } from "../ui/button.tsx";
 import { Dialog } from "../ui/dialog.tsx";
 import { Select, TextArea, TextField } from "../ui/field.tsx";
+import { UsedSoFar } from "./used_so_far.tsx";
 
 /** What a conversation's replies are made with; `null` is the server's own. */
 export interface ReplySettings {
@@ -25,12 +26,14 @@ export const settingsOf = ({ model, systemPrompt, temperature, maxTokens }: Conv
 });
 
 interface SettingsProps {
+  /** `null` of a conversation that has not begun. */
+  readonly conversationId: string | null;
   readonly settings: ReplySettings;
   readonly onSave: (settings: ReplySettings & ConversationChange) => void;
   readonly onClose: () => void;
 }
 
-export function Settings({ settings, onSave, onClose }: SettingsProps) {
+export function Settings({ conversationId, settings, onSave, onClose }: SettingsProps) {
   const t = useWords();
   const models = useModels();
   const [model, setModel] = useState(settings.model ?? "");
@@ -86,6 +89,7 @@ export function Settings({ settings, onSave, onClose }: SettingsProps) {
           value={maxTokens}
           onChange={(event) => setMaxTokens(event.target.value)}
         />
+        {conversationId !== null && <UsedSoFar conversationId={conversationId} />}
         <div className="mt-auto flex justify-end gap-2 pt-2">
           <Button onClick={onClose}>{t.app.cancel}</Button>
           <Button look="accent" type="submit">

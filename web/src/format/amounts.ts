@@ -27,6 +27,10 @@ export function dollars(usd: string, language: Language): string {
   });
 }
 
+/** What was charged; `null` where it is not known, and where it was nothing. */
+export const charged = (cost: { readonly usd: string } | null, language: Language): string | null =>
+  cost !== null && Number(cost.usd) > 0 ? dollars(cost.usd, language) : null;
+
 export const percent = (share: number, language: Language): string =>
   share.toLocaleString(language, { style: "percent", maximumFractionDigits: share > 0 && share < 0.1 ? 1 : 0 });
 

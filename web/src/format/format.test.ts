@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
 
-import { bytes, dollars, duration } from "./amounts.ts";
+import { bytes, charged, dollars, duration } from "./amounts.ts";
 import { snippetParts } from "./snippet.ts";
 import { ageOf, relative } from "./times.ts";
 
@@ -23,6 +23,16 @@ test.each([
   ["nothing", "nothing"],
 ])("%s dollars are %s", (usd, words) => {
   expect(dollars(usd, "en")).toBe(words);
+});
+
+test.each([
+  [null, null],
+  [{ usd: "0" }, null],
+  [{ usd: "0.000000" }, null],
+  [{ usd: "0.00000042" }, "$0.00000042"],
+  [{ usd: "2.5" }, "$2.50"],
+])("of a cost of %j is said: %s", (cost, words) => {
+  expect(charged(cost, "en")).toBe(words);
 });
 
 test("sizes have a unit", () => {

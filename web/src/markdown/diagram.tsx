@@ -9,6 +9,9 @@ import { CopyButton } from "../ui/copy_button.tsx";
 import { CodeBlock } from "./code_block.tsx";
 import { draw, type Drawing } from "./drawing.ts";
 
+/** Least scale: letters of 16 px have 10. What is wider than the column then has a scroller. */
+const LEAST_SCALE = 0.62;
+
 export default function Diagram({ source }: { source: string }) {
   const t = useWords();
   const dark = useDarkTheme();
@@ -65,6 +68,7 @@ export default function Diagram({ source }: { source: string }) {
             width={drawing.width}
             height={drawing.height}
             className="mx-auto h-auto max-w-full"
+            style={{ minWidth: Math.round(drawing.width * LEAST_SCALE) }}
           />
         )}
         {!drawing && <div className="h-40" aria-busy="true" />}
