@@ -47,11 +47,13 @@ TELL_S = 60.0
 HELP = """Kill, cut and starve real servers, and count what a reader lost.
 
     \b
-    python -m tests.faults                              everything; about two hours on two cores
+    python -m tests.faults                              everything; hours, on two cores
+    python -m tests.faults --only cluster               three nodes over PostgreSQL; under an hour where it is quiet
     python -m tests.faults --only cluster --share 0.1   a tenth of the trials of three nodes over PostgreSQL
     python -m tests.faults --quick                      a few of each; two minutes
     python -m tests.faults --only kill-seams            one scenario
     python -m tests.faults --seed 7 --only kill-seams:commit-after-3    one trial, as it was
+    python -m tests.faults --seed 7 --only cluster:kill-3+roll-0        two that one reply went through
 
 Exit 0: nothing was lost. Exit 1: something was; each case is named with the words that bring it back.
 """
@@ -60,7 +62,9 @@ Exit 0: nothing was lost. Exit 1: something was; each case is named with the wor
 def main(
     quick: Annotated[bool, typer.Option(help="A small count of each fault.")] = False,
     seed: Annotated[int, typer.Option(help="All choices follow from it.")] = 1,
-    only: Annotated[str | None, typer.Option(help="One scenario, or one trial of it: NAME or NAME:TRIAL.")] = None,
+    only: Annotated[
+        str | None, typer.Option(help="One scenario, or trials of it: NAME, NAME:TRIAL, NAME:TRIAL+TRIAL.")
+    ] = None,
     share: Annotated[float, typer.Option(min=0, max=1, help="Part of the cluster's trials.")] = 1.0,
     streams: Annotated[int | None, typer.Option(min=1, help="Replies at once in the cluster; 200, quick 12.")] = None,
     workers: Annotated[int, typer.Option(min=1, max=16, help="Servers at once.")] = 2,

@@ -97,11 +97,11 @@ def chat_bytes(
 class Connection:
     """One TCP connection; keeps every byte that came."""
 
-    def __init__(self, port: int, *, receive_buffer_bytes: int | None = None) -> None:
+    def __init__(self, port: int, *, receive_buffer_bytes: int | None = None, timeout_s: float = TIMEOUT_S) -> None:
         self.socket = socket.socket()
         if receive_buffer_bytes is not None:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer_bytes)
-        self.socket.settimeout(TIMEOUT_S)
+        self.socket.settimeout(timeout_s)
         try:
             self.socket.connect(("127.0.0.1", port))
         except OSError:
@@ -174,9 +174,21 @@ class Connection:
         self.socket.close()
 
 
-def call(port: int, method: str, path: str, body: Any = None, headers: Mapping[str, str] | None = None) -> Response:
-    """Make one request on a connection of its own."""
-    connection = Connection(port)
+def call(
+    port: int,
+    method: str,
+    path: str,
+    body: Any = None,
+    headers: Mapping[str, str] | None = None,
+    *,
+    timeout_s: float = TIMEOUT_S,
+) -> Response:
+    """Make one request on a connection of its own.
+
+    Args:
+        timeout_s: Of each wait for the server.
+    """
+    connection = Connection(port, timeout_s=timeout_s)
     try:
         connection.send(request_bytes(method, path, body, headers))
         return connection.whole()

@@ -9,15 +9,37 @@ from dataclasses import dataclass, field
 
 from tests.faults.cluster_crowd import Crowd
 from tests.faults.cluster_server import LEAVING_SEAMS, TAKING_SEAMS
-from tests.faults.cluster_world import LEASE_S, Cluster, Node
+from tests.faults.cluster_world import Cluster, Node
 from tests.faults.oracle import Tally
 from tests.faults.watcher import wait_until
 
-TAKEN = "from a node's end until others have its replies"
-SHORT_S = LEASE_S * 0.6
-"""What is no pause past the lease."""
+SHORT = 0.6
+"""Share of a lease for which a node may stand still and lose nothing."""
 REACH_S = 6.0
 """A seam that is not passed within this, under the crowd, is not reached."""
+MOST_TOKENS = 4
+"""After a fault and before the next one, of one reader: at any token of the others."""
+KILLS, PAUSES, TOLD_TO_END = "node kills", "pauses past the lease", "rolling restarts"
+DATABASE, REDIS = "database restarts", "Redis kills"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Loss:
+    """A node's end, as its readers know it.
+
+    Attributes:
+        held: The replies that it made.
+        at: Monotonic time of its end.
+        taken_s: From then until others had them; None where it had none.
+        most_s: What that may take.
+        two: Whether another of the three was gone too.
+    """
+
+    held: set[str]
+    at: float
+    taken_s: float | None
+    most_s: float
+    two: bool
 
 
 @dataclass(slots=True)
@@ -29,28 +51,31 @@ class Trial:
     crowd: Crowd
     draw: random.Random
     tally: Tally
-    judged: bool
-    lost: list[tuple[float, set[str]]] = field(default_factory=list)
+    losses: list[Loss] = field(default_factory=list)
     rolled: list[tuple[float, float]] = field(default_factory=list)
 
-    def note_loss(self, pid: int, held: set[str], at: float) -> None:
-        """Wait until the replies of a process are others', and note how long that took."""
+    def note_loss(self, pid: int, held: set[str], at: float, *, two: bool = False) -> None:
+        """Wait until the replies of a process are others', and note how long that took.
+
+        Args:
+            two: Two of the three are gone at once. The one that is left gives both one more lease: it is likelier
+                that the database was away.
+        """
         taken_s = self.cluster.taken_after_s(pid, held, at)
-        self.lost.append((at, held))
-        if taken_s is None:
-            return
-        self.tally.samples[TAKEN].append(taken_s)
+        most_s = self.cluster.lease_s * (2 if two else 1) + 1.0
+        self.losses.append(Loss(held=held, at=at, taken_s=taken_s, most_s=most_s, two=two))
+
+    def see_more(self) -> None:
+        """Let a reader be shown some more tokens."""
+        self.crowd.saw_more(self.draw, MOST_TOKENS)
 
 
 def kill(trial: Trial) -> None:
     node = trial.draw.choice(trial.cluster.nodes)
-    trial.crowd.saw_more(trial.draw, 12)
-    held = trial.cluster.held_by(node)
-    node.up = False
-    at, pid = time.monotonic(), node.server.pid
-    node.server.kill()
-    trial.tally.counts["node kills"] += 1
-    if at_once := trial.draw.random() < 0.5:
+    at_once = trial.draw.random() < 0.5
+    trial.see_more()
+    pid, held, at = _kill(trial, node)
+    if at_once:
         # As a service manager does: it is back before the lease of the one before has run out, or soon after.
         node.launch()
     trial.note_loss(pid, held, at)
@@ -60,30 +85,77 @@ def kill(trial: Trial) -> None:
     trial.cluster.wait_whole()
 
 
-def pause(trial: Trial) -> None:
-    node = trial.draw.choice(trial.cluster.nodes)
-    trial.crowd.saw_more(trial.draw, 12)
+def _kill(trial: Trial, node: Node) -> tuple[int, set[str], float]:
+    """Kill a node; return its process, what it made, and when that was."""
     held = trial.cluster.held_by(node)
     node.up = False
-    at = time.monotonic()
-    node.signal(signal.SIGSTOP)
-    _await_past(trial, node, held, at)
+    at, pid = time.monotonic(), node.server.pid
+    node.server.kill()
+    trial.tally.counts[KILLS] += 1
+    return pid, held, at
 
 
-def _await_past(trial: Trial, node: Node, held: set[str], at: float) -> None:
-    """Have a stopped node's replies taken over, and let it go on."""
-    trial.tally.counts["pauses past the lease"] += 1
+def pause(trial: Trial) -> None:
+    node = trial.draw.choice(trial.cluster.nodes)
+    trial.see_more()
+    held, at = _stop(trial, node)
     try:
         trial.note_loss(node.server.pid, held, at)
-        time.sleep(max(0.0, at + LEASE_S - time.monotonic()) + trial.draw.uniform(0.0, 0.5))
+        _outlast(trial, at)
     finally:
         node.signal(signal.SIGCONT)
     trial.cluster.wait_whole()
     node.up = True
 
 
+def _stop(trial: Trial, node: Node) -> tuple[set[str], float]:
+    """Have a node stand still for longer than its lease; return what it made, and when that was."""
+    held = trial.cluster.held_by(node)
+    node.up = False
+    at = time.monotonic()
+    node.signal(signal.SIGSTOP)
+    trial.tally.counts[PAUSES] += 1
+    return held, at
+
+
+def _outlast(trial: Trial, at: float) -> None:
+    """Wait until the lease of a node that stopped at a time is over, and a moment more."""
+    time.sleep(max(0.0, at + trial.cluster.lease_s - time.monotonic()) + trial.draw.uniform(0.0, 0.5))
+
+
+def kill_beside_pause(trial: Trial) -> None:
+    """Two of three are gone at once, in any order; the one that was stopped comes back among what others took over."""
+    cluster, draw = trial.cluster, trial.draw
+    stopped, killed = draw.sample(cluster.nodes, 2)
+    stops_first, at_once = draw.random() < 0.5, draw.random() < 0.5
+    apart_s = draw.uniform(0.0, cluster.lease_s)
+    trial.see_more()
+    if stops_first:
+        held_by_stopped, stopped_at = _stop(trial, stopped)
+        time.sleep(apart_s)
+    pid, held, killed_at = _kill(trial, killed)
+    if not stops_first:
+        time.sleep(apart_s)
+        held_by_stopped, stopped_at = _stop(trial, stopped)
+    try:
+        if at_once:
+            killed.launch()
+        ends = [(stopped_at, stopped.server.pid, held_by_stopped), (killed_at, pid, held)]
+        for at, gone, lost in sorted(ends, key=lambda end: end[0]):
+            trial.note_loss(gone, lost, at, two=True)
+        if not at_once:
+            killed.launch()
+        _outlast(trial, stopped_at)
+    finally:
+        stopped.signal(signal.SIGCONT)
+    killed.serve()
+    cluster.wait_whole()
+    stopped.up = True
+
+
 def restart_database(trial: Trial) -> None:
-    trial.crowd.saw_more(trial.draw, 12)
+    lease_s = trial.cluster.lease_s
+    trial.see_more()
     if trial.draw.random() < 0.5:
         trial.cluster.rows(
             "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity"
@@ -91,36 +163,36 @@ def restart_database(trial: Trial) -> None:
             [trial.draw.choice((0.2, 0.5, 1.0))],
         )
         trial.tally.counts["times that connections were killed"] += 1
-        trial.crowd.saw_more(trial.draw, 12)
+        trial.see_more()
     trial.cluster.postgres.stop("immediate")
-    time.sleep(trial.draw.choice((0.0, 0.0, 0.5, LEASE_S, LEASE_S + 0.5)))
+    time.sleep(trial.draw.choice((0.0, 0.0, 0.5, lease_s, lease_s + 0.5)))
     trial.cluster.postgres.start()
-    trial.tally.counts["database restarts"] += 1
+    trial.tally.counts[DATABASE] += 1
     trial.cluster.wait_whole()
 
 
 def kill_redis(trial: Trial) -> None:
-    trial.crowd.saw_more(trial.draw, 12)
+    trial.see_more()
     if trial.draw.random() < 0.5:
         trial.cluster.valkey.ask("FLUSHALL")
         trial.tally.counts["Redis flushes"] += 1
-        trial.crowd.saw_more(trial.draw, 12)
+        trial.see_more()
     trial.cluster.valkey.kill()
-    trial.tally.counts["Redis kills"] += 1
-    trial.crowd.saw_more(trial.draw, 30)
+    trial.tally.counts[REDIS] += 1
+    trial.crowd.saw_more(trial.draw, 3 * MOST_TOKENS)
     trial.cluster.valkey.start()
-    trial.crowd.saw_more(trial.draw, 12)
+    trial.see_more()
 
 
 def roll(trial: Trial) -> None:
-    trial.crowd.saw_more(trial.draw, 12)
+    trial.see_more()
     began = time.monotonic()
     for node in trial.draw.sample(trial.cluster.nodes, len(trial.cluster.nodes)):
         code = trial.cluster.restart(node)
         if code != 0:
             trial.tally.violate("exit", f"{trial.name}: a node that was told to end ended with {code}")
     trial.rolled.append((began, time.monotonic()))
-    trial.tally.counts["rolling restarts"] += 1
+    trial.tally.counts[TOLD_TO_END] += 1
 
 
 def one_of_each(trial: Trial) -> None:
@@ -128,57 +200,66 @@ def one_of_each(trial: Trial) -> None:
     faults = [kill, pause, restart_database, kill_redis, roll]
     for fault in trial.draw.sample(faults, len(faults)):
         if fault is roll:
-            trial.cluster.tell_redis(not trial.cluster.redis)
+            trial.cluster.tell(redis=not trial.cluster.redis)
         fault(trial)
+
+
+def kill_and_pause(trial: Trial) -> None:
+    """One after the other."""
+    kill(trial)
+    pause(trial)
 
 
 def end_at_seam(trial: Trial) -> None:
     """Have one node kill or stop itself at a place in its own work."""
-    _, how, seam = trial.name.split("-", 2)
-    seam = seam.rpartition("-")[0]
+    how, seam = seam_of(trial.name)
     cluster, (node, other, third) = trial.cluster, trial.draw.sample(trial.cluster.nodes, 3)
     often = not seam.startswith((*TAKING_SEAMS, *LEAVING_SEAMS, "start", "end", "finish", "renew"))
-    fault = {"FAULT_SEAM": seam, "FAULT_AT": str(trial.draw.randrange(1, 40 if often else 4))}
+    at_pass = trial.draw.randrange(1, 40 if often else 4)
     if seam in TAKING_SEAMS + LEAVING_SEAMS:
-        fault["FAULT_AT"] = "1"
-    cluster.restart(node, fault | {"FAULT_HOW": how, "FAULT_ARM": str(node.arm)})
-    # It has just come: people come to it with their next messages.
+        at_pass = 1
+    # It may have just come: people come to it with their next messages.
     wait_until(lambda: len(cluster.held_by(node)) > 2, REACH_S)
     held = cluster.held_by(node)
-    node.arm.touch()
     if seam in TAKING_SEAMS:
-        other.up = False
-        other.server.kill()
+        _kill(trial, other)
         # The third would be as quick to take them: it stands still meanwhile, for less than its lease.
-        time.sleep(LEASE_S - SHORT_S / 2)
+        time.sleep(cluster.lease_s * (1 - SHORT / 2))
+        node.arm.set(seam, at_pass, how)
         third.signal(signal.SIGSTOP)
-        cluster.await_end(node, SHORT_S)
+        cluster.await_end(node, cluster.lease_s * SHORT)
         third.signal(signal.SIGCONT)
     elif seam in LEAVING_SEAMS:
+        node.arm.set(seam, at_pass, how)
         node.up = False
         node.signal(signal.SIGTERM)
+    else:
+        node.arm.set(seam, at_pass, how)
     reached = cluster.await_end(node, REACH_S)
-    at = time.monotonic()
-    if not reached or (node.server.running and not node.stopped):
+    at, pid = time.monotonic(), node.server.pid
+    if not reached:
         trial.tally.counts["seams not reached"] += 1
         node.up = False
         node.server.kill()
-    if not reached or how == "kill":
-        trial.tally.counts["node kills"] += 1
-        trial.note_loss(node.server.pid, held, at)
-        node.launch()
-        node.serve()
-    else:
-        trial.tally.counts["pauses past the lease"] += 1
-        trial.note_loss(node.server.pid, held, at)
+    stands = reached and how == "stop"
+    trial.tally.counts[PAUSES if stands else KILLS] += 1
+    trial.note_loss(pid, held, at, two=seam in TAKING_SEAMS)
+    if stands:
+        node.arm.unset()
         node.signal(signal.SIGCONT)
         if seam in LEAVING_SEAMS:
             node.server.wait()
-            node.launch()
-            node.serve()
+    if not node.server.running:
+        node.launch()
+        node.serve()
     if seam in TAKING_SEAMS:
-        trial.tally.counts["node kills"] += 1
         other.launch()
         other.serve()
     cluster.wait_whole()
     node.up = True
+
+
+def seam_of(name: str) -> tuple[str, str]:
+    """Return how a node ends, and where, from `…seam-<how>-<seam>-<n>`."""
+    how, _, rest = name.partition("seam-")[2].partition("-")
+    return how, rest.rpartition("-")[0]

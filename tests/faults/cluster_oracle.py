@@ -21,11 +21,12 @@ MOST_TAKEOVERS = 2
 
 _RUNS = """
 SELECT run.id, run.state, run.epoch, run.takeovers, run_log.data
-FROM run LEFT JOIN run_log ON run_log.run_key = run.key WHERE run.key > %s
+FROM run LEFT JOIN run_log ON run_log.run_key = run.key
+WHERE run.id = ANY(%s)
 """
 _CHARGES = """
-SELECT run.id, charge.model, charge.reason, charge.input_tokens, charge.output_tokens, charge.counted::int
-FROM charge JOIN run ON run.id = charge.run_id WHERE run.key > %s ORDER BY charge.key
+SELECT run_id, model, reason, input_tokens, output_tokens, counted::int
+FROM charge WHERE run_id = ANY(%s) ORDER BY key
 """
 
 
@@ -51,20 +52,20 @@ class RunRow:
     charged: list[tuple[Any, ...]]
 
 
-def last_key(cluster: Cluster) -> int:
-    """Return the key behind which the next run comes."""
-    return int(cluster.rows("SELECT coalesce(max(key), 0) FROM run")[0][0])
-
-
-def read_runs(cluster: Cluster, after_key: int) -> dict[str, RunRow]:
-    """Return all runs behind a key, by id."""
+def read_runs(cluster: Cluster, ids: list[str]) -> dict[str, RunRow]:
+    """Return some runs, by id."""
     charged: defaultdict[str, list[tuple[Any, ...]]] = defaultdict(list)
-    for run_id, *row in cluster.rows(_CHARGES, [after_key]):
+    for run_id, *row in cluster.rows(_CHARGES, [ids]):
         charged[run_id].append(tuple(row))
     return {
         run_id: RunRow(state=state, epoch=epoch, takeovers=takeovers, charged=charged[run_id], **_calls_of(data))
-        for run_id, state, epoch, takeovers, data in cluster.rows(_RUNS, [after_key])
+        for run_id, state, epoch, takeovers, data in cluster.rows(_RUNS, [ids])
     }
+
+
+def count_runs(cluster: Cluster) -> int:
+    """Return how many there are."""
+    return int(cluster.rows("SELECT count(*) FROM run")[0][0])
 
 
 def _calls_of(data: bytes | None) -> dict[str, Any]:
@@ -81,52 +82,64 @@ def _calls_of(data: bytes | None) -> dict[str, Any]:
     return {"calls": tuple(reason for _, reason in found), "spoken": spoken, "events": told}
 
 
-def check_runs(tally: Tally, where: str, rows: dict[str, RunRow], made: Counter[str], keys: int) -> None:
-    """Compare the runs with the calls that the model has had, and with what was posted.
-
-    What was charged is what the log tells of each call.
+class Accounts:
+    """Every call of a model over a whole run of faults: in the logs, in the database, and made.
 
     A call is in the log before it is made. A node that is killed or stopped in between leaves one that was never made;
-    what is said after it proves that it was. So: spoken ≤ made ≤ logged, and logged = 1 + adoptions + retries.
-
-    Args:
-        keys: How many turns were posted, repeats with the same key not counted.
+    what is said after it proves that it was. So: spoken ≤ made ≤ logged, and logged = 1 + adoptions + retries. What was
+    charged is what the log tells of each call.
     """
-    if len(rows) != keys:
-        tally.violate("duplicated" if len(rows) > keys else "lost", f"{where}: {len(rows)} runs of {keys} turns")
-    for run_id, row in rows.items():
+
+    def __init__(self) -> None:
+        self.made: Counter[str] = Counter()
+        self._ended: dict[str, tuple[str, int, int]] = {}
+
+    def take_calls(self, journals: Iterable[Path]) -> None:
+        """Count the calls that the model has had, as far as is in files that nobody writes any more.
+
+        A journal is put away first, and read at the next look: whoever has it open writes its line meanwhile.
+        """
+        for journal in journals:
+            taken = journal.with_suffix(".taken")
+            if taken.exists():
+                self.made.update(json.loads(line)["run"] for line in taken.read_bytes().split(b"\n")[:-1])
+                taken.unlink()
+            if journal.exists():
+                journal.replace(taken)
+
+    def check_run(self, tally: Tally, where: str, run_id: str, row: RunRow) -> None:
+        """Check what the database says of a run that has ended; whether its calls were made is asked at the end."""
         reasons = Counter(row.calls)
         adoptions, retries = reasons["takeover"], reasons["retry"]
+        self._ended[run_id] = (where, row.spoken, len(row.calls))
         if row.state not in ("finished", "failed"):
             tally.violate("terminals", f"{where} {run_id}: is {row.state} in the end")
         odd = row.state == "finished" and reasons["first"] != 1
         if odd or len(row.calls) != reasons["first"] + adoptions + retries or adoptions > row.epoch:
             tally.violate("calls", f"{where} {run_id}: the log names {row.calls}, {row.epoch} adoptions")
-        elif not row.spoken <= made[run_id] <= len(row.calls):
-            logged = f"{row.spoken} of those that are logged were heard: {row.calls}"
-            tally.violate("calls", f"{where} {run_id}: {made[run_id]} calls made, {logged}")
         if row.events:
             compare_charges(tally, f"{where} {run_id}", row.events, row.charged)
-        tally.counts["calls"] += made[run_id]
         tally.counts["adoptions"] += row.epoch
         tally.counts["adoptions that made no call"] += row.epoch - adoptions
         tally.counts["retries"] += retries
-        tally.counts["calls logged, not made"] += len(row.calls) - made[run_id]
-    for run_id in made.keys() - rows.keys():
-        tally.violate("calls", f"{where} {run_id}: {made[run_id]} calls for a run that is not there")
 
+    def close(self, tally: Tally, where: str, journals: Iterable[Path], runs: int, posted: int) -> None:
+        """Compare all that was made with all that was logged, once no node makes anything any more.
 
-def take_calls(journals: Iterable[Path]) -> Counter[str]:
-    """Return how many calls the model has had for each run, as far as is in files that nobody writes any more.
-
-    A journal is put away first, and read at the next look: whoever has it open writes its line meanwhile.
-    """
-    made: Counter[str] = Counter()
-    for journal in journals:
-        taken = journal.with_suffix(".taken")
-        if taken.exists():
-            made.update(json.loads(line)["run"] for line in taken.read_bytes().split(b"\n")[:-1])
-            taken.unlink()
-        if journal.exists():
-            journal.replace(taken)
-    return made
+        Args:
+            runs: How many the database has.
+            posted: How many turns were posted, repeats with the same key not counted.
+        """
+        files = [*journals]
+        for _ in range(2):
+            self.take_calls(files)
+        if runs != posted:
+            tally.violate("duplicated" if runs > posted else "lost", f"{where}: {runs} runs of {posted} turns")
+        for run_id, (when, spoken, logged) in self._ended.items():
+            made = self.made[run_id]
+            if not spoken <= made <= logged:
+                tally.violate("calls", f"{when} {run_id}: {made} calls made, {logged} logged, {spoken} of them heard")
+            tally.counts["calls"] += made
+            tally.counts["calls logged, not made"] += logged - made
+        for run_id in self.made.keys() - self._ended.keys():
+            tally.violate("calls", f"{where} {run_id}: {self.made[run_id]} calls for a run that is not there")

@@ -1,11 +1,13 @@
 """A node that kills or stops itself at a chosen place on PostgreSQL: `python -m tests.faults.cluster_server serve …`.
 
-FAULT_SEAM, FAULT_AT, FAULT_ARM  as in tests.faults.crashing_server
-FAULT_HOW                        `kill` (SIGKILL) or `stop` (SIGSTOP: it goes on when it is told to)
+    FAULT_FUSE  a file that `Arm` writes; nothing happens as long as it is not armed
+
+The fuse lies in every place from the node's start, and is armed while it works.
 """
 
 from __future__ import annotations
 
+import mmap
 import os
 import signal
 from pathlib import Path
@@ -52,6 +54,67 @@ LEAVING_SEAMS = ("offer-before", "offer-after")
 """Passed while the node's own replies are handed over."""
 
 
+_ARMED, _ORDER = 0, 1
+"""Where in the file stand the number of the order (0: none) and its words."""
+_FILE_BYTES = 128
+
+
+class Arm:
+    """Tells a node that runs at which place to end; what it says is known there at once.
+
+    Args:
+        path: Of the file, made anew: a node that has it from before keeps its own.
+    """
+
+    def __init__(self, path: Path) -> None:
+        path.unlink(missing_ok=True)
+        path.write_bytes(bytes(_FILE_BYTES))
+        self._shared = _shared(path)
+        self._orders = 0
+
+    def set(self, seam: str, at: int, how: str) -> None:
+        """Have the node end at the `at`th pass of a seam from now on.
+
+        Args:
+            how: `kill` (SIGKILL) or `stop` (SIGSTOP: it goes on when it is told to).
+        """
+        self._orders = self._orders % 255 + 1
+        self._shared[_ORDER:] = f"{seam} {at} {how}".encode().ljust(_FILE_BYTES - _ORDER, b"\0")
+        self._shared[_ARMED] = self._orders
+
+    def unset(self) -> None:
+        self._shared[_ARMED] = 0
+
+
+class ArmedFuse(Fuse):
+    """A fuse that is given its place while the process runs."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__("", 0, None)
+        self._shared = _shared(path)
+        self._taken = 0
+
+    def passes(self, seam: str) -> None:
+        if number := self._shared[_ARMED]:
+            with self._lock:
+                self._take(number)
+                if seam == self._seam:
+                    self._left -= 1
+                    if self._left == 0:
+                        self.burn()
+
+    def _take(self, number: int) -> None:
+        if number != self._taken:
+            seam, at, how = self._shared[_ORDER:].rstrip(b"\0").decode().split()
+            self._taken, self._seam, self._left = number, seam, int(at)
+            self._number = signal.SIGSTOP if how == "stop" else signal.SIGKILL
+
+
+def _shared(path: Path) -> mmap.mmap:
+    with path.open("r+b") as file:
+        return mmap.mmap(file.fileno(), _FILE_BYTES)
+
+
 def install(fuse: Fuse) -> None:
     """Put the fuse into every place."""
     append = Committer.append
@@ -78,9 +141,12 @@ def install(fuse: Fuse) -> None:
     fuse.around(recover, "offer", "offer")
 
 
-if __name__ == "__main__":
-    if seam := os.environ.get("FAULT_SEAM"):
-        how = signal.SIGSTOP if os.environ.get("FAULT_HOW") == "stop" else signal.SIGKILL
-        arm = os.environ.get("FAULT_ARM")
-        install(Fuse(seam, int(os.environ.get("FAULT_AT", "1")), Path(arm) if arm else None, number=how))
+def begin() -> None:
+    """Be the server that the command line says."""
+    if path := os.environ.get("FAULT_FUSE"):
+        install(ArmedFuse(Path(path)))
     main()
+
+
+if __name__ == "__main__":
+    begin()

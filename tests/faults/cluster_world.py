@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import signal
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -12,15 +13,20 @@ from typing import Any
 
 import psycopg
 
+from legato.cli.exits import UNREACHABLE
 from tests.faults.client import call
-from tests.faults.server import Server
+from tests.faults.cluster_server import Arm
+from tests.faults.nursery import Nursery
+from tests.faults.server import Server, python_path
 from tests.faults.watcher import wait_until
 from tests.postgres import PostgresServer
 from tests.valkey import ValkeyServer
 
 LEASE_S = 1.5
+"""Of most trials; every one that waits for it is four times as quick as with the default."""
+DEFAULT_LEASE_S = 5.0
 MODULE = "tests.faults.cluster_server"
-WHOLE_S = 60.0
+WHOLE_S = 120.0
 """How long the nodes may take to be all there again, on a busy machine."""
 EXIT_S = 45.0
 
@@ -36,16 +42,17 @@ class Node:
 
     Attributes:
         up: Readers may be sent here.
+        starts_repeated: How often it was started again since it could not reach the database.
+        arm: What tells it at which place to end; a new one at each start.
     """
 
-    def __init__(self, folder: Path, settings: Mapping[str, str]) -> None:
-        self.server = Server(folder, settings, module=MODULE)
-        self.up = False
+    arm: Arm
 
-    @property
-    def arm(self) -> Path:
-        """The file that says that passes of a seam count from now on."""
-        return self.server.folder / "armed"
+    def __init__(self, folder: Path, settings: Mapping[str, str], nursery: Nursery) -> None:
+        self.server = Server(folder, settings, module=MODULE, nursery=nursery)
+        self.starts_repeated = 0
+        self.server.settings["FAULT_FUSE"] = str(folder / "fuse")
+        self.up = False
 
     @property
     def stopped(self) -> bool:
@@ -55,21 +62,40 @@ class Node:
         except FileNotFoundError:
             return False
 
-    def launch(self, more: Mapping[str, str] | None = None) -> None:
-        self.arm.unlink(missing_ok=True)
-        self.server.launch(more)
+    def launch(self) -> None:
+        self.arm = Arm(self.server.folder / "fuse")
+        self.server.launch()
 
     def serve(self) -> None:
         """Wait until it answers: its socket takes connections as soon as the process has begun.
 
+        One that ends because the database did not answer is started again, as a service manager does: on a busy machine
+        it may be fenced by the others before it has begun.
+
         Raises:
-            RuntimeError: It ended instead.
+            RuntimeError: It ended for another reason, or does not answer.
         """
-        if not self.server.listen() or not wait_until(self._is_ready, WHOLE_S):
-            raise RuntimeError(f"a node did not start: {self.server.log_end()}")
+        until = time.monotonic() + WHOLE_S
+        while not (self.server.listen() and wait_until(self._is_settled, WHOLE_S) and self.server.running):
+            if self.server.running or time.monotonic() > until:
+                raise RuntimeError(f"a node did not start: {self.server.log_end()}")
+            self._start_again()
         self.up = True
 
-    def _is_ready(self) -> bool:
+    def look_after(self) -> None:
+        """Start it again where it has ended by itself, as `serve` does."""
+        if self.up and not self.server.running:
+            self._start_again()
+            self.serve()
+
+    def _start_again(self) -> None:
+        if self.server.wait() != UNREACHABLE:
+            raise RuntimeError(f"a node has ended: {self.server.log_end()}")
+        self.starts_repeated += 1
+        self.launch()
+
+    def _is_settled(self) -> bool:
+        """Whether it serves, or has ended."""
         try:
             return call(self.server.port, "GET", "/health/ready").status == 200
         except OSError:
@@ -98,22 +124,27 @@ class Cluster:
         *,
         count: int = 3,
         redis: bool = True,
-        settings: Mapping[str, str] | None = None,
+        lease_s: float = LEASE_S,
     ) -> None:
         self.postgres = PostgresServer()
         self.valkey = ValkeyServer()
         self.redis = redis
         self._draw = draw
         self._url = ""
+        self._sessions = threading.local()
+        self._opened: list[psycopg.Connection] = []
+        self._is_over = False
+        self._nursery = Nursery(python_path())
         given = {
-            "LEGATO_LEASE_S": f"{LEASE_S:g}",
             "LEGATO_DATABASE_POOL": "2",
             "LEGATO_RATE_LIMIT": "off",
             "LEGATO_DRAIN_S": "30",
             "LEGATO_MAX_ACTIVE_RUNS": "8000",
             "LEGATO_LOG_FORMAT": "json",
-        } | dict(settings or {})
-        self.nodes = [Node(folder / f"node-{n}", given) for n in range(count)]
+        }
+        self.nodes = [Node(folder / f"node-{n}", given, self._nursery) for n in range(count)]
+        self.lease_s = lease_s
+        self.tell(redis=redis, lease_s=lease_s)
 
     @property
     def port(self) -> int:
@@ -134,7 +165,6 @@ class Cluster:
         self.postgres.start()
         self.valkey.start()
         self._url = self.postgres.make_database()
-        self.tell_redis(self.redis)
         for node in self.nodes:
             node.server.settings["LEGATO_DATABASE_URL"] = self._url
             node.launch()
@@ -143,16 +173,18 @@ class Cluster:
         self.wait_whole()
         return self
 
-    def switch(self, *, redis: bool) -> None:
-        """Have hints go the other way: each node is started anew."""
-        self.tell_redis(redis)
+    def switch(self, *, redis: bool, lease_s: float) -> None:
+        """Have hints go another way, or leases last otherwise: each node is started anew."""
+        self.tell(redis=redis, lease_s=lease_s)
         for node in self.nodes:
             self.restart(node)
 
-    def tell_redis(self, redis: bool) -> None:
-        """Say which way the hints of nodes go that are started from now on."""
+    def tell(self, *, redis: bool, lease_s: float | None = None) -> None:
+        """Say which way the hints of nodes go that are started from now on, and how long their leases are."""
         self.redis = redis
+        self.lease_s = lease_s or self.lease_s
         for node in self.nodes:
+            node.server.settings["LEGATO_LEASE_S"] = f"{self.lease_s:g}"
             if redis:
                 node.server.settings["LEGATO_REDIS_URL"] = self.valkey.url
             else:
@@ -163,12 +195,20 @@ class Cluster:
         until = time.monotonic() + WHOLE_S
         while True:
             try:
-                with psycopg.connect(self._url, autocommit=True, connect_timeout=5) as connection:
-                    return connection.execute(sql.encode(), values).fetchall()
+                return self._session().execute(sql.encode(), values).fetchall()
             except psycopg.OperationalError:
-                if time.monotonic() > until:
+                if time.monotonic() > until or self._is_over:
                     raise
                 time.sleep(0.02)
+
+    def _session(self) -> psycopg.Connection:
+        """Return this thread's own; a new one costs the machine as much as many questions."""
+        session: psycopg.Connection | None = getattr(self._sessions, "session", None)
+        if session is None or session.closed:
+            session = psycopg.connect(self._url, autocommit=True, connect_timeout=5)
+            self._sessions.session = session
+            self._opened.append(session)
+        return session
 
     def await_true(self, what: str, met: Callable[[], bool], within_s: float = WHOLE_S) -> None:
         """Wait until something is so.
@@ -188,6 +228,8 @@ class Cluster:
         self.await_true("each process is one living node", self._is_whole)
 
     def _is_whole(self) -> bool:
+        for node in self.nodes:
+            node.look_after()
         return sorted(pid for (pid,) in self.rows(_LIVE)) == sorted(node.server.pid for node in self.nodes)
 
     def held_by(self, node: Node) -> set[str]:
@@ -208,17 +250,17 @@ class Cluster:
         self.await_true(f"the runs of {pid} are taken over", lambda: self.rows(sql, [pid]) == [(False,)])
         return time.monotonic() - since if held else None
 
-    def restart(self, node: Node, more: Mapping[str, str] | None = None) -> int:
+    def restart(self, node: Node) -> int:
         """Tell a node to end and start it again; return how it ended."""
         node.up = False
         node.signal(signal.SIGTERM)
         code = node.server.wait(EXIT_S)
-        self.start_again(node, more)
+        self.start_again(node)
         return code
 
-    def start_again(self, node: Node, more: Mapping[str, str] | None = None) -> None:
+    def start_again(self, node: Node) -> None:
         """Start a node that has ended, and wait until all are there."""
-        node.launch(more)
+        node.launch()
         node.serve()
         self.wait_whole()
 
@@ -230,7 +272,11 @@ class Cluster:
 
     def close(self) -> None:
         """End everything."""
+        self._is_over = True
         for node in self.nodes:
             node.close()
+        self._nursery.close()
+        for session in self._opened:
+            session.close()
         self.valkey.close()
         self.postgres.close()

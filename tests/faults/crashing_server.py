@@ -92,9 +92,13 @@ class Fuse:
         with self._lock:
             self._left -= 1
             if self._left == 0:
-                os.kill(os.getpid(), self._number)
-                # The signal may be taken by another thread a moment later: nothing more may happen here.
-                time.sleep(60 if self._number is signal.SIGKILL else 0.5)
+                self.burn()
+
+    def burn(self) -> None:
+        """End or stop the process here."""
+        os.kill(os.getpid(), self._number)
+        # The signal may be taken by another thread a moment later: nothing more may happen here.
+        time.sleep(60 if self._number is signal.SIGKILL else 0.5)
 
     def around(self, owner: Any, method: str, seam: str, *, before: bool = True, after: bool = True) -> None:
         """Make a method of a class (or a function of a module) pass `<seam>-before` and `<seam>-after`."""
@@ -195,7 +199,8 @@ def jump(hours: float) -> None:
     SystemClock.now_ms = jumping_ms  # type: ignore[method-assign]
 
 
-if __name__ == "__main__":
+def begin() -> None:
+    """Be the server that the command line and the environment say."""
     if os.environ.get("TOOL_JOURNAL"):
         tool_server.install()
     if hours := os.environ.get("FAULT_CLOCK"):
@@ -204,3 +209,7 @@ if __name__ == "__main__":
         arm = os.environ.get("FAULT_ARM")
         install(Fuse(seam, int(os.environ.get("FAULT_AT", "1")), Path(arm) if arm else None))
     main()
+
+
+if __name__ == "__main__":
+    begin()

@@ -56,9 +56,9 @@ class Context:
         return random.Random(f"{self.seed}/{name}")
 
     def chosen(self, trials: Iterable[str]) -> list[str]:
-        """Return those trials that `only` names."""
-        _, _, one = (self.only or "").partition(":")
-        return [name for name in trials if not one or name == one]
+        """Return those trials that `only` names: one, or several with `+` between them."""
+        _, _, wanted = (self.only or "").partition(":")
+        return [name for name in trials if not wanted or name in wanted.split("+")]
 
     def add(self, tally: Tally, done: int = 1) -> None:
         """Count what a trial found.

@@ -5,15 +5,14 @@ from __future__ import annotations
 import os
 import signal
 import socket
-import subprocess
-import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
 
+from tests.faults.nursery import Nursery, Process, shared_nursery
 from tests.server import free_port
 
-START_S = 30.0
+START_S = 60.0
 
 _CONFIG = """\
 [models.scripted]
@@ -29,6 +28,8 @@ class Server:
         folder: Its working directory; configuration, data, journal and log lie there.
         settings: Environment beside the defaults, such as {"LEGATO_DRAIN_S": "1"}.
         module: What is run: `legato` itself, or a wrapper with its faults.
+        nursery: What forks it, running the nursery's module; by default the one that all tests share, which imports
+            `module` in the fork.
     """
 
     def __init__(
@@ -38,13 +39,15 @@ class Server:
         *,
         module: str = "legato",
         prefill: bool = True,
+        nursery: Nursery | None = None,
     ) -> None:
         self.folder = folder
         self.port = free_port()
         self.module = module
         self.settings = dict(settings or {})
         self.listening_at = 0.0
-        self._process: subprocess.Popen[bytes] | None = None
+        self._nursery = nursery
+        self._process: Process | None = None
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "legato.toml").write_text(_CONFIG.format(journal=self.journal, prefill=str(prefill).lower()))
 
@@ -77,17 +80,13 @@ class Server:
         if keys := os.environ.get("FAULTS_ENCRYPTION_KEYS"):
             environment["LEGATO_ENCRYPTION_KEYS"] = keys
         environment |= self.settings | dict(more or {})
-        command = [sys.executable, "-m", self.module, "serve", "--port", str(self.port)]
-        command += ["--data-dir", str(self.folder / "data")]
-        # This tree, and no other one that may be installed: mutants run in a copy.
-        root = Path(__file__).parents[2]
-        environment["PYTHONPATH"] = os.pathsep.join(
-            [str(root / "src"), str(root), *filter(None, [environment.get("PYTHONPATH")])]
-        )
-        with self.log.open("ab") as log:
-            self._process = subprocess.Popen(
-                command, cwd=self.folder, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log
-            )
+        environment["PYTHONPATH"] = python_path()
+        arguments = ["serve", "--port", str(self.port), "--data-dir", str(self.folder / "data")]
+        if self._nursery is not None:
+            self._process = self._nursery.launch(arguments, self.folder, environment, self.log)
+            return
+        own = "legato.cli.main" if self.module == "legato" else self.module
+        self._process = shared_nursery().launch(arguments, self.folder, environment, self.log, module=own)
 
     def listen(self) -> bool:
         """Wait until it listens; return False if it ended before."""
@@ -135,3 +134,10 @@ class Server:
         """Return its resident memory."""
         fields = Path(f"/proc/{self.pid}/statm").read_text().split()
         return int(fields[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def python_path() -> str:
+    """Return where Python is to look first: this tree, and no other one that may be installed."""
+    # Mutants run in a copy.
+    root = Path(__file__).parents[2]
+    return os.pathsep.join([str(root / "src"), str(root), *filter(None, [os.environ.get("PYTHONPATH")])])

@@ -3,6 +3,10 @@
     python -m tests.faults.soak                               30 minutes, 1,000 streams
     python -m tests.faults.soak --minutes 3 --streams 100     does it all work? The slope is printed, not judged
 
+Memory is the anonymous pages of the node that stays. Its PSS is printed beside it; that counts a share of what it has
+in common with the other nodes, which changes with each that comes or goes. The slope is the median of the slopes
+between all pairs of minutes once it is warm (Theil and Sen): a rush, after a node has gone, does not bend it.
+
 Exit 0: nothing was lost, and the memory of the node that stays grew by a megabyte in ten minutes at most.
 """
 
@@ -14,10 +18,11 @@ import shutil
 import sys
 import tempfile
 import time
-from collections import Counter
+from collections import defaultdict
 from dataclasses import dataclass, field
+from itertools import combinations
 from pathlib import Path
-from statistics import linear_regression, median
+from statistics import median
 from typing import Annotated
 
 import typer
@@ -25,9 +30,10 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from tests.faults.cluster_checks import Checks
 from tests.faults.cluster_crowd import Crowd, Pace
-from tests.faults.cluster_oracle import check_runs, read_runs, take_calls
-from tests.faults.cluster_world import Cluster, Node
+from tests.faults.cluster_oracle import Accounts, count_runs
+from tests.faults.cluster_world import DEFAULT_LEASE_S, Cluster, Node
 from tests.faults.oracle import CHECKS, Tally
 
 MOST_MB = 1.0
@@ -41,38 +47,59 @@ CALM_S = 8.0
 LOOK_S = 2.0
 APART_S = (20.0, 40.0)
 """Between two nodes that come or go."""
-LEASE_S = 5.0
 KILLED = 0.3
 """Share of the nodes that go by SIGKILL; the others are told to end."""
-PACE = Pace(tokens=(20, 110), delay_ms=500, look_s=(20.0, 60.0), twins=0.05, followed=0.05)
+PACE = Pace(tokens=(20, 110), delay_ms=500, look_s=(20.0, 60.0), within_s=300.0, twins=0.05, followed=0.05)
 FILES_NEEDED = 8192
+MOST_UNCHECKED = 64
+"""Pages of turns that wait to be looked at."""
+ROW_MINUTES = 2
+BAR_CHARS = 40
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Look:
+    """What is seen of the node that stays, where all nodes are there and nothing has just happened.
+
+    Attributes:
+        minute: Since the beginning.
+        own_mb: Anonymous memory: no files, nothing that others' coming and going changes.
+        replies: That it makes.
+        pieces_mb: Size of the database's table of pieces.
+    """
+
+    minute: float
+    own_mb: float
+    pss_mb: float
+    replies: int
+    pieces_mb: float
 
 
 @dataclass(slots=True)
 class Soak:
-    """What has been seen so far.
-
-    Attributes:
-        memory: Time in minutes and anonymous memory in MB of the node that stays, while all nodes are there.
-        pieces_mb: Size of the table of pieces, at each look.
-    """
+    """What has been seen so far."""
 
     cluster: Cluster
     crowd: Crowd
     draw: random.Random
+    accounts: Accounts
+    checks: Checks
     tally: Tally = field(default_factory=Tally)
-    made: Counter[str] = field(default_factory=Counter)
-    memory: list[tuple[float, float]] = field(default_factory=list)
-    pieces_mb: list[float] = field(default_factory=list)
+    looks: list[Look] = field(default_factory=list)
 
     def look(self, minute: float, *, calm: bool) -> None:
-        """Check the replies that have ended, and look at memory where nothing has just happened."""
-        self.made += take_calls(self.cluster.journals)
-        self.tally.merge(self.crowd.check_shown(self.crowd.take_ended(), "soak"))
+        """Have the replies checked that have ended, and look at memory where nothing has just happened."""
+        self.crowd.begin_trial(f"minute-{int(minute)}")
+        self.accounts.take_calls(self.cluster.journals)
+        self.checks.take(self.crowd.take_ended())
+        self.tally.merge(self.checks.found(MOST_UNCHECKED))
         if calm:
-            self.memory.append((minute, anonymous_mb(self.cluster.nodes[0])))
+            node = self.cluster.nodes[0]
+            own_mb, pss_mb = memory_mb(node)
             ((size,),) = self.cluster.rows("SELECT pg_total_relation_size('piece')")
-            self.pieces_mb.append(size / 2**20)
+            replies = len(self.cluster.held_by(node))
+            look = Look(minute=minute, own_mb=own_mb, pss_mb=pss_mb, replies=replies, pieces_mb=size / 2**20)
+            self.looks.append(look)
 
     def disturb(self) -> None:
         """Have one node go and come again; the first one stays."""
@@ -91,24 +118,52 @@ class Soak:
     def finish(self) -> None:
         """Let the last replies end, and account for all runs and calls."""
         self.crowd.stop()
-        rows = read_runs(self.cluster, 0)
-        self.tally.merge(self.crowd.check(rows, "soak"))
-        for _ in range(2):
-            self.made += take_calls(self.cluster.journals)
-        check_runs(self.tally, "soak", rows, self.made, self.crowd.posted)
+        last = Checks(self.cluster, self.accounts, "soak")
+        last.take(self.crowd.take_ended())
+        self.tally.merge(last.found())
+        self.tally.merge(self.checks.found())
+        self.accounts.close(self.tally, "soak", self.cluster.journals, count_runs(self.cluster), self.crowd.posted)
 
     def slope_mb(self, minutes: float) -> float | None:
         """Return how much the node that stays grows in ten minutes once it is warm; None where too little was seen."""
-        warm = [(minute, mb) for minute, mb in self.memory if minute >= minutes * WARM]
-        if len(warm) < 3:
-            return None
-        return linear_regression(*zip(*warm, strict=True)).slope * 10
+        warm = [look for look in by_minute(self.looks) if look.minute >= minutes * WARM]
+        slope_mb = slope([(look.minute, look.own_mb) for look in warm])
+        return None if slope_mb is None else slope_mb * 10
 
 
-def anonymous_mb(node: Node) -> float:
-    """Return the memory that is a node's own: no files, nothing that it shares with the nodes that come and go."""
+def by_minute(looks: list[Look], each: int = 1) -> list[Look]:
+    """Return the medians of each minute, or of so many."""
+    groups: defaultdict[int, list[Look]] = defaultdict(list)
+    for look in looks:
+        groups[int(look.minute) // each].append(look)
+    return [
+        Look(
+            minute=median(look.minute for look in group),
+            own_mb=median(look.own_mb for look in group),
+            pss_mb=median(look.pss_mb for look in group),
+            replies=round(median(look.replies for look in group)),
+            pieces_mb=median(look.pieces_mb for look in group),
+        )
+        for group in groups.values()
+    ]
+
+
+def slope(points: list[tuple[float, float]]) -> float | None:
+    """Return the median slope over all pairs of points; None for fewer than three.
+
+    Source:
+        https://en.wikipedia.org/wiki/Theil%E2%80%93Sen_estimator
+    """
+    if len(points) < 3:
+        return None
+    return median((b[1] - a[1]) / (b[0] - a[0]) for a, b in combinations(points, 2))
+
+
+def memory_mb(node: Node) -> tuple[float, float]:
+    """Return the anonymous memory of a node, and its PSS."""
     lines = Path(f"/proc/{node.server.pid}/smaps_rollup").read_text().splitlines()
-    return sum(int(line.split()[1]) for line in lines if line.startswith("Anonymous:")) / 1024
+    kilobytes = {line.split()[0]: int(line.split()[1]) for line in lines[1:]}
+    return kilobytes["Anonymous:"] / 1024, kilobytes["Pss:"] / 1024
 
 
 def run(
@@ -125,15 +180,20 @@ def run(
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
     folder = Path(tempfile.mkdtemp(prefix="legato-soak-"))
     draw = random.Random(seed)
-    cluster = Cluster(folder, draw, redis=redis, settings={"LEGATO_LEASE_S": f"{LEASE_S:g}"})
+    cluster = Cluster(folder, draw, redis=redis, lease_s=DEFAULT_LEASE_S)
     console.print(f"seed {seed}, {minutes:g} minutes, {streams:,} streams, hints over {'Redis' if redis else 'NOTIFY'}")
+    accounts = Accounts()
+    crowd = Crowd(cluster, "soak", streams, draw, PACE)
+    # Nodes are asked for the last replies alone: what checks ask for is not to be in the memory that is looked at.
+    soak = Soak(cluster, crowd, draw, accounts, Checks(cluster, accounts, "soak", full=False))
     try:
         cluster.start()
-        soak = Soak(cluster, Crowd(cluster, "soak", streams, draw, PACE), draw)
         soak.crowd.start()
         _go_on(soak, minutes)
         soak.finish()
     finally:
+        soak.crowd.leave()
+        soak.checks.close()
         cluster.close()
     holds = _tell(console, soak, minutes)
     if not keep and holds:
@@ -152,7 +212,7 @@ def _go_on(soak: Soak, minutes: float) -> None:
         task = bar.add_task("soak", total=minutes)
         while (minute := (time.monotonic() - began) / 60) < minutes:
             soak.look(minute, calm=time.monotonic() >= calm_at)
-            mb = f", {soak.memory[-1][1]:.1f} MB" if soak.memory else ""
+            mb = f", {soak.looks[-1].own_mb:.1f} MB" if soak.looks else ""
             bar.update(task, completed=minute, description=f"{soak.crowd.posted:,} turns{mb}")
             if time.monotonic() >= next_at:
                 soak.disturb()
@@ -169,11 +229,6 @@ def _tell(console: Console, soak: Soak, minutes: float) -> bool:
         table.add_row(name, f"{times:,}")
     for name in CHECKS:
         table.add_row(name, f"{tally.violations[name]:,}")
-    if soak.memory:
-        sizes = [mb for _, mb in soak.memory]
-        told = f"{sizes[0]:.1f} at first, {sizes[-1]:.1f} at last, at most {max(sizes):.1f} MB of {len(sizes)} looks"
-        table.add_row("memory of the node that stays", told)
-        table.add_row("table of pieces", f"p50 {median(soak.pieces_mb):.0f}, at most {max(soak.pieces_mb):.0f} MB")
     slope_mb = soak.slope_mb(minutes)
     judged = minutes >= LEAST_MINUTES and slope_mb is not None
     grows = judged and slope_mb is not None and slope_mb > MOST_MB
@@ -181,11 +236,24 @@ def _tell(console: Console, soak: Soak, minutes: float) -> bool:
         verdict = ("FAIL" if grows else "holds") if judged else f"not judged under {LEAST_MINUTES:g} minutes"
         table.add_row("growth once warm", f"{slope_mb:+.2f} MB in 10 minutes (at most {MOST_MB:g}): {verdict}")
     console.print(table)
+    _tell_looks(console, soak.looks)
     for note in tally.notes[:50]:
         console.print(note, markup=False, highlight=False)
     if not tally.violations:
         console.print("[green]nothing lost, repeated, reordered or changed[/green]")
     return not (tally.violations or grows)
+
+
+def _tell_looks(console: Console, looks: list[Look]) -> None:
+    """Print how memory went, a line for some minutes."""
+    table = Table("minute", "own MB", "", "PSS MB", "replies it made", "table of pieces, MB")
+    rows = by_minute(looks, ROW_MINUTES)
+    least, most = min((row.own_mb for row in rows), default=0.0), max((row.own_mb for row in rows), default=0.0)
+    for row in rows:
+        bar = "#" * (1 + round(BAR_CHARS * (row.own_mb - least) / max(1.0, most - least)))
+        cells = [f"{row.minute:.1f}", f"{row.own_mb:.1f}", bar, f"{row.pss_mb:.1f}", str(row.replies)]
+        table.add_row(*cells, f"{row.pieces_mb:.0f}")
+    console.print(table)
 
 
 if __name__ == "__main__":

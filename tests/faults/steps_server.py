@@ -101,7 +101,8 @@ def put_ahead(seconds: float) -> None:
     SystemClock.now_ms = lambda self: now_ms(self) + round(seconds * 1000)  # type: ignore[method-assign]
 
 
-if __name__ == "__main__":
+def begin() -> None:
+    """Be the server that the command line and the environment say."""
     sys.argv.insert(2, str(BOT))
     if seam := os.environ.get("FAULT_SEAM"):
         install(Fuse(seam, int(os.environ.get("FAULT_AT", "1")), None))
@@ -111,3 +112,7 @@ if __name__ == "__main__":
         attempts.MOST_CUTS = int(most)  # type: ignore[misc]
         attempts.CUT_PAUSE_S = 0.05  # type: ignore[misc]
     main()
+
+
+if __name__ == "__main__":
+    begin()

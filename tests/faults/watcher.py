@@ -110,9 +110,13 @@ class Watcher(threading.Thread):
 
     def check(self, tally: Tally, name: str, expected: Expected) -> None:
         """Check what it was shown; the server must be running."""
+        self.check_answers(tally, name)
+        check_run(tally, f"{name} {self.key}", self._server.port, self.reader, expected, self.conversation_id)
+
+    def check_answers(self, tally: Tally, name: str) -> None:
+        """Check that no answer refused it that no fault explains."""
         for status in self._refused():
             tally.violate("lost", f"{name}: answered {status}", self.statuses[status])
-        check_run(tally, f"{name} {self.key}", self._server.port, self.reader, expected, self.conversation_id)
 
 
 def wait_until(happened: Callable[[], bool], within_s: float) -> bool:
