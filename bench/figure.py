@@ -45,6 +45,8 @@ TITLES: Mapping[str, str] = {
     "cpu_x_nginx": "CPU × nginx",
     "cpu_x_relay": "CPU × relay",
     "cpu_x_tutorial": "CPU × tutorial",
+    "cpu_x_litellm": "CPU × LiteLLM",
+    "cpu_x_open-webui": "CPU × Open WebUI",
     "added_p50_ms": "added latency p50, ms",
     "added_p99_ms": "added latency p99, ms",
     "added_max_ms": "added latency max, ms",

@@ -183,12 +183,15 @@ def run_client(
     on_phase: Callable[[int], None] = lambda phase: None,
     on_tick: Callable[[Live], None] = lambda live: None,
     path: str | None = None,
+    token: str | None = None,
 ) -> LoadResult:
     """Run the load client to its end.
 
     Args:
         on_phase: Called once when the window opens and once when it closes (DRAIN).
         on_tick: Called about five times a second.
+        path: Where to post, if not where the protocol is at home.
+        token: The bearer token; without, one that no server looks at.
 
     Raises:
         BenchError: The client did not run, or did not end within its limits.
@@ -202,6 +205,8 @@ def run_client(
     command += ["--tag", uuid.uuid4().hex[:12], "--live", str(live_path)]
     if path:
         command += ["--path", path]
+    if token:
+        command += ["--token", token]
     if load.once:
         command.append("--once")
     if load.total:

@@ -68,7 +68,8 @@ typedef struct {
 static int port, native = 1, once, reconnect, streams = 100;
 static long tokens = 200, total;
 static double ramp_s = 1, settle_s = 0, window_s = 5, drain_s = 30;
-static const char *path, *tag = "bench", *fixed_conversation, *message = "hello", *live_file;
+static const char *path, *tag = "bench", *fixed_conversation, *message = "hello", *live_file,
+                  *token = "sk-bench";
 static int epfd;
 static uint64_t begun_us, last_progress_us;
 static live_counters own_live, *live = &own_live;
@@ -180,7 +181,7 @@ static void connect_up(conn *c) {
 }
 
 static void post(conn *c) {
-    char body[8192], request[9000];
+    char body[8192], request[11000];
     int n;
     if (native)
         n = snprintf(body, sizeof body,
@@ -193,9 +194,9 @@ static void post(conn *c) {
                      message);
     n = snprintf(request, sizeof request,
                  "POST %s HTTP/1.1\r\nHost: 127.0.0.1:%d\r\nContent-Type: application/json\r\n"
-                 "Accept: text/event-stream\r\nAuthorization: Bearer sk-bench\r\n"
+                 "Accept: text/event-stream\r\nAuthorization: Bearer %s\r\n"
                  "Content-Length: %d\r\n\r\n%s",
-                 path, port, n, body);
+                 path, port, token, n, body);
     c->post_us = now_us();
     if (send(c->fd, request, (size_t)n, MSG_NOSIGNAL) != n)
         fail(c, &bad.connect, "send", strerror(errno), strlen(strerror(errno)));
@@ -553,7 +554,8 @@ static const char *USAGE =
     "  --total         end after this many streams\n"
     "  --conversation  one conversation id for all streams, a % in it standing for the stream's\n"
     "                  number from 0 (default: a new one each)\n"
-    "  --reconnect     a new connection for every stream\n";
+    "  --reconnect     a new connection for every stream\n"
+    "  --token TOKEN   bearer token of every post (default sk-bench)\n";
 
 int main(int argc, char **argv) {
     static const struct option options[] = {
@@ -562,7 +564,8 @@ int main(int argc, char **argv) {
         {"settle-s", 1, 0, 'S'}, {"window-s", 1, 0, 'w'}, {"drain-s", 1, 0, 'd'},
         {"once", 0, 0, 'o'},     {"total", 1, 0, 't'},    {"conversation", 1, 0, 'c'},
         {"message", 1, 0, 'm'},  {"tag", 1, 0, 'g'},      {"reconnect", 0, 0, 'x'},
-        {"live", 1, 0, 'l'},     {"help", 0, 0, 'h'},     {0, 0, 0, 0}};
+        {"live", 1, 0, 'l'},     {"token", 1, 0, 'k'},    {"help", 0, 0, 'h'},
+        {0, 0, 0, 0}};
     int opt;
     while ((opt = getopt_long(argc, argv, "", options, NULL)) != -1) switch (opt) {
         case 'p': port = atoi(optarg); break;
@@ -581,11 +584,12 @@ int main(int argc, char **argv) {
         case 'g': tag = optarg; break;
         case 'x': reconnect = 1; break;
         case 'l': live_file = optarg; break;
+        case 'k': token = optarg; break;
         default: fputs(USAGE, opt == 'h' ? stdout : stderr); return opt == 'h' ? 0 : 2;
         }
     if (port <= 0 || streams < 1 || tokens < 1) return fputs(USAGE, stderr), 2;
     if (!path) path = native ? "/chat/stream" : "/v1/chat/completions";
-    if (strlen(message) > 4000 || strlen(tag) > 32 ||
+    if (strlen(message) > 4000 || strlen(token) > 2000 || strlen(tag) > 32 ||
         (fixed_conversation && strlen(fixed_conversation) > 40)) return fputs(USAGE, stderr), 2;
     if (live_file) {
         int fd = open(live_file, O_RDWR | O_CREAT, 0600);

@@ -6,13 +6,16 @@ from dataclasses import dataclass, replace
 from bench.load import Load
 from bench.memory import Memory
 from bench.postgres import Postgres
+from bench.products import PRODUCTS
 from bench.queue import Queue
 from bench.state import State
 from bench.throughput import START_S, Throughput
 from bench.turns import Turns
 
 SCENARIOS = ("main", "short", "long", "tls", "first", "memory", "turns", "queue", "state", "postgres")
-TARGET_NAMES = ("legato", "nginx", "relay", "tutorial")
+ON_DEMAND = ("products",)
+"""Scenarios that are run only when they are named: they install what others make."""
+TARGET_NAMES = ("legato", "nginx", "relay", "tutorial", *PRODUCTS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,7 +84,7 @@ def full_plan(rounds: int) -> Plan:
                 name="main",
                 title="1,000 streams × 20 chunks/s × 200 chunks a reply",
                 load=Load.steady(1000, tokens=200, window_s=10),
-                targets=TARGET_NAMES,
+                targets=(*RELAYS, "tutorial"),
                 rounds=rounds,
             ),
             Throughput(
@@ -111,6 +114,13 @@ def full_plan(rounds: int) -> Plan:
                 title="100 streams × 20 chunks/s × 50 chunks a reply",
                 load=Load.steady(100, tokens=50, window_s=10),
                 targets=RELAYS,
+                rounds=rounds,
+            ),
+            Throughput(
+                name="products",
+                title="as main, beside products that others run, each with as many streams as it can serve",
+                load=Load.steady(1000, tokens=200, window_s=10),
+                targets=("legato", *PRODUCTS),
                 rounds=rounds,
             ),
         ],
@@ -146,7 +156,7 @@ def quick_plan() -> Plan:
                 name="main",
                 title="100 streams × 30 chunks/s × 30 chunks a reply",
                 load=load,
-                targets=TARGET_NAMES,
+                targets=(*RELAYS, "tutorial"),
                 rounds=1,
             ),
             Throughput(
@@ -156,6 +166,13 @@ def quick_plan() -> Plan:
                 targets=("legato", "nginx"),
                 rounds=1,
                 tls=True,
+            ),
+            Throughput(
+                name="products",
+                title="as main, beside products that others run, each with as many streams as it can serve",
+                load=load,
+                targets=("legato", *PRODUCTS),
+                rounds=1,
             ),
         ],
         memory=Memory(

@@ -18,6 +18,8 @@ COLUMNS: Mapping[str, str] = {
     "cpu_x_nginx": "× nginx",
     "cpu_x_relay": "× relay",
     "cpu_x_tutorial": "× tutorial",
+    "cpu_x_litellm": "× LiteLLM",
+    "cpu_x_open-webui": "× Open WebUI",
     "added_p50_ms": "added p50 ms",
     "added_p99_ms": "p99",
     "added_max_ms": "max",

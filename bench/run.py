@@ -19,9 +19,10 @@ from bench.figure import Figure
 from bench.machine import describe_machine, file_system
 from bench.memory import measure_memory
 from bench.nginx import find_nginx
-from bench.plan import SCENARIOS, TARGET_NAMES, Plan, full_plan, quick_plan
+from bench.plan import ON_DEMAND, SCENARIOS, TARGET_NAMES, Plan, full_plan, quick_plan
 from bench.postgres import measure_postgres
 from bench.process import Cores
+from bench.products import PRODUCTS, installed
 from bench.progress import board
 from bench.queue import measure_queue
 from bench.report import print_tables, write_json, write_page
@@ -53,12 +54,16 @@ def bench(
     quick: Annotated[bool, typer.Option("--quick", help="One short round of everything, a minute or two.")] = False,
     only: Annotated[
         list[str] | None,
-        typer.Option(help=f"A scenario, repeatable: {', '.join(SCENARIOS)}."),
+        typer.Option(help=f"A scenario, repeatable: {', '.join((*SCENARIOS, *ON_DEMAND))}."),
     ] = None,
     target: Annotated[
         list[str] | None,
         typer.Option(help=f"A server, repeatable: {', '.join(TARGET_NAMES)}."),
     ] = None,
+    products: Annotated[
+        bool,
+        typer.Option("--products", help="LiteLLM and Open WebUI too, in environments of their own (gigabytes)."),
+    ] = False,
     rounds: Annotated[int, typer.Option(min=1, help="Interleaved rounds; medians are shown.")] = 3,
     write: Annotated[bool, typer.Option("--write", help="Put the tables into docs/benchmarks.md.")] = False,
     json_path: Annotated[
@@ -84,17 +89,19 @@ def bench(
 
       python -m bench --only main --target legato --target nginx --rounds 5
 
+      python -m bench --only products                  beside LiteLLM and Open WebUI
+
       python -m bench --write                          and write the page
     """
     # A terminated bench still ends what it started: contexts unwind on SystemExit.
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
-    known = {"scenario": (only, SCENARIOS), "target": (target, TARGET_NAMES)}
+    known = {"scenario": (only, (*SCENARIOS, *ON_DEMAND)), "target": (target, TARGET_NAMES)}
     for what, (given, names) in known.items():
         for name in given or ():
             if name not in names:
                 raise typer.BadParameter(f"no {what} {name!r}; there are {', '.join(names)}")
     plan = (quick_plan() if quick else full_plan(rounds)).but(
-        scenarios=only or SCENARIOS, targets=target or TARGET_NAMES
+        scenarios=(*(only or SCENARIOS), *(ON_DEMAND if products else ())), targets=target or TARGET_NAMES
     )
     command = shlex.join(["python", "-m", "bench", *sys.argv[1:]])
     try:
@@ -131,6 +138,8 @@ def _run(plan: Plan, work_dir: Path | None) -> tuple[list[Figure], dict[str, str
     names |= {"legato"} if plan.turns or plan.queue or plan.state else set()
     names |= {"legato", "nginx"} if plan.postgres else set()
     nginx = find_nginx() if "nginx" in names else None
+    for name in sorted(names & PRODUCTS.keys()):
+        installed(name)
     if "legato" in names and find_spec("legato") is None:
         raise BenchError("legato is not installed in this environment; see make bench")
     figures: list[Figure] = []

@@ -51,6 +51,12 @@ class Target:
     env: Callable[[Place], Mapping[str, str]]
     most_streams: int | None = None
     """Streams at 20 tokens/s that it can still serve, where that is fewer than asked."""
+    start_limit_s: float = START_LIMIT_S
+    """Seconds until it accepts connections, at most."""
+    path: str | None = None
+    """Where it is posted to, if not where its protocol is at home."""
+    sign_in: Callable[[int], str] | None = None
+    """Returns a bearer token, given the port; None: it takes any."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +66,8 @@ class Server:
     target: Target
     port: int
     tree: Tree
+    token: str | None
+    """What its clients carry; None: anything does."""
 
 
 def _python(*arguments: str) -> list[str]:
@@ -125,13 +133,22 @@ def serving(target: Target, mock: Mock, cores: Cores, folder: Path) -> Iterator[
     """Run a target in `folder`, pinned to the server's core, once it accepts connections."""
     place = Place(port=free_port(), mock=mock, folder=folder)
     command, env = target.command(place), target.env(place)
-    with listening(target.name, command, env, port=place.port, cores=cores, folder=folder) as tree:
-        yield Server(target=target, port=place.port, tree=tree)
+    limit_s = target.start_limit_s
+    with listening(target.name, command, env, port=place.port, cores=cores, folder=folder, limit_s=limit_s) as tree:
+        token = target.sign_in(place.port) if target.sign_in else None
+        yield Server(target=target, port=place.port, tree=tree, token=token)
 
 
 @contextmanager
 def listening(
-    name: str, command: Sequence[str], env: Mapping[str, str], *, port: int, cores: Cores, folder: Path
+    name: str,
+    command: Sequence[str],
+    env: Mapping[str, str],
+    *,
+    port: int,
+    cores: Cores,
+    folder: Path,
+    limit_s: float = START_LIMIT_S,
 ) -> Iterator[Tree]:
     """Run a server in `folder`, pinned to the server's core, once it accepts connections on `port`."""
     log = folder / f"{name}.log"
@@ -140,5 +157,5 @@ def listening(
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("LEGATO_", "OPENAI_"))}
     environment.update(env, PYTHONPATH=str(HERE.parent))
     with running(command, cores=cores.server, log=log, env=environment, cwd=folder) as process:
-        wait_for_port(port, process, log=log, limit_s=START_LIMIT_S)
+        wait_for_port(port, process, log=log, limit_s=limit_s)
         yield Tree(process.pid)

@@ -11,6 +11,7 @@ from statistics import median
 from bench.figure import Figure, figure
 from bench.load import DRAIN, WINDOW, Load, LoadResult, Mock, mock_upstream, run_client
 from bench.process import Cores, Tree, busy_s
+from bench.products import PRODUCTS
 from bench.progress import Board
 from bench.target import TARGETS, Target, serving
 from bench.toolchain import BenchError, Programs
@@ -108,7 +109,7 @@ def measure(bench: Bench, plan: Throughput, name: str, round_number: int) -> Sam
     Raises:
         BenchError: A stream was not whole, or the server did not start.
     """
-    target = TARGETS[name]
+    target = {**TARGETS, **PRODUCTS}[name]
     load = plan.load_for(target)
     folder = bench.folder / f"{plan.name}-{name}-{round_number}"
     folder.mkdir()
@@ -127,6 +128,8 @@ def measure(bench: Bench, plan: Throughput, name: str, round_number: int) -> Sam
             load=load,
             on_phase=window.mark,
             on_tick=bench.board.tick,
+            path=target.path,
+            token=server.token,
         )
         counters = {} if plan.tls else mock_counters(mock)
     if fault := result.fault():
@@ -188,7 +191,7 @@ def figures_of(plan: Throughput, samples: Sequence[Sample]) -> list[Figure]:
         own = [sample for sample in samples if sample.target == name]
         for key, of in SAMPLE_FIGURES.items():
             figures.append(figure(plan.name, name, key, [of(sample) for sample in own]))
-        for other in ("nginx", "relay", "tutorial"):
+        for other in ("nginx", "relay", "tutorial", *PRODUCTS):
             ratios = _ratios(samples, name, other)
             if ratios and other != name:
                 figures.append(figure(plan.name, name, f"cpu_x_{other}", ratios))
