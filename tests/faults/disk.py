@@ -33,6 +33,9 @@ def fill(context: Context, names: list[str]) -> None:
         server = Server(context.new_folder(), {"LEGATO_STORAGE_WAIT_S": f"{WAIT_S}"}).start()
         allowed: dict[str, int] = {}
         try:
+            # A disk that is full while the queue is opened ends the server: that is another trial than these.
+            if not wait_until(lambda: call(server.port, "GET", "/health/ready").status == 200, 10.0):
+                raise RuntimeError(f"the server is not ready: {server.log_end()}")
             for name in share:
                 context.attempt(name, _fill, context, server, name, allowed)
             close_books(context, "disk", server, allowed)

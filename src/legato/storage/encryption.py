@@ -63,8 +63,10 @@ _RECORD_KEPT = Prepared(select(encryption_root).where(encryption_root.c.current)
 _FORMER_ROOTS = Prepared(
     select(encryption_root.c.id).where(~encryption_root.c.current).order_by(encryption_root.c.id).with_for_update()
 )
-_HOLD = Prepared(text("SELECT pg_advisory_xact_lock(CAST(:family AS integer), CAST(:number AS integer))"))
-_KEEP = Prepared(text("SELECT pg_advisory_xact_lock_shared(CAST(:family AS integer), CAST(:number AS integer))"))
+_HOLD = Prepared(text("SELECT CAST(pg_advisory_xact_lock(CAST(:family AS integer), CAST(:number AS integer)) AS text)"))
+_KEEP = Prepared(
+    text("SELECT CAST(pg_advisory_xact_lock_shared(CAST(:family AS integer), CAST(:number AS integer)) AS text)")
+)
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True):
