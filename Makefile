@@ -4,9 +4,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input
 ARGS ?=
-# Two files of tests at once. Files keep their order: the long ones come early, so that both workers end at the same
+# Three files of tests at once on two cores: half of their time they wait. Files keep their order: the long ones come early, so that all workers end at the same
 # time, and those of a package follow each other, so that a browser is started few times.
-TWO := -n2 --dist=loadfile --no-loadscope-reorder
+THREE := -n3 --dist=loadfile --no-loadscope-reorder
 
 # Hundreds of servers are started in tests: without it each would compile Legato anew.
 unexport PYTHONDONTWRITEBYTECODE
@@ -44,10 +44,10 @@ serve: $(VENV)/serve.stamp ## Start the server on http://localhost:3111 (first t
 	@exec $(BIN)/legato serve $(ARGS)
 
 test: page ## All tests, real servers included
-	$(BIN)/python -m tests $(TWO) $(ARGS)
+	$(BIN)/python -m tests $(THREE) $(ARGS)
 
 quick: page ## The tests that take under a minute
-	$(BIN)/pytest $(TWO) -m "not slow" $(ARGS)
+	$(BIN)/pytest $(THREE) -m "not slow" $(ARGS)
 
 check: $(VENV)/dev.stamp ## What CI runs: format, lint, types, import contracts, docs drift, tests
 	$(BIN)/ruff format --check .

@@ -12,7 +12,8 @@ import sys
 from typing import Final
 
 VARIABLE: Final = "PYTHONMALLOC"
-_OWN: Final = {VARIABLE: "malloc", "MALLOC_ARENA_MAX": "2"}
+_OWN: Final = {VARIABLE: "malloc", "MALLOC_ARENA_MAX": "2", "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
+"""Threads share two heaps, since each of its own would keep a share; and heaps may lie in large pages."""
 
 
 def take_system_allocator() -> None:
@@ -23,7 +24,6 @@ def take_system_allocator() -> None:
     if VARIABLE in os.environ or sys.flags.dev_mode or not sys.executable or not _is_glibc():
         return
     try:
-        # Threads share two heaps: each of its own would keep a share.
         os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], _OWN | dict(os.environ))  # noqa: S606
     except OSError:
         # The same server, with more memory after a rush.

@@ -6,8 +6,6 @@ With `adapters.py` the only file that names concrete adapters.
 from __future__ import annotations
 
 import asyncio
-import gc
-import ipaddress
 import os
 import socket
 import sys
@@ -30,8 +28,10 @@ from legato.adapters import (
 from legato.core.clock import Clock, SystemClock
 from legato.core.errors import ConfigurationError
 from legato.core.ids import new_id
+from legato.core.origins import is_loopback
 from legato.http.api import create_api
 from legato.http.server import LegatoServer, kept_sigterm, listen, raise_file_limit
+from legato.memory import freeze
 from legato.policies.moderation.functions import TIMEOUT_S as POLICY_TIMEOUT_S
 from legato.policies.moderation.functions import DeclaredPolicy, PolicyBody, declared
 from legato.policies.moderation.verdict import Stage
@@ -143,7 +143,7 @@ def check_access(settings: Settings) -> None:
     Raises:
         ConfigurationError: `auth` is `none` and `host` is not loopback; or who may sign in is not clear.
     """
-    if settings.auth == "none" and not _is_loopback(settings.host):
+    if settings.auth == "none" and not is_loopback(settings.host):
         raise ConfigurationError(
             f"without authentication only this machine is served, and --host {settings.host} is beyond it: "
             "set LEGATO_AUTH=keys and make a key with `legato keys create`, or leave --host out"
@@ -156,15 +156,6 @@ def check_access(settings: Settings) -> None:
         raise ConfigurationError(
             "nobody could sign in: set [oidc] in legato.toml, or leave `passwords = false` of [accounts] out"
         )
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False
 
 
 @asynccontextmanager
@@ -335,7 +326,7 @@ async def serve(
                 except BaseException:
                     server.stop()
                     raise
-                _freeze()
+                freeze()
 
             def ready() -> None:
                 on_ready(port)
@@ -348,7 +339,7 @@ async def serve(
             api = create_api(node, registry, steps)
             server = LegatoServer(api, on_ready=ready, on_stop=lambda: drain(node, server.requests))
             node.on_outcast = server.stop
-            _freeze()
+            freeze()
             try:
                 await server.serve(sockets=[*sockets])
             finally:
@@ -371,13 +362,6 @@ async def _closing(sockets: Sequence[socket.socket]) -> AsyncIterator[None]:
     finally:
         for sock in sockets:
             sock.close()
-
-
-def _freeze() -> None:
-    """Have the collector run, and not look again at what lives until the end."""
-    gc.collect()
-    gc.freeze()
-    gc.enable()
 
 
 async def _serve_and_go(

@@ -1,6 +1,6 @@
-"""Gives memory back after a rush: what thousands of streams needed is not kept for the next ones.
+"""When the garbage collector looks, and gives memory back after a rush: what thousands of streams needed is not kept.
 
-It does so where the C library gives memory out too (legato.allocator).
+It gives back where the C library gives memory out too (legato.allocator).
 """
 
 from __future__ import annotations
@@ -9,6 +9,18 @@ import ctypes
 import gc
 import sys
 from collections.abc import Callable
+from typing import Final
+
+COLLECT: Final = (10_000, 20, 50)
+"""Thresholds of the collector: it looks at all that is young, and nearly nothing of a reply is left to it."""
+
+
+def freeze() -> None:
+    """Have the collector run, and not look again at what lives until the end."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*COLLECT)
+    gc.enable()
 
 
 def give_back() -> None:

@@ -9,7 +9,7 @@ Source:
 from __future__ import annotations
 
 import re
-from ipaddress import IPv6Address
+from ipaddress import IPv6Address, ip_address
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -17,6 +17,21 @@ MAX_CHARS: Final = 300
 _PORTS: Final = {"http": 80, "https": 443}
 _HOST: Final = re.compile(r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?")
 HOW: Final = "write scheme, host and port alone, such as https://shop.example or http://localhost:8000"
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host's name or address means this machine; an IPv6 address may stand in brackets."""
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+def is_here(host: str) -> bool:
+    """As `is_loopback`, and so for every name under `localhost`, as browsers have it."""
+    return is_loopback(host) or host.endswith(".localhost")
 
 
 def parse_origin(text: str) -> str:

@@ -6,7 +6,6 @@ setting and shows no secret.
 
 from __future__ import annotations
 
-import ipaddress
 import re
 import ssl
 from collections.abc import Mapping
@@ -14,6 +13,7 @@ from urllib.parse import quote, urlsplit
 from urllib.request import getproxies_environment, proxy_bypass
 
 from legato.core.errors import ConfigurationError
+from legato.core.origins import is_loopback
 from legato.providers.openai_transport import Target
 from legato.version import __version__
 
@@ -80,7 +80,11 @@ def proxy_for(target: Target, setting: str | None) -> str | None:
     """
     proxy, name = setting, "proxy"
     if setting is None:
-        if _is_loopback(target.host) or proxy_bypass(f"{target.host}:{target.port}"):
+        if (
+            is_loopback(target.host)
+            or target.host.endswith(".localhost")
+            or proxy_bypass(f"{target.host}:{target.port}")
+        ):
             return None
         name = f"{target.scheme.upper()}_PROXY"
         proxy = getproxies_environment().get(target.scheme)
@@ -132,10 +136,3 @@ def _tls_context(ca_file: str | None, *, verify: bool) -> ssl.SSLContext:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
     return context
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost" or host.endswith(".localhost")

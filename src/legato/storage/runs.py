@@ -263,10 +263,9 @@ def promote_next(tx: Transaction, conversation_key: int, now_ms: int) -> Any | N
 
     The caller holds the conversation (`lock_conversation`).
     """
-    if count_waiting(tx, conversation_key).running:
-        return None
     rows = rows_of_runs(tx, _SELECT_NEXT, conversation_key=conversation_key)
-    if not rows:
+    # Asked last: nearly always nothing waits.
+    if not rows or count_waiting(tx, conversation_key).running:
         return None
     following = rows[0]
     tx.run(_PROMOTE, run_key=following.key, now_ms=now_ms, me=tx.node_key)
