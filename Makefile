@@ -4,8 +4,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input
 ARGS ?=
-# Three files of tests at once on two cores: half of their time they wait. Files keep their order: the long ones come early, so that all workers end at the same
-# time, and those of a package follow each other, so that a browser is started few times.
+# Three files of tests at once, on two cores: half of their time they wait. Files keep their order: the long ones come
+# early, so that all workers end at the same time, and those of a package follow each other, so that a browser is
+# started few times.
 THREE := -n3 --dist=loadfile --no-loadscope-reorder
 
 # Hundreds of servers are started in tests: without it each would compile Legato anew.

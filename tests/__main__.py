@@ -1,7 +1,7 @@
 """`python -m tests`: all tests in two parts, those marked `alone` first, one by one, and then all others.
 
 What is marked so measures time, or fills the machine. Arguments are pytest's own; `make test` has the second part run
-on two workers of pytest-xdist.
+on three workers of pytest-xdist.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from starlette.datastructures import Headers
 from starlette.types import Scope
 
 from legato.core.errors import Forbidden
-from legato.core.origins import is_loopback
+from legato.core.origins import is_here
 from legato.http.headers import is_https
 from legato.http.roles import SAFE
 
@@ -69,10 +69,6 @@ def _must_be_https(scope: Scope, headers: Headers) -> bool:
     # Browsers send Sec-Fetch-Site, and a cookie with this prefix, over connections alone that they trust.
     return (
         is_https(scope)
-        or ("sec-fetch-site" in headers and not _is_here(host_name(headers)))
+        or ("sec-fetch-site" in headers and not is_here(host_name(headers)))
         or HOST_PREFIX in headers.get("cookie", "")
     )
-
-
-def _is_here(host: str) -> bool:
-    return is_loopback(host) or host.endswith(".localhost")

@@ -13,7 +13,7 @@ from urllib.parse import quote, urlsplit
 from urllib.request import getproxies_environment, proxy_bypass
 
 from legato.core.errors import ConfigurationError
-from legato.core.origins import is_loopback
+from legato.core.origins import is_here
 from legato.providers.openai_transport import Target
 from legato.version import __version__
 
@@ -80,11 +80,7 @@ def proxy_for(target: Target, setting: str | None) -> str | None:
     """
     proxy, name = setting, "proxy"
     if setting is None:
-        if (
-            is_loopback(target.host)
-            or target.host.endswith(".localhost")
-            or proxy_bypass(f"{target.host}:{target.port}")
-        ):
+        if is_here(target.host) or proxy_bypass(f"{target.host}:{target.port}"):
             return None
         name = f"{target.scheme.upper()}_PROXY"
         proxy = getproxies_environment().get(target.scheme)
