@@ -17,7 +17,7 @@ from legato import Legato
 from legato.cli.restore import restore
 from legato.core.errors import ConfigurationError
 from legato.testing import serving
-from tests.cli_process import Ended, legato_inside
+from tests.cli_process import Ended, legato, legato_inside
 from tests.client import Client
 from tests.contract.storage_backends import SealedSqliteStorage
 
@@ -66,9 +66,10 @@ def test_a_server_goes_on_from_a_restored_backup(backup: Path, tmp_path: Path) -
             assert {each["id"] for each in found} == {"c0", "c1", "c2"}
             assert len(client.ask("GET", "/conversations/c1/messages").json["messages"]) == 2
             assert client.say("script: tokens=2", conversationId="c1")[-1].name == "complete"
-        listed = run("audit", "list", "--json").stdout.splitlines()
+        # In processes of their own: what the server here logs is not theirs.
+        listed = legato(tmp_path, "audit", "list", "--json", "--data-dir", str(data)).stdout.splitlines()
         assert [json.loads(line)["action"] for line in listed] == ["backup.restore", "backup.create"]
-        verified = run("audit", "verify").stdout
+        verified = legato(tmp_path, "audit", "verify", "--data-dir", str(data)).stdout
         assert verified.startswith("whole: 2 entries")
         noted = verified.split(" for --expect: ")[1].strip()
         assert run("audit", "verify", "--expect", noted).returncode == 0
