@@ -98,7 +98,9 @@ async def test_events_that_are_batched_another_way_are_not_lost(world: QueueWorl
 
 async def test_events_of_one_key_are_handled_in_order(world: QueueWorld) -> None:
     """Even while the first of them fails and is tried again; other keys do not wait for it."""
-    step = QueueStep(name="sync", topics=["lead"], key=lambda each: each.owner, backoff_s=0.2, concurrency=8, attempts=9)
+    step = QueueStep(
+        name="sync", topics=["lead"], key=lambda each: each.owner, backoff_s=0.2, concurrency=8, attempts=9
+    )
     draw = random.Random(1)
 
     async def fail_first(name: str, batch: Sequence[JobEvent], attempt: int) -> None:
