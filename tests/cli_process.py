@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -15,6 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.faults.nursery import shared_nursery
 
 WAIT_S = 30.0
 
@@ -44,18 +48,18 @@ def launch(folder: Path, *arguments: str, stdin: int = subprocess.DEVNULL, **val
 def legato(
     folder: Path, *arguments: str, stdin: str | None = None, **values: object
 ) -> subprocess.CompletedProcess[str]:
-    """Run `legato` to its end."""
-    given: dict[str, Any] = {"stdin": subprocess.DEVNULL} if stdin is None else {"input": stdin}
-    return subprocess.run(
-        [sys.executable, "-m", "legato", *arguments],
-        cwd=folder,
-        env=environment(**values),
-        capture_output=True,
-        encoding="utf-8",
-        timeout=WAIT_S * 2,
-        check=False,
-        **given,
-    )
+    """Run `legato` to its end, in a process that is forked from one with everything imported."""
+    with tempfile.TemporaryDirectory() as own:
+        given, out, err = (Path(own) / name for name in ("in", "out", "err"))
+        given.write_text(stdin or "", "utf-8")
+        process = shared_nursery().launch(arguments, folder, environment(**values), out, errors=err, stdin=given)
+        try:
+            code = process.wait(WAIT_S * 2)
+        except subprocess.TimeoutExpired:
+            os.kill(process.pid, signal.SIGKILL)
+            raise
+        said = [path.read_text("utf-8") if path.exists() else "" for path in (out, err)]
+    return subprocess.CompletedProcess(["legato", *arguments], code, *said)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

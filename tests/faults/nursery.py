@@ -74,10 +74,23 @@ class Nursery:
         log: Path,
         *,
         module: str | None = None,
+        errors: Path | None = None,
+        stdin: Path | None = None,
     ) -> Process:
-        """Fork a server that goes on as `python -m <module> <arguments>` would; by default the nursery's module."""
-        order = {"arguments": [*arguments], "folder": str(folder), "environment": {**environment}, "log": str(log)}
-        return _Forked(self, int(self.ask(order | {"module": module})["pid"]))
+        """Fork a server that goes on as `python -m <module> <arguments>` would; by default the nursery's module.
+
+        Args:
+            log: What it writes, and what it writes to standard error unless `errors` is to have that.
+            stdin: What it reads; nothing by default.
+        """
+        order: dict[str, Any] = {
+            "arguments": [*arguments],
+            "folder": str(folder),
+            "environment": {**environment},
+            "log": str(log),
+        }
+        order |= {"module": module, "errors": str(errors or log), "stdin": str(stdin or os.devnull)}
+        return _Forked(self, int(self.ask(order)["pid"]))
 
     def ask(self, order: Mapping[str, Any]) -> dict[str, Any]:
         """Give an order and return the answer.
@@ -165,12 +178,14 @@ def _become(order: Mapping[str, Any]) -> None:
     os.chdir(order["folder"])
     os.environ.clear()
     os.environ.update(order["environment"])
-    log = os.open(order["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-    nothing = os.open(os.devnull, os.O_RDONLY)
-    for source, target in ((nothing, 0), (log, 1), (log, 2)):
+    for target, name, how in (
+        (0, order["stdin"], os.O_RDONLY),
+        (1, order["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND),
+        (2, order["errors"], os.O_WRONLY | os.O_CREAT | os.O_APPEND),
+    ):
+        source = os.open(name, how, 0o600)
         os.dup2(source, target)
-    os.close(nothing)
-    os.close(log)
+        os.close(source)
     # What the parent had read ahead of its orders is not this one's input.
     sys.stdin = open(0)  # noqa: SIM115
     sys.argv = ["legato", *order["arguments"]]
