@@ -9,6 +9,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from types import FrameType
 from typing import Annotated
 
 import typer
@@ -48,7 +49,7 @@ HELP = """Kill, cut and starve real servers, and count what a reader lost.
 
     \b
     python -m tests.faults                              everything; hours, on two cores
-    python -m tests.faults --only cluster               three nodes over PostgreSQL; under an hour where it is quiet
+    python -m tests.faults --only cluster               three nodes over PostgreSQL; an hour or two
     python -m tests.faults --only cluster --share 0.1   a tenth of the trials of three nodes over PostgreSQL
     python -m tests.faults --quick                      a few of each; two minutes
     python -m tests.faults --only kill-seams            one scenario
@@ -80,9 +81,9 @@ def main(
     table = Table("fault", "trials", "s", *CHECKS, "other")
     total = Context(folder)
     was_ended = False
-    for number in (signal.SIGINT, signal.SIGTERM):
-        # Also where a shell has a background job ignore it: servers are ended, and what was counted is printed.
-        signal.signal(number, signal.default_int_handler)
+    # Also where a shell has a background job ignore it: servers are ended, and what was counted is printed.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, _end_once)
     bar = Progress(TextColumn("{task.description:14}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with bar:
         for scenario in chosen:
@@ -123,6 +124,12 @@ def main(
     if was_ended:
         console.print("ended before all trials were done")
         raise typer.Exit(130)
+
+
+def _end_once(number: int, frame: FrameType | None) -> None:
+    # `timeout` sends it to the process and then to its group: the second would cut the end short.
+    signal.signal(number, signal.SIG_IGN)
+    raise KeyboardInterrupt
 
 
 class _Steps:
