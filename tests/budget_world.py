@@ -94,6 +94,13 @@ async def quiet(*nodes: Node) -> None:
     await until(lambda: not any(node.live or node.tasks for node in nodes))
 
 
+async def said_something(started: Started) -> None:
+    """Wait until a reply has some words."""
+    tail = started.tail
+    assert tail is not None
+    await until(lambda: len(tail.log.text_bytes) > 20)
+
+
 async def ended(node: Node, started: Started, who: Principal = ANN) -> tuple[str, str | None, list[Event]]:
     """Wait for the end of a run; return its text, its finish reason and all its events."""
     tail = started.tail or await find_tail(node, who, started.run_id)

@@ -11,6 +11,10 @@ from tests.conftest import StartServer
 from tests.e2e.browser import Visits
 from tests.e2e.chat import Chat
 
+CURSORS = """() => [...document.querySelectorAll("[data-role=assistant] *")]
+  .flatMap((each) => [getComputedStyle(each), getComputedStyle(each, "::after")])
+  .filter((style) => style.animationName === "blink").length"""
+
 
 def test_a_message_is_echoed_at_once_and_its_reply_grows(chat: Chat) -> None:
     """What was sent is there before the server has answered; a cursor stands behind the words until the end."""
@@ -24,11 +28,13 @@ def test_a_message_is_echoed_at_once_and_its_reply_grows(chat: Chat) -> None:
     expect(chat.page.locator("[data-role=user]")).to_have_text("script: seed=11 tokens=40 delay_ms=15", timeout=250)
     chat.wait_begun(11)
     expect(chat.reply.locator("[data-cursor]")).to_be_visible()
+    assert chat.page.evaluate(CURSORS) == 1
     first = len(chat.shown(11))
     chat.wait_done()
     assert 0 < first < 40
     chat.expect_tokens(11, 40)
     expect(chat.reply.locator("[data-cursor]")).to_have_count(0)
+    assert chat.page.evaluate(CURSORS) == 0
     expect(chat.field).to_have_value("")
 
 

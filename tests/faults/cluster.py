@@ -17,6 +17,7 @@ from tests.faults.cluster_breaks import (
     KILLS,
     PAUSES,
     REDIS,
+    RESUME_S,
     TOLD_TO_END,
     Trial,
     end_at_seam,
@@ -41,8 +42,6 @@ NEEDED = {KILLS: 500, PAUSES: 200, DATABASE: 50, REDIS: 50, TOLD_TO_END: 20}
 """Counts that a full run must reach."""
 MOST_WAIT_S = 2.0
 """Between two chunks that a reader is shown, while all nodes are started anew one after another."""
-RESUME_S = 10.0
-"""After a trial, for readers of lost replies to be shown more; the oracle says what it means if they are not."""
 MOST_UNCHECKED = 16
 """Pages of turns that wait to be looked at when the next trial begins."""
 GAP = "longest wait of a reader in a rolling restart"
@@ -118,6 +117,7 @@ def break_cluster(context: Context, names: list[str]) -> None:
             checks.take(crowd.take_ended())
             accounts.take_calls(cluster.journals)
             context.add(checks.found(MOST_UNCHECKED), 0)
+        _repair(cluster)
         crowd.stop()
         checks.take(crowd.take_ended())
         tally = checks.found()
@@ -148,19 +148,16 @@ def _try(context: Context, cluster: Cluster, crowd: Crowd, name: str) -> Tally:
     words = name.split("-")
     each = SEAM_FAULTS[words[1]] if words[0] == "seam" else KINDS[words[0]].each
     fault = end_at_seam if words[0] == "seam" else KINDS[words[0]].fault
-    try:
-        for _ in range(1 if context.quick else max(1, round(each * context.share))):
-            began = time.monotonic()
-            fault(trial)
-            tally.samples[f"from one fault to the next: {words[0]}"].append(time.monotonic() - began)
-    finally:
-        _repair(cluster)
+    for _ in range(1 if context.quick else max(1, round(each * context.share))):
+        began = time.monotonic()
+        fault(trial)
+        tally.samples[f"from one fault to the next: {words[0]}"].append(time.monotonic() - began)
     _count_times(trial, judged=not context.quick)
     return tally
 
 
 def _repair(cluster: Cluster) -> None:
-    """Have everything at work again, whatever a trial has left."""
+    """Have everything at work again, whatever a trial has left that did not come to its end."""
     cluster.postgres.resume()
     if not cluster.valkey_runs:
         cluster.valkey.start()

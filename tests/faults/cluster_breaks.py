@@ -17,6 +17,8 @@ SHORT = 0.6
 """Share of a lease for which a node may stand still and lose nothing."""
 REACH_S = 6.0
 """A seam that is not passed within this, under the crowd, is not reached."""
+RESUME_S = 10.0
+"""After a fault, for readers of lost replies to be shown more; the oracle says what it means if they are not."""
 MOST_TOKENS = 4
 """After a fault and before the next one, of one reader: at any token of the others."""
 KILLS, PAUSES, TOLD_TO_END = "node kills", "pauses past the lease", "rolling restarts"
@@ -186,6 +188,8 @@ def kill_redis(trial: Trial) -> None:
 
 def roll(trial: Trial) -> None:
     trial.see_more()
+    # Who still waits because of another fault would count as one who waits for this.
+    trial.crowd.await_flow(RESUME_S)
     began = time.monotonic()
     for node in trial.draw.sample(trial.cluster.nodes, len(trial.cluster.nodes)):
         code = trial.cluster.restart(node)

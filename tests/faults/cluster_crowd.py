@@ -16,6 +16,8 @@ from tests.faults.oracle import Expected, Tally, whole
 from tests.faults.watcher import Watcher
 
 WITHIN_S = 120.0
+FLOWS_S = 1.0
+"""A reader that was shown something within this does not wait."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,6 +156,15 @@ class Crowd:
             one = draw.choice(reading)
             one.saw(one.chunks + draw.randrange(1, most), within_s=1.0)
 
+    def await_flow(self, within_s: float) -> None:
+        """Wait until nobody waits who has been shown a chunk."""
+        until = time.monotonic() + within_s
+        while time.monotonic() < until:
+            since = time.monotonic() - FLOWS_S
+            if not any(each.is_at_work and each.chunks and not _was_shown(each, since) for each in self.reading()):
+                return
+            time.sleep(0.02)
+
     def _talk(self, number: int) -> None:
         draw = self._draws[number]
         count = 0
@@ -243,6 +254,11 @@ class Crowd:
             if later is not None:
                 found.append(later - since)
         return found
+
+
+def _was_shown(reader: Wanderer, since: float) -> bool:
+    arrivals = reader.reader.arrivals
+    return bool(arrivals) and arrivals[-1] > since
 
 
 def _later_at(reader: Wanderer, since: float) -> float | None:

@@ -1,4 +1,4 @@
-"""Real MCP servers over HTTP, one for all tests of a file; queues on each database; a server with accounts."""
+"""What several files share: MCP servers over HTTP, queues on each database, servers with accounts or an issuer."""
 
 from __future__ import annotations
 
@@ -6,11 +6,14 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+import pytest_asyncio
 
 from legato.policies import password_hashes
 from legato.steps.queue_address import QueueAddress
 from tests import account_world
 from tests.account_world import OTHER, make
+from tests.issuer import Issuer
+from tests.issuer_world import begin_anew, open_house
 from tests.mcp_world import HttpProgram
 from tests.page_world import Site, open_site
 from tests.postgres import Postgres
@@ -41,6 +44,25 @@ def queue_address(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Qu
     url = make_queue_database(postgres)
     yield url
     postgres.drop_database(url)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def issuer_house(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[tuple[Site, Issuer]]:
+    async with open_house(tmp_path_factory.mktemp("house")) as opened:
+        yield opened
+
+
+@pytest.fixture
+def issuer(issuer_house: tuple[Site, Issuer]) -> Issuer:
+    """An issuer of identity tokens as it was at the file's beginning."""
+    begin_anew(issuer_house)
+    return issuer_house[1]
+
+
+@pytest.fixture
+def issuer_site(issuer_house: tuple[Site, Issuer], issuer: Issuer) -> Site:
+    """A server whose people sign in at `issuer`."""
+    return issuer_house[0]
 
 
 @pytest.fixture

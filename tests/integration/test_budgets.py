@@ -18,7 +18,7 @@ from legato.http.api import create_api
 from legato.providers.scripted import reply
 from legato.runs.conversations import Conversations
 from legato.runs.node import Node
-from legato.runs.start import Started, start
+from legato.runs.start import start
 from legato.runs.stop import stop
 from legato.storage.outbox import first_events
 from tests.asgi import call
@@ -32,6 +32,7 @@ from tests.budget_world import (
     message,
     post_at_once,
     quiet,
+    said_something,
     say,
     spent,
     sums,
@@ -57,12 +58,6 @@ async def opened(folder: Path, *budgets: dict[str, Any], **more: Any) -> AsyncIt
     values = {"prices": PRICES, "budgets": list(budgets), "retry_base_s": 0.01} | more
     async with open_node(node_settings(folder, **values), clock=clock, tools=tools) as node:
         yield node
-
-
-async def said_something(started: Started) -> None:
-    tail = started.tail
-    assert tail is not None
-    await until(lambda: len(tail.log.text_bytes) > 20)
 
 
 async def test_many_posts_at_once_spend_exactly_the_limit(tmp_path: Path) -> None:

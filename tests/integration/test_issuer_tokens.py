@@ -5,12 +5,11 @@ from __future__ import annotations
 import base64
 import hmac
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-import pytest_asyncio
 from joserfc import jwt
 from joserfc.jwk import RSAKey
 
@@ -18,27 +17,10 @@ from legato.http.oidc import CALLBACK
 from legato.http.oidc_claims import SKEW_S
 from legato.http.oidc_issuer import KEEP_S, RENEW_LEAST_S
 from tests.issuer import CLIENT_ID, Claims, Issuer, open_issuer
-from tests.issuer_world import ANN, Browser, at_issuer, begin_anew, open_house, settings_of
+from tests.issuer_world import ANN, Browser, at_issuer, settings_of
 from tests.page_world import OWN, Site, open_site
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def house(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[tuple[Site, Issuer]]:
-    async with open_house(tmp_path_factory.mktemp("house")) as opened:
-        yield opened
-
-
-@pytest.fixture
-def issuer(house: tuple[Site, Issuer]) -> Issuer:
-    begin_anew(house)
-    return house[1]
-
-
-@pytest.fixture
-def site(house: tuple[Site, Issuer], issuer: Issuer) -> Site:
-    return house[0]
 
 
 @pytest.mark.parametrize("algorithm", ["RS256", "ES256"])
@@ -98,11 +80,11 @@ def cut(issuer: Issuer, claims: Claims) -> str:
 
 @pytest.mark.parametrize("sign", [none, shared_secret, other_key, own_key, other_algorithm, cut, lambda *_: "x"])
 async def test_a_token_that_is_not_the_issuers_is_refused(
-    site: Site, issuer: Issuer, sign: Callable[[Issuer, Claims], str]
+    issuer_site: Site, issuer: Issuer, sign: Callable[[Issuer, Claims], str]
 ) -> None:
     """Whatever algorithm it claims to be signed with."""
     issuer.sign = sign
-    browser = Browser(site)
+    browser = Browser(issuer_site)
     assert (await browser.sign_in()).headers["location"] == "/?sign-in=failed"
     assert await browser.me() == 401
     issuer.sign = None
@@ -134,22 +116,22 @@ CLAIMS: dict[str, tuple[Callable[[Claims], Any], bool]] = {
 
 
 @pytest.mark.parametrize("name", CLAIMS)
-async def test_each_claim_is_checked(site: Site, issuer: Issuer, name: str) -> None:
+async def test_each_claim_is_checked(issuer_site: Site, issuer: Issuer, name: str) -> None:
     """A genuine token that is for another server, another sign-in or another time signs nobody in."""
     change, good = CLAIMS[name]
     issuer.change_claims = change
-    browser = Browser(site)
+    browser = Browser(issuer_site)
     assert (await browser.sign_in()).headers["location"] == ("/" if good else "/?sign-in=failed")
     assert (await browser.me() != 401) == good
 
 
-async def test_the_answer_of_another_issuer_is_refused(site: Site, issuer: Issuer) -> None:
+async def test_the_answer_of_another_issuer_is_refused(issuer_site: Site, issuer: Issuer) -> None:
     """RFC 9207: where an issuer is named it must be ours, and where ours always names itself it must."""
-    browser = Browser(site)
+    browser = Browser(issuer_site)
     path = await at_issuer(await browser.leave())
     assert (await browser.ask("GET", f"{path}&iss=https://evil.example")).headers["location"] == "/?sign-in=failed"
     issuer.change_metadata = lambda found: found.update(authorization_response_iss_parameter_supported=True)
-    site.clock.shift_ms += int(KEEP_S * 1000)
+    issuer_site.clock.shift_ms += int(KEEP_S * 1000)
     path = await at_issuer(await browser.leave())
     assert (await browser.ask("GET", path)).headers["location"] == "/?sign-in=failed"
     assert "/token" not in issuer.asked
@@ -158,16 +140,16 @@ async def test_the_answer_of_another_issuer_is_refused(site: Site, issuer: Issue
 # Keys
 
 
-async def test_keys_are_kept_and_looked_for_anew(site: Site, issuer: Issuer) -> None:
+async def test_keys_are_kept_and_looked_for_anew(issuer_site: Site, issuer: Issuer) -> None:
     """Asked for once in an hour; a token of a key that is not known has them asked for, though not at each try."""
     for _ in range(3):
-        assert (await Browser(site).sign_in()).headers["location"] == "/"
+        assert (await Browser(issuer_site).sign_in()).headers["location"] == "/"
     assert (issuer.asked.count("/keys"), issuer.asked.count("/.well-known/openid-configuration")) == (1, 1)
     issuer.rotate()
-    site.clock.shift_ms += int(RENEW_LEAST_S * 1000)
-    assert (await Browser(site).sign_in()).headers["location"] == "/"
+    issuer_site.clock.shift_ms += int(RENEW_LEAST_S * 1000)
+    assert (await Browser(issuer_site).sign_in()).headers["location"] == "/"
     assert issuer.asked.count("/keys") == 2
     issuer.sign = other_key
     for _ in range(3):
-        assert (await Browser(site).sign_in()).headers["location"] == "/?sign-in=failed"
+        assert (await Browser(issuer_site).sign_in()).headers["location"] == "/?sign-in=failed"
     assert issuer.asked.count("/keys") == 2

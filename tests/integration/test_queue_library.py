@@ -129,6 +129,7 @@ async def test_nothing_is_left_behind(world: QueueWorld) -> None:
     assert await asyncio.to_thread(lambda: 7) == 7
 
 
+@pytest.mark.alone
 async def test_a_close_in_mid_work_takes_no_second(world: QueueWorld) -> None:
     """Ten steps, all of them busy."""
 

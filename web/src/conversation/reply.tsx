@@ -124,13 +124,14 @@ function Reasoning({ text, growing }: { text: string; growing: boolean }) {
   );
 }
 
-/** What stands at the end of a reply that is being made: a cursor, or why there is nothing yet. */
+/** What stands below a reply that is being made: why there is nothing yet, or a cursor where no text has one. */
 function Waiting({ message }: { message: ChatMessage }) {
   const t = useWords();
   const queued = message.status === "queued" && message.ahead > 0;
+  const last = message.parts.at(-1);
   return (
     <div className="flex min-h-7 items-center gap-2 text-sm text-ink-soft" data-cursor>
-      <span className="cursor-blink !ml-0" aria-hidden />
+      {!(last?.type === "text" && last.text) && <span className="cursor-blink !ml-0" aria-hidden />}
       {queued ? (
         <span>{t.conversation.queued(message.ahead)}</span>
       ) : (

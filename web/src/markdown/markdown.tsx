@@ -181,7 +181,7 @@ export const Markdown = memo(function Markdown({ text: whole, growing = false }:
       linkSafety={NO_LINK_BOX}
       plugins={plugins}
       rehypePlugins={REHYPE}
-      className="prose"
+      className={growing ? "prose growing" : "prose"}
       lineNumbers={false}
     >
       {loaded ? normaliseMath(text) : text}

@@ -100,7 +100,7 @@ export const de: Strings = {
     firstToken: (time) => `erstes Wort nach ${time}`,
     cached: (tokens) => `${tokens} davon zwischengespeichert`,
     reasoned: (tokens) => `${tokens} fürs Nachdenken`,
-    counted: "von diesem Server gezählt: der des Modells hat nichts gemeldet",
+    counted: "hier gezählt: der Anbieter des Modells hat keine Zahlen gemeldet",
     stopped: "Angehalten",
     ends: {
       length: "Die Antwort hat ihre größte Länge erreicht.",

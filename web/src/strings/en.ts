@@ -100,7 +100,7 @@ export const en = {
     firstToken: (time: string) => `first word after ${time}`,
     cached: (tokens: string) => `${tokens} of them cached`,
     reasoned: (tokens: string) => `${tokens} for reasoning`,
-    counted: "counted by this server: the model's told nothing",
+    counted: "counted here: the model's provider reported no figures",
     stopped: "Stopped",
     ends: {
       length: "The reply reached its longest length.",
