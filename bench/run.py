@@ -144,7 +144,7 @@ def _run(plan: Plan, work_dir: Path | None) -> tuple[list[Figure], dict[str, str
         raise BenchError("legato is not installed in this environment; see make bench")
     figures: list[Figure] = []
     with (
-        _alone(),
+        alone(),
         tempfile.TemporaryDirectory(prefix="legato-bench-", dir=work_dir) as made,
         board(plan.expected_s) as progress,
     ):
@@ -185,7 +185,7 @@ def _run(plan: Plan, work_dir: Path | None) -> tuple[list[Figure], dict[str, str
 
 
 @contextmanager
-def _alone() -> Iterator[None]:
+def alone() -> Iterator[None]:
     """Refuse to run beside another bench of this checkout: each would spoil the other's figures."""
     with (BUILD_DIR / "lock").open("w") as file:
         try:

@@ -155,7 +155,7 @@ def listening(
     log.touch()
     # Nothing of the caller's own configuration may reach a server under test.
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("LEGATO_", "OPENAI_"))}
-    environment.update(env, PYTHONPATH=str(HERE.parent))
+    environment.update({"PYTHONPATH": str(HERE.parent), **env})
     with running(command, cores=cores.server, log=log, env=environment, cwd=folder) as process:
         wait_for_port(port, process, log=log, limit_s=limit_s)
         yield Tree(process.pid)

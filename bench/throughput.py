@@ -103,15 +103,14 @@ def mock_counters(mock: Mock) -> dict[str, int]:
     return counters
 
 
-def measure(bench: Bench, plan: Throughput, name: str, round_number: int) -> Sample:
+def measure(bench: Bench, plan: Throughput, target: Target, round_number: int) -> Sample:
     """Run one target once, on a fresh server and a fresh mock.
 
     Raises:
         BenchError: A stream was not whole, or the server did not start.
     """
-    target = {**TARGETS, **PRODUCTS}[name]
     load = plan.load_for(target)
-    folder = bench.folder / f"{plan.name}-{name}-{round_number}"
+    folder = bench.folder / f"{plan.name}-{target.name}-{round_number}"
     folder.mkdir()
     certificate = bench.certificate if plan.tls else None
     with (
@@ -133,9 +132,9 @@ def measure(bench: Bench, plan: Throughput, name: str, round_number: int) -> Sam
         )
         counters = {} if plan.tls else mock_counters(mock)
     if fault := result.fault():
-        raise BenchError(f"{plan.name}: {name} did not deliver: {fault}")
+        raise BenchError(f"{plan.name}: {target.name} did not deliver: {fault}")
     return Sample(
-        target=name,
+        target=target.name,
         round=round_number,
         streams=load.streams,
         cpu_ms=window.cpu_ms_per_1000(result.window_tokens),
@@ -172,7 +171,7 @@ def run_rounds(bench: Bench, plan: Throughput) -> list[Sample]:
         for name in plan.targets:
             what = f"{plan.name} {number}/{plan.rounds} {name}"
             with bench.board.step(what, plan.load.expected_s + START_S):
-                sample = measure(bench, plan, name, number)
+                sample = measure(bench, plan, {**TARGETS, **PRODUCTS}[name], number)
             samples.append(sample)
             bench.board.note(
                 f"{what}: {sample.streams:,} streams, {sample.rate:,.0f} chunks/s, "

@@ -181,6 +181,7 @@ async def test_an_idle_connection_is_closed(world: World) -> None:
     await cancelled(task)
 
 
+@pytest.mark.alone
 async def test_a_message_that_ends_late_keeps_its_connection(stack: AsyncExitStack) -> None:
     """[DONE] ends the call at once; the last HTTP chunk may follow in its own time."""
     server = await stack.enter_async_context(UpstreamServer())

@@ -38,7 +38,7 @@ NEEDED = {"kills": 200, ACCEPTED: 1000}
 """Counts that a full run must reach."""
 QUICK_DECK = ("hand-over-before", "enqueue-after", POSTED)
 HOUR_S = 3600
-REACH_S = 4.0
+REACH_S = 12.0
 """A seam that is not passed within this, with posts and ticks, is not reached in this life."""
 DRAIN_S = 240.0
 """Jobs that lost several processes are tried again after a minute at most."""

@@ -62,6 +62,7 @@ async def late_world(folder: Path, clock: LateClock) -> AsyncIterator[World]:
         yield World(node, bench, create_api(node))
 
 
+@pytest.mark.alone
 async def test_a_run_that_only_waits_for_a_person_is_left_at_once(tmp_path: Path) -> None:
     """With the turns behind it; the next start goes on waiting, and the reply comes to its end there."""
     async with open_world(tmp_path, drain_s=20) as world:

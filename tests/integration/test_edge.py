@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import socket
 import struct
+import time
+from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import uvicorn
@@ -16,6 +21,7 @@ from legato.http.edge import MAX_HEAD_BYTES
 from legato.providers.scripted import reply
 from tests.client import Client, Connection, Stream, parse_event, request_bytes, text_of
 from tests.naive import unchunked
+from tests.server import ServerProcess
 
 
 def message_bytes(text: str, **headers: str) -> bytes:
@@ -24,6 +30,12 @@ def message_bytes(text: str, **headers: str) -> bytes:
 
 def stop(client: Client, run_id: str) -> None:
     assert client.ask("POST", f"/chat/stream/{run_id}/stop").status == 202
+
+
+def stop_beside(server: ServerProcess, run_id: str) -> None:
+    """Stop a run over a connection that is closed behind it."""
+    with Client(server.port) as other:
+        stop(other, run_id)
 
 
 @pytest.fixture(autouse=True)
@@ -183,6 +195,43 @@ def test_a_reader_that_goes_leaves_the_others_alone(client: Client, how: str) ->
         first.connection.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     first.close()
     assert text_of(second.rest()) == reply(6, 200)
+
+
+@pytest.mark.parametrize("how", ["end", "close", "FIN", "RST", "stop"])
+def test_no_socket_stays_open_behind_a_stream(client: Client, server: ServerProcess, how: str) -> None:
+    """However a stream ends, the server's side of its connection is closed with it."""
+    sockets = Path(f"/proc/{server.pid}/fd")
+
+    def opened() -> set[str]:
+        links = []
+        for link in sockets.iterdir():
+            with contextlib.suppress(FileNotFoundError):
+                links.append(os.readlink(link))
+        return {f"{count}×{link}" for link, count in Counter(links).items() if link.startswith("socket:")}
+
+    before = opened()
+    headers = {"Connection": "close"} if how == "close" else {}
+    connection = client.connect()
+    connection.send(message_bytes(f"script: seed=8 tokens=9{'' if how in ('end', 'close') else ' stall=3'}", **headers))
+    stream = Stream(connection, connection.read_head())
+    stream.take(3)
+    if how in ("FIN", "RST"):
+        if how == "RST":
+            connection.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        connection.sock.close()
+        stop_beside(server, stream.run_id)
+    else:
+        if how == "stop":
+            stop_beside(server, stream.run_id)
+        assert stream.rest()[-1].name == "complete"
+        if how == "close":
+            # Not before the last name of it is closed.
+            assert connection.sock.recv(1) == b""
+        connection.sock.close()
+    until_s = time.monotonic() + 10
+    while (more := opened() - before) and time.monotonic() < until_s:
+        time.sleep(0.02)
+    assert not more
 
 
 @pytest.mark.slow

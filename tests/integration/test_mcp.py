@@ -206,6 +206,7 @@ async def test_a_server_that_answers_nothing_any_more_is_started_again() -> None
         assert (await bot.call("pid")).output != before
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("name", ["big", "flood"])
 async def test_a_message_without_bounds_ends_its_program(name: str) -> None:
     """Neither memory nor the loop pays for a huge answer: the program is ended, the model is told, it serves again."""
@@ -265,6 +266,7 @@ async def test_tools_that_change_are_listed_anew() -> None:
         await bot.tools(with_tool="added")
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize(
     ("config", "why"),
     [

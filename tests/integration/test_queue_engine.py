@@ -208,6 +208,7 @@ async def test_a_long_job_is_not_given_out_twice(world: QueueWorld) -> None:
     assert len(world.calls) == 1
 
 
+@pytest.mark.alone
 async def test_what_is_unfinished_at_the_end_is_done_by_the_next_process(world: QueueWorld) -> None:
     """The end is quick, however long the jobs; none is lost, and what was done is not done again."""
 
@@ -230,6 +231,7 @@ async def test_what_is_unfinished_at_the_end_is_done_by_the_next_process(world: 
     assert sorted(world.ended) == sorted(each.id for each in events(60))
 
 
+@pytest.mark.alone
 async def test_the_loop_goes_on_while_the_file_is_locked(file_world: QueueWorld) -> None:
     """Whoever hands over waits, nobody else."""
     world = file_world

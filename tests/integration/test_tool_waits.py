@@ -223,6 +223,7 @@ async def test_a_restart_asks_nobody_twice(tmp_path: Path, granted: bool) -> Non
         assert epochs == {"0", "1"}
 
 
+@pytest.mark.alone
 async def test_a_restart_leaves_the_rest_of_the_time(tmp_path: Path) -> None:
     """What was waited before counts."""
     async with open_world(tmp_path, approval_timeout_s=0.6) as world:

@@ -260,3 +260,17 @@ def test_a_renderer_gives_the_same_with_it_and_without(write: ChunkFrames, monke
     with_it = rendered()
     monkeypatch.setattr(native, "chunk_frames", None)
     assert rendered() == with_it
+
+
+def test_wrong_arguments_are_refused(read: PlainTexts, write: ChunkFrames) -> None:
+    """With a TypeError, or for numbers that are out of range an OverflowError; never with a crash."""
+    wrong: list[tuple[Any, ...]] = [(), (1,), (None, None), ("a", "b", "c"), (1, "frames", True), (b"", 0, 0, b"", ())]
+    for function in (read, write):
+        for arguments in wrong:
+            with pytest.raises(TypeError):
+                function(*arguments)
+    for number in (-1, 1 << 64):
+        with pytest.raises(OverflowError):
+            write(b"", number, 0, b"", [])
+        with pytest.raises(OverflowError):
+            write(b"", 0, number, b"", [])

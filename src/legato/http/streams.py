@@ -10,7 +10,7 @@ from starlette.types import Receive, Scope, Send
 
 from legato.http.edge import EXTENSION, AsgiSink, Connection, Edge
 from legato.http.problems import Cut
-from legato.runs.tail import Reader, Readers, RendererType, Tail
+from legato.runs.tail import Reader, Readers, Renderer, Tail
 
 SSE_HEADERS = {
     "Cache-Control": "no-cache, no-transform",
@@ -31,7 +31,7 @@ class RunStream(Response):
         self,
         readers: Readers,
         tail: Tail,
-        renderer_type: RendererType,
+        renderer_type: type[Renderer],
         *,
         after: int,
         opening: bytes,

@@ -22,7 +22,7 @@ from legato.core.errors import NotFound, StorageUnavailable
 from legato.core.event import LogItem
 from legato.core.log import RunLog
 from legato.fanout.hint import Hint, HintKind
-from legato.runs.tail import Reader, Renderer, RendererType, Tail
+from legato.runs.tail import Reader, Renderer, Tail
 from legato.storage.followed import Growth, Piece
 
 log = structlog.get_logger(__name__)
@@ -53,7 +53,7 @@ class FollowedTail(Tail):
         self.waiting: list[asyncio.Future[None]] = []
         """Who waits for a read that has not begun yet."""
 
-    def attach(self, reader: Reader, renderer_type: RendererType) -> Renderer:
+    def attach(self, reader: Reader, renderer_type: type[Renderer]) -> Renderer:
         self.readers += 1
         if not self.lost:
             # It may have been let go of while its reader was on the way.

@@ -39,6 +39,8 @@ class Sink(Protocol):
 class Renderer(Protocol):
     """One protocol's view of one run. Pure: the same items at the same place give the same bytes."""
 
+    def __init__(self, run_id: str, log: RunLog) -> None: ...
+
     def render(self, first: int, items: Sequence[LogItem]) -> bytes: ...
 
 
@@ -48,9 +50,6 @@ class Holder(Protocol):
     def fail(self, error: Exception) -> None:
         """Learn that the database refused what was appended."""
         ...
-
-
-RendererType = Callable[[str, RunLog], Renderer]
 
 
 class Tail:
@@ -66,7 +65,7 @@ class Tail:
     """
 
     __slots__ = (
-        "_feeds",
+        "_readers",
         "closed",
         "epoch",
         "holder",
@@ -86,8 +85,9 @@ class Tail:
         self.log = log if log is not None else RunLog()
         self.closed = self.log.terminal is not None
         self.pending: list[LogItem] = []
-        # Tuples: they are small, and a reader that takes itself out disturbs nobody who goes through them.
-        self._feeds: tuple[_Feed, ...] = ()
+        # Those of one protocol stand together. A tuple: it is small, and a reader that takes itself out disturbs nobody
+        # who goes through it.
+        self._readers: tuple[Reader, ...] = ()
         self.holder: Holder | None = None
         self.lost = False
 
@@ -104,11 +104,12 @@ class Tail:
         if type(items[-1]) is not str:
             self.closed = log.terminal is not None
         end = first + len(items)
-        for _, renderer, readers in self._feeds:
-            if readers:
+        renderer, frames = None, b""
+        for reader in self._readers:
+            if reader.renderer is not renderer:
+                renderer = reader.renderer
                 frames = renderer.render(first, items)
-                for reader in readers:
-                    reader.offer(frames, first, end)
+            reader.offer(frames, first, end)
 
     def append_failed(self, error: Exception) -> None:
         if self.holder is not None:
@@ -116,36 +117,27 @@ class Tail:
 
     def cut(self) -> None:
         """Cut all readers without an end: the log has no terminal event that could be shown."""
-        for _, _, readers in self._feeds:
-            for reader in readers:
-                reader.sink.abort()
-                reader.close()
+        for reader in self._readers:
+            reader.sink.abort()
+            reader.close()
 
     def lose(self) -> None:
         """Cut all readers without an end, and those too that are on their way here."""
         self.lost = True
         self.cut()
 
-    def attach(self, reader: Reader, renderer_type: RendererType) -> Renderer:
+    def attach(self, reader: Reader, renderer_type: type[Renderer]) -> Renderer:
         """Add a reader of a protocol; return the renderer that it shares."""
         if self.lost:
             asyncio.get_running_loop().call_soon(self.cut)
-        renderer = next((each for known, each, _ in self._feeds if known is renderer_type), None)
-        if renderer is None:
-            renderer = renderer_type(self.run_id, self.log)
-            self._feeds += ((renderer_type, renderer, ()),)
-        self._feeds = tuple(
-            (known, each, (*readers, reader)) if each is renderer else (known, each, readers)
-            for known, each, readers in self._feeds
-        )
-        return renderer
+        same = [each for each in self._readers if type(each.renderer) is renderer_type]
+        others = [each for each in self._readers if type(each.renderer) is not renderer_type]
+        self._readers = (*others, *same, reader)
+        return same[0].renderer if same else renderer_type(self.run_id, self.log)
 
     def detach(self, reader: Reader) -> None:
         """Remove a reader, if it is there."""
-        self._feeds = tuple(
-            (known, renderer, tuple(each for each in readers if each is not reader))
-            for known, renderer, readers in self._feeds
-        )
+        self._readers = tuple(each for each in self._readers if each is not reader)
 
 
 class Reader:
@@ -156,13 +148,13 @@ class Reader:
         on_close: Called once, when the reader is done or gone.
     """
 
-    __slots__ = ("_closed", "_on_close", "_renderer", "next", "quiet_ticks", "sink", "stalled_ticks", "tail", "wrote")
+    __slots__ = ("_closed", "_on_close", "next", "quiet_ticks", "renderer", "sink", "stalled_ticks", "tail", "wrote")
 
     def __init__(
         self,
         sink: Sink,
         tail: Tail,
-        renderer_type: RendererType,
+        renderer_type: type[Renderer],
         *,
         after: int,
         on_close: Callable[[Reader], object],
@@ -176,7 +168,7 @@ class Reader:
         self.stalled_ticks = 0
         self._closed = False
         self._on_close = on_close
-        self._renderer = tail.attach(self, renderer_type)
+        self.renderer = tail.attach(self, renderer_type)
 
     def offer(self, frames: bytes, first: int, end: int) -> None:
         """Take the frames of [first, end) if they are next and the connection takes more; else catch up later."""
@@ -194,7 +186,7 @@ class Reader:
         tail, sink = self.tail, self.sink
         while not self._closed and self.next < tail.end and not sink.paused:
             items = tail.log.slice(self.next, SLICE)
-            if frames := self._renderer.render(self.next, items):
+            if frames := self.renderer.render(self.next, items):
                 sink.write(frames)
                 self.wrote = True
             self.next += len(items)
@@ -212,10 +204,6 @@ class Reader:
         if not self._closed:
             self.close()
             self.sink.finish()
-
-
-_Feed = tuple[RendererType, Renderer, tuple[Reader, ...]]
-"""One protocol's renderer of a log, and those who read it."""
 
 
 class Readers:
@@ -238,7 +226,7 @@ class Readers:
     def __len__(self) -> int:
         return len(self._readers)
 
-    def open(self, sink: Sink, tail: Tail, renderer_type: RendererType, *, after: int) -> Reader:
+    def open(self, sink: Sink, tail: Tail, renderer_type: type[Renderer], *, after: int) -> Reader:
         """Attach a connection to a run; the caller begins with `pull`."""
         reader = Reader(sink, tail, renderer_type, after=after, on_close=self._forget)
         self._readers[reader] = None

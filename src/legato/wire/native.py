@@ -71,7 +71,7 @@ def error_event(code: str, message: str, retryable: bool, conversation_id: str |
 class NativeRenderer:
     """Renders one run's events. `log` is read for what stands before them."""
 
-    __slots__ = ("_chunk_end", "_conversation_id", "_epoch", "_head", "_index", "_log", "_next", "_run_id")
+    __slots__ = ("_chunk_end", "_conversation_id", "_epoch", "_head", "_log", "_run_id")
 
     def __init__(self, run_id: str, log: RunLog) -> None:
         self._run_id = run_id
@@ -79,9 +79,6 @@ class NativeRenderer:
         self._conversation_id = ""
         self._chunk_end = b""
         self._epoch = -1
-        # Where the last rendering ended: most renderings go on from there.
-        self._next = 0
-        self._index = 0
         # A chunk's frame up to its seq.
         self._head = b""
 
@@ -98,11 +95,11 @@ class NativeRenderer:
             self._head = b"event: chunk\nid: %b.%d." % (self._run_id.encode(), epoch)
         head = self._head
         end = self._chunk_end
-        index = self._index if first == self._next else log.texts_before(first)
+        seqs = log.event_seqs
+        index = first - len(seqs) if seqs[-1] < first else log.texts_before(first)
         if chunk_frames is not None and type(items) is list:
             quick = chunk_frames(head, first, index, end, items)
             if quick is not None:
-                self._next, self._index = first + len(items), index + len(items)
                 return quick
         frames: list[bytes] = []
         seq = first
@@ -116,7 +113,6 @@ class NativeRenderer:
             elif frame := self._frame(item, head.removeprefix(b"event: chunk"), seq):  # type: ignore[arg-type]
                 frames.append(frame)
             seq += 1
-        self._next, self._index = seq, index
         return frames[0] if len(frames) == 1 else b"".join(frames)
 
     def _frame(self, event: Event, cursor: bytes, seq: int) -> bytes:
