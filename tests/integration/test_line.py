@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+import random
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 
 import pytest
 
 from legato.core.event import LogItem
 from legato.storage import line
+from legato.storage.codec import SegmentPiece
 from legato.storage.committer import Command, Committer
 from legato.storage.line import MANY_RUNS
-from legato.storage.sqlite import SqliteDatabase
+from legato.storage.sqlite import SqliteDatabase, SqliteWriter
 from legato.storage.statement import Transaction
 
 LONG_S = 30.0
@@ -111,3 +114,43 @@ async def test_where_many_runs_stream_a_beginning_waits_with_them(committer: Com
     committer.append(begun, "hello")
     await asyncio.sleep(0.05)
     assert (waiting.shown, begun.shown) == (["first"], [])
+
+
+def _slow_down(monkeypatch: pytest.MonkeyPatch, wait_s: Callable[[], float]) -> None:
+    """Have each batch take longer on its thread."""
+    append = SqliteWriter.append
+
+    def slowly(writer: SqliteWriter, pieces: Sequence[SegmentPiece]) -> None:
+        time.sleep(wait_s())
+        append(writer, pieces)
+
+    monkeypatch.setattr(SqliteWriter, "append", slowly)
+
+
+async def test_what_the_loop_waits_for_is_shown_once(committer: Committer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where the wait is over in the moment in which the batch is written."""
+    monkeypatch.setattr(line, "WINDOW_S", 0.0)
+    draw = random.Random(1)
+    _slow_down(monkeypatch, lambda: draw.uniform(0.0, 2 * line.WAIT_S))
+    logs = [Log(key) for key in range(1, MANY_RUNS + 1)]
+    for number in range(200):
+        for log in logs:
+            committer.append(log, f"{number}")
+        async with asyncio.timeout(5):
+            await committer.flush()
+    for log in logs:
+        assert log.shown == [f"{number}" for number in range(200)]
+
+
+async def test_a_slow_disk_does_not_hold_the_loop_up(committer: Committer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It goes on long before a batch of many runs is written."""
+    monkeypatch.setattr(line, "WINDOW_S", 0.0)
+    _slow_down(monkeypatch, lambda: 0.5)
+    logs = [Log(key) for key in range(1, MANY_RUNS + 1)]
+    for log in logs:
+        committer.append(log, "first")
+    turns = 0
+    while not logs[0].shown:
+        await asyncio.sleep(0.01)
+        turns += 1
+    assert turns > 10

@@ -1,7 +1,7 @@
 """The group commit: all writes of a node, many runs a transaction, at most one in flight a lane.
 
 What is committed is published, never before. Deltas wait for each other for WINDOW_S at most; after idleness the
-first does not wait at all. A thread writes (storage.writer), so that the event loop never waits for the disk; what is
+first does not wait at all. A thread writes (storage.writer), so that no disk holds the event loop up; what is
 here runs on the loop.
 
 A batch that fails because the database is away is held and tried again until it is back; meanwhile `stalled_s` grows,

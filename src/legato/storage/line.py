@@ -33,6 +33,8 @@ WINDOW_S = 0.006
 RETRY_S = 0.25
 MANY_RUNS = 32
 """In one batch: from here on batches are not to become more."""
+WAIT_S = 0.001
+"""How long the loop may wait for a batch of many runs, where the database is in this process."""
 MOST_COMMANDS = 16
 """In one batch of a lane of their own: each is a transaction, and the first need not wait for the last."""
 
@@ -122,10 +124,11 @@ class Line:
         self._runs = 0  # in the last batch
         self._hurries = False
         self._batches: Batches = queue.SimpleQueue()
-        report = partial(self._loop.call_soon_threadsafe, self.committed)  # type: ignore[arg-type]
+        self._written: queue.SimpleQueue[LineBatch] = queue.SimpleQueue()
+        self._is_waiting = False
         self._thread = threading.Thread(
             target=write_batches,
-            args=(self._batches, partial(database.writer, lane), report),
+            args=(self._batches, partial(database.writer, lane), self._report),
             name=f"legato-commit-{lane.value}",
             daemon=True,
         )
@@ -229,7 +232,30 @@ class Line:
             # Pieces stay with the node that made them.
             batch.node_key = self._database.node_key
         self._batch = batch
+        # What comes now can go with the next batch at the earliest, and taking it would only make the thread wait for the
+        # interpreter's lock, at each statement. A database that is elsewhere takes longer than the loop may wait.
+        self._is_waiting = self._shared and len(batch.runs) >= MANY_RUNS
         self._batches.put(batch)
+        if self._is_waiting:
+            self._collect(WAIT_S)
+            if self.busy:
+                self._is_waiting = False
+                # It may have been put there since, without a call.
+                self._collect()
+
+    def _report(self, batch: LineBatch) -> None:
+        """Hand a batch back; on the thread."""
+        self._written.put(batch)
+        if not self._is_waiting:
+            self._loop.call_soon_threadsafe(self._collect)
+
+    def _collect(self, wait_s: float = 0.0) -> None:
+        """Take what has been written, if it is there."""
+        try:
+            batch = self._written.get(timeout=wait_s)
+        except queue.Empty:
+            return
+        self.committed(batch)
 
     def _take_units(self, batch: LineBatch) -> None:
         """Put commands into a batch that is about to go."""
