@@ -232,8 +232,8 @@ class Line:
             # Pieces stay with the node that made them.
             batch.node_key = self._database.node_key
         self._batch = batch
-        # What comes now can go with the next batch at the earliest, and taking it would only make the thread wait for the
-        # interpreter's lock, at each statement. A database that is elsewhere takes longer than the loop may wait.
+        # What comes now can go with the next batch at the earliest, and taking it would only make the thread wait for
+        # the interpreter's lock, at each statement. A database that is elsewhere takes longer than the loop may wait.
         self._is_waiting = self._shared and len(batch.runs) >= MANY_RUNS
         self._batches.put(batch)
         if self._is_waiting:
