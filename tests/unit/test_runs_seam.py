@@ -64,9 +64,22 @@ def test_nothing_is_changed_without_a_prefix() -> None:
     assert mend("x", "", exact=False) == ""
 
 
-@given(st.text(min_size=1, max_size=80), st.lists(st.text(max_size=20), max_size=12), st.booleans())
-def test_any_split_of_a_continuation_is_mended_alike(prefix: str, deltas: list[str], exact: bool) -> None:
+SMALL = st.text("ab \n", max_size=12)
+
+
+@st.composite
+def answers(draw: st.DrawFn) -> tuple[str, list[str]]:
+    """A prefix and what a model says behind it: anything, or made of the prefix's own pieces, which may be repeats."""
+    prefix = draw(st.text(min_size=1, max_size=80) | st.text("ab \n", min_size=1, max_size=80))
+    places = st.integers(0, len(prefix))
+    slices = st.tuples(places, places).map(lambda ends: prefix[min(ends) : max(ends)])
+    return prefix, draw(st.lists(slices | SMALL | st.text(max_size=20), max_size=12))
+
+
+@given(answers(), st.booleans())
+def test_any_split_of_a_continuation_is_mended_alike(answer: tuple[str, list[str]], exact: bool) -> None:
     """However it comes in, what is shown is the mended whole, and nothing is held back at the end."""
+    prefix, deltas = answer
     whole = "".join(deltas)
     seam = Seam(prefix, exact=exact)
     shown = ""
@@ -86,3 +99,17 @@ def test_any_split_of_a_continuation_is_mended_alike(prefix: str, deltas: list[s
     assert shown == mend(prefix, whole[:held], exact=exact) + whole[held:]
     assert whole.endswith(shown)
     assert seam.close() == ""
+
+
+def test_what_cannot_be_a_repeat_is_shown_at_once() -> None:
+    """A reader whose reply was taken over does not wait for more words of a slow model than it takes to tell."""
+    for first in (" cat", "\n\nThen", "!"):
+        assert Seam(TEXT, exact=False).feed(first) == first
+    seam = Seam(TEXT, exact=False)
+    assert [seam.feed(delta) for delta in (" ", "the", " evening", " of", " it")] == [
+        "",
+        "",
+        "",
+        " the evening of",
+        " it",
+    ]

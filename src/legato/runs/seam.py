@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 
 HOLD_CHARS = 64
-"""Characters of a continuation that are held back until the seam is mended."""
+"""Characters of a continuation that are held back at most: as long as it may still be a repeat."""
 RESTART_CHARS = 24
 """A continuation that begins with so many characters of the reply's own beginning starts again from the top."""
 REPEAT_CHARS = 12
@@ -48,9 +48,17 @@ class Seam:
         if self._open:
             return delta
         self._held += delta
-        if len(self._held) < HOLD_CHARS:
+        if len(self._held) < HOLD_CHARS and self._may_repeat():
             return ""
         return self.close()
+
+    def _may_repeat(self) -> bool:
+        """Whether what comes next can still tell what this is; else `mend` says the same of it however it goes on.
+
+        A repeat that is longer than what is held, a second beginning and a word begun anew all have what is held as
+        their own beginning, and stand in the prefix. Of white space behind a repeat it counts how much there is.
+        """
+        return self._held.strip() in self.prefix.rstrip()
 
     def close(self) -> str:
         """Return what was held back, mended; called when the continuation ends, or was held long enough."""
