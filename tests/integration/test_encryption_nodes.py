@@ -14,6 +14,7 @@ from sqlalchemy import text
 
 from legato.core.errors import ConfigurationError, StorageUnavailable
 from legato.core.search_text import Phrase
+from legato.providers.scripted import reply
 from legato.steps.job_seal import JobSeal
 from legato.storage.conversations import create_conversation
 from legato.storage.encryption import forget_roots, read_record, write_record
@@ -107,6 +108,24 @@ async def test_a_node_that_was_away_never_goes_on_in_clear(postgres: Postgres, t
         assert rows(ann, "SELECT count(*) FROM run") == [(0,)]
         assert told == [True]
         database.close()
+
+
+async def test_a_turn_that_waits_and_does_not_open_can_be_stopped(postgres: Postgres, tmp_path: Path) -> None:
+    """By a node that does not hold it; those before and behind it go on."""
+    async with open_mates(postgres, tmp_path, encryption_keys=ONE) as (ann, ben):
+        first = await ann.begin("c", "seed=1 tokens=60 delay_ms=20")
+        second = await ann.begin("c", "seed=2 tokens=5")
+        third = await ann.begin("c", "seed=3 tokens=5")
+        changed = rows(
+            ann,
+            "UPDATE piece SET data = set_byte(data, 20, get_byte(data, 20) # 1) FROM run"
+            f" WHERE run.key = piece.run_key AND run.id = '{second}' RETURNING piece.first_seq",
+        )
+        assert changed == [(0,)]
+        await ben.runs.stop(second)
+        assert await ann.state(second) in ("stopped", "failed")
+        assert (await ann.ended(first))[0] == reply(1, 60)
+        assert (await ben.ended(third))[0] == reply(3, 5)
 
 
 def test_who_writes_without_keys_and_who_turns_it_on_see_each_other(url: str) -> None:

@@ -7,6 +7,7 @@ dropped. Every tool call is followed by its result, because servers refuse a con
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import count
@@ -14,6 +15,7 @@ from typing import Any
 
 import msgspec
 
+from legato.core.errors import StorageUnavailable
 from legato.core.run_errors import ContextExceeded
 from legato.core.stretch import Stretch
 from legato.providers.base import ChatMessage, Provider
@@ -27,6 +29,8 @@ UNKNOWN_WINDOW = 128_000
 """Taken for a model whose window nobody told."""
 MESSAGE_TOKENS = 8
 """What a chat template adds to each message, at most, in the models that we know."""
+AGAIN_S = 0.25
+"""Between two looks at a database that is away."""
 HISTORY_MESSAGES = 1000
 """Messages that are ever read back, whatever the window."""
 CHARS_PER_TOKEN = 5
@@ -60,18 +64,14 @@ async def build_context(
     if run.history:
         window = provider.context_window or UNKNOWN_WINDOW
         room = max(1, window - (run.request.max_tokens or DEFAULT_MAX_TOKENS))
-        rows = await node.database.read(
-            lambda tx: find_path(
-                tx, run.conversation_key, run.user_message_id, HISTORY_MESSAGES, room * CHARS_PER_TOKEN
-            )
-        )
+        rows = await _read_path(node, run, HISTORY_MESSAGES, room * CHARS_PER_TOKEN)
         for row in rows:
             history += messages_of(row.role, row.parts)
         question = history.pop().content if history else ""
     elif run.question is not None:
         question = run.question
     else:
-        rows = await node.database.read(lambda tx: find_path(tx, run.conversation_key, run.user_message_id, 1, 1))
+        rows = await _read_path(node, run, 1, 1)
         question = parts_text(rows[-1].parts) if rows else ""
     return await fit(
         provider,
@@ -82,6 +82,17 @@ async def build_context(
         so_far=so_far,
         tools=tools if provider.takes_tools else (),
     )
+
+
+async def _read_path(node: Node, run: LiveRun, messages: int, chars: int) -> list[Any]:
+    """Return the last messages before a reply; a database that is away is waited for, as what is written waits."""
+    while True:
+        try:
+            return await node.database.read(
+                lambda tx: find_path(tx, run.conversation_key, run.user_message_id, messages, chars)
+            )
+        except StorageUnavailable:
+            await asyncio.sleep(AGAIN_S)
 
 
 async def fit(

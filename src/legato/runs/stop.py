@@ -14,7 +14,7 @@ from legato.runs.live import LiveRun
 from legato.runs.node import Node
 from legato.runs.take_up import take_up
 from legato.storage.codec import SegmentPiece
-from legato.storage.pieces import read_pieces
+from legato.storage.pieces import read_each
 from legato.storage.runs import find_run, stop_run
 from legato.storage.statement import Transaction
 
@@ -53,14 +53,17 @@ async def stop(node: Node, principal: Principal, run_id: str) -> Any:
 async def _stop_waiting(node: Node, principal: Principal, run_id: str) -> None:
     """End a turn that waits and that nobody holds, as long as nobody else has let it run or ended it."""
 
-    def find(tx: Transaction) -> tuple[Any, Sequence[SegmentPiece]]:
+    def find(tx: Transaction) -> tuple[Any, Sequence[SegmentPiece] | None]:
         row = find_run(tx, principal.id, run_id)
-        return row, read_pieces(tx, [row.key]).get(row.key, ()) if row is not None else ()
+        if row is None:
+            return None, ()
+        found, unreadable = read_each(tx, [row.key])
+        return row, None if row.key in unreadable else found.get(row.key, ())
 
     row, pieces = await node.database.read(find)
     if row is None or row.stop_by is None:
         return
-    if row.state == "queued" and pieces:
+    if row.state == "queued" and pieces != ():
         following = await end(node, take_up(node, row, pieces, queued=True), Stopped(row.stop_by))
         if following is not None:
             promote(node, following)

@@ -32,7 +32,7 @@ from legato.steps.jobs import (
     Tries,
     Work,
 )
-from legato.steps.queue_address import QueueAddress, where_of
+from legato.steps.queue_address import QueueAddress
 
 if TYPE_CHECKING:
     from legato.steps.engine_runtime import Runtime
@@ -106,7 +106,7 @@ class Engine:
 
         Raises:
             ConfigurationError: The queue cannot be used, or the steps contradict each other.
-            StorageUnavailable: It can be opened, and not be written at present.
+            StorageUnavailable: It cannot be reached or written at present.
         """
         by_key = _check(steps, cron_handler)
         self._steps = steps
@@ -138,6 +138,7 @@ class Engine:
 
         import sqlalchemy as sa
 
+        from legato.steps.engine_database import refused
         from legato.steps.engine_runtime import Runtime
 
         try:
@@ -153,8 +154,7 @@ class Engine:
                 seal=self._seal,
             )
         except (sa.exc.DatabaseError, sqlite3.Error) as error:
-            said = error.orig if isinstance(error, sa.exc.DatabaseError) else error
-            raise ConfigurationError(f"the queue {where_of(self._address)} cannot be used: {said}") from error
+            raise refused(self._address, error) from error
         return runtime
 
     def _serve(self, runtime: Runtime) -> None:

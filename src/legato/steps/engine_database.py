@@ -12,16 +12,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
+import psycopg
 import sqlalchemy as sa
 from dbos import Serializer
 from psycopg import ProgrammingError
 from psycopg.conninfo import conninfo_to_dict
 
-from legato.core.errors import ConfigurationError, SealBroken
+from legato.core.errors import ConfigurationError, SealBroken, StorageUnavailable
 from legato.steps.job_seal import JobSeal
 from legato.steps.jobs import CronTick, JobDead, JobEvent, Work
 from legato.steps.queue_address import QueueAddress, where_of
 from legato.storage.postgres import PATIENCE
+from legato.storage.postgres_faults import Meaning, meaning_of
 
 APPLICATION: Final = "legato"
 """Owner of all rows."""
@@ -55,6 +57,16 @@ def connect(address: QueueAddress, *, flush: bool, name: str = APPLICATION) -> s
     if isinstance(address, Path):
         return _connect_file(address, flush=flush)
     return _connect_server(address, flush=flush, name=name)
+
+
+def refused(address: QueueAddress, error: Exception) -> ConfigurationError | StorageUnavailable:
+    """Return the error that says why a queue could not be opened: what may pass by itself is no ConfigurationError."""
+    said = error.orig if isinstance(error, sa.exc.DatabaseError) else error
+    # An address that libpq cannot read.
+    is_wrong = str(said).startswith("connection is bad")
+    if isinstance(said, psycopg.Error) and meaning_of(said) is Meaning.AWAY and not is_wrong:
+        return StorageUnavailable(f"the queue {where_of(address)} cannot be used at present: {said}")
+    return ConfigurationError(f"the queue {where_of(address)} cannot be used: {said}")
 
 
 def disconnect(engine: sa.Engine) -> None:
