@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
+import time
 from contextlib import closing
 from pathlib import Path
 
@@ -71,3 +73,30 @@ async def test_a_large_file_is_not_written_anew(path: Path, monkeypatch: pytest.
     assert await database.scrub()
     database.close()
     assert has_word(path)
+
+
+async def test_a_scrub_beside_a_long_read_holds_no_writer_up(path: Path) -> None:
+    """It leaves what it would have to wait for, says so, and does it once the reader has gone."""
+    database = SqliteDatabase(path)
+    database.open()
+    with (
+        closing(sqlite3.connect(path, isolation_level=None, check_same_thread=False)) as writer,
+        closing(sqlite3.connect(path)) as reader,
+    ):
+        writer.execute("UPDATE conversation SET title = 'one'")
+        reader.execute("BEGIN")
+        assert reader.execute("SELECT count(*) FROM conversation").fetchone()
+        writer.execute("UPDATE conversation SET title = 'two'")
+        scrubbing = asyncio.create_task(database.scrub())
+        longest_s = 0.0
+        while not scrubbing.done():
+            began_s = time.monotonic()
+            await asyncio.to_thread(writer.execute, "UPDATE conversation SET title = 'three'")
+            longest_s = max(longest_s, time.monotonic() - began_s)
+            await asyncio.sleep(0.005)
+        assert not await scrubbing
+        # SQLite's own patience is five seconds.
+        assert longest_s < 2
+        reader.rollback()
+    assert await database.scrub()
+    database.close()

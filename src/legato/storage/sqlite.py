@@ -36,6 +36,8 @@ Durability = Literal["power", "process"]
 
 READERS = 2
 """Threads that read. SQLite reads rarely wait; more would only contend for the interpreter."""
+SCRUB_WAIT_MS = 200
+"""How long cleaning the file may hold up who writes, where somebody reads for long; it is tried again."""
 
 
 class SqliteTransaction(Transaction):
@@ -257,6 +259,8 @@ class SqliteDatabase(Database):
         # in that log from before go when it is emptied.
         try:
             with closing(self._connect(writes=True)) as connection:
+                # It waits for whoever reads, and whoever writes waits for it meanwhile.
+                connection.execute(f"PRAGMA busy_timeout={SCRUB_WAIT_MS}")
                 busy, left, _ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
                 if not busy and left == 0 and has_residue(self._path) and may_be_written_anew(self._path):
                     connection.execute("VACUUM")
