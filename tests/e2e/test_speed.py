@@ -22,8 +22,6 @@ MOST_LONG_FRAMES = 0.025
 MOST_INITIAL_KB = 370
 MOST_PAINT_MS = 1_000
 MOST_TASK_MS = 200
-TRIES = 3
-"""A neighbour on the same machine may stretch one of them."""
 LEAST_CHUNKS_PER_S = 500
 WATCH = """() => {
   window.frames_ = []; window.tasks_ = [];
@@ -137,22 +135,19 @@ def test_a_page_that_comes_late_stays_usable(chat: Chat, visits: Visits) -> None
         stream = client.post("script: seed=74 tokens=3900 stall=3800@1", conversationId=identifier)
         chat.page.wait_for_timeout(2_000)
         for ended in (False, True):
-            longest: list[float] = []
-            while len(longest) < TRIES and min(longest, default=MOST_TASK_MS + 1) > MOST_TASK_MS:
-                late = Chat(chat.page.context.new_page(), chat.server)
-                late.page.add_init_script(f"({WATCH})()")
-                late.page.goto(f"{chat.server.address}/c/{identifier}")
-                expect(late.reply).to_contain_text("74.3799", timeout=60_000)
-                expect(late.reply).to_have_attribute("data-status", "stopped" if ended else "running")
-                late.page.wait_for_timeout(300)
-                longest.append(max(late.page.evaluate("window.tasks_"), default=0))
-                print(f"\nopened {'after' if ended else 'during'} the reply: longest task {longest[-1]:.0f} ms")
-                assert late.shown(74) == list(range(3800))
-                if ended:
-                    expect(late.reply.get_by_test_id("details")).to_be_in_viewport()
-                    late.page.close()
-            assert min(longest) <= MOST_TASK_MS
+            late = Chat(chat.page.context.new_page(), chat.server)
+            late.page.add_init_script(f"({WATCH})()")
+            late.page.goto(f"{chat.server.address}/c/{identifier}")
+            expect(late.reply).to_contain_text("74.3799", timeout=60_000)
+            expect(late.reply).to_have_attribute("data-status", "stopped" if ended else "running")
+            late.page.wait_for_timeout(300)
+            tasks: list[Any] = late.page.evaluate("window.tasks_")
+            print(f"\nopened {'after' if ended else 'during'} the reply: longest task {max(tasks, default=0):.0f} ms")
+            assert late.shown(74) == list(range(3800))
+            if ended:
+                expect(late.reply.get_by_test_id("details")).to_be_in_viewport()
+            assert max(tasks, default=0) <= MOST_TASK_MS
             if not ended:
                 client.ask("POST", f"/chat/stream/{stream.run_id}/stop")
                 late.wait_done("stopped")
-                late.page.close()
+            late.page.close()
