@@ -1,6 +1,6 @@
 /** A reply's text. Everything that could run or fetch something is shown as what it says instead. */
 import { ExternalLink, ImageOff } from "lucide-react";
-import { type ComponentProps, memo, type ReactNode, useDeferredValue, useEffect, useMemo, useState, useSyncExternalStore } from "react";
+import { type ComponentProps, memo, type ReactNode, startTransition, useEffect, useMemo, useState, useSyncExternalStore } from "react";
 import { type Components, defaultRehypePlugins, type MathPlugin, Streamdown } from "streamdown";
 
 import { useWords } from "../app/words.ts";
@@ -143,8 +143,8 @@ const COMPONENTS = {
   ),
 } as Components;
 
-/** So much of a text is drawn at once; the rest of it follows in pieces that let keys and clicks through. */
-const AT_ONCE_CHARS = 6_000;
+/** So much of a text is drawn at once, about a screen; the rest follows in such pieces, which let keys and clicks through. */
+const AT_ONCE_CHARS = 1_500;
 /** What stands for an address that may not be followed is its text; a name that a reply gives is none of the page's. */
 const REHYPE = [
   ...(defaultRehypePlugins["raw"] ? [defaultRehypePlugins["raw"]] : []),
@@ -166,8 +166,12 @@ export const Markdown = memo(function Markdown({ text: whole, growing = false }:
   // A text that has grown here is drawn already: its end must not lag behind.
   const [isStored, setStored] = useState(!growing);
   if (growing && isStored) setStored(false);
-  const late = useDeferredValue(isStored ? whole : "", whole.slice(0, AT_ONCE_CHARS));
-  const text = isStored ? late : whole;
+  const [drawn, setDrawn] = useState(AT_ONCE_CHARS);
+  const isBehind = isStored && drawn < whole.length;
+  useEffect(() => {
+    if (isBehind) startTransition(() => setDrawn(drawn + AT_ONCE_CHARS));
+  }, [isBehind, drawn]);
+  const text = isBehind ? whole.slice(0, drawn) : whole;
   const loaded = useMath(mayHoldMath(text));
   const plugins = useMemo(() => (loaded ? { math: loaded } : {}), [loaded]);
   // The mode stays: a change at the end would render the whole reply anew.
