@@ -42,9 +42,24 @@ def guest_url(postgres_server: PostgresServer) -> Iterator[str]:
         (lambda url: re.sub("/[^/]*$", "/absent", url), "no such database or user"),
         (lambda url: re.sub(r":\d+/", f":{free_port()}/", url), "cannot be reached.*Connection refused"),
         (lambda url: f"{url}?sslmod=require", "LEGATO_DATABASE_URL does not read postgresql://"),
+        (lambda url: f"{url}?sslmode=yes", r"LEGATO_DATABASE_URL does not read postgresql://.*: see its sslmode"),
+        (lambda url: re.sub(r":\d+/", ":99999/", url), r"LEGATO_DATABASE_URL does not read .*: see its port"),
+        (lambda url: url.replace("@", f"@{SECRET}@"), r"LEGATO_DATABASE_URL does not read .*write @ as %40"),
+        (lambda url: url.replace("@", f"@x:{SECRET}@"), r"LEGATO_DATABASE_URL does not read .*write @ as %40"),
         (lambda url: url, f"allows 9 connections, and this server needs {CONNECTIONS + 4}.*LEGATO_DATABASE_POOL"),
     ],
-    ids=["password", "no-password", "no-database", "no-server", "no-address", "too-few-connections"],
+    ids=[
+        "password",
+        "no-password",
+        "no-database",
+        "no-server",
+        "no-address",
+        "no-option",
+        "no-port",
+        "at-in-password",
+        "at-and-colon-in-password",
+        "too-few-connections",
+    ],
 )
 def test_what_is_wrong_with_a_database_is_said(guest_url: str, change: object, says: str) -> None:
     """With what to set; the password is in none of the sentences."""
@@ -56,6 +71,14 @@ def test_what_is_wrong_with_a_database_is_said(guest_url: str, change: object, s
     assert type(error.value) is (StorageUnavailable if "reached" in says else ConfigurationError)
     assert SECRET not in error.value.message + database.where
     database.close()
+
+
+def test_a_database_that_lets_its_user_not_in_is_said(guest_url: str, postgres_server: PostgresServer) -> None:
+    """That does not pass by itself."""
+    with postgres_server.connect() as connection:
+        connection.execute(f"REVOKE CONNECT ON DATABASE {guest_url.rpartition('/')[2]} FROM PUBLIC")  # type: ignore[arg-type]
+    with pytest.raises(ConfigurationError, match=r"cannot be used: .*permission denied for database"):
+        PostgresDatabase(guest_url).open()
 
 
 def test_a_database_without_a_free_connection_is_said(guest_url: str) -> None:

@@ -12,7 +12,7 @@ from legato.core.errors import ConfigurationError, StorageUnavailable
 from legato.http.api import create_api
 from legato.providers.scripted import reply
 from legato.runs import context
-from legato.steps.engine_database import refused
+from legato.steps.engine_database import unopened
 from legato.storage.messages import find_path
 from tests.asgi import call
 from tests.conftest import OpenNode
@@ -62,7 +62,7 @@ async def test_a_context_is_read_when_the_database_is_back(
 def test_a_queue_that_cannot_be_reached_is_no_mistake_of_the_settings(error: Exception, kind: type[Exception]) -> None:
     """Whoever starts servers is to try again, and for a mistake not; the password is in neither."""
     wrapped = sa.exc.OperationalError("SELECT 1", None, error) if isinstance(error, psycopg.Error) else error
-    found = refused(QUEUE, wrapped)
+    found = unopened(QUEUE, wrapped)
     assert type(found) is kind
     assert str(error) in found.message
     assert "secret" not in found.message

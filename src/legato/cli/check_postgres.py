@@ -44,7 +44,7 @@ def check_postgres(settings: Settings, database: PostgresDatabase) -> Iterator[C
     try:
         session = database.connect()
     except (psycopg.Error, ConfigurationError) as error:
-        said = refused(database.where, error) if isinstance(error, psycopg.Error) else error
+        said = refused(f"the database {database.where}", error) if isinstance(error, psycopg.Error) else error
         yield Check(name="database", state="wrong", found=said.message)
         return
     try:

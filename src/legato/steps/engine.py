@@ -138,7 +138,7 @@ class Engine:
 
         import sqlalchemy as sa
 
-        from legato.steps.engine_database import refused
+        from legato.steps.engine_database import unopened
         from legato.steps.engine_runtime import Runtime
 
         try:
@@ -154,7 +154,7 @@ class Engine:
                 seal=self._seal,
             )
         except (sa.exc.DatabaseError, sqlite3.Error) as error:
-            raise refused(self._address, error) from error
+            raise unopened(self._address, error) from error
         return runtime
 
     def _serve(self, runtime: Runtime) -> None:

@@ -23,7 +23,7 @@ from legato.steps.job_seal import JobSeal
 from legato.steps.jobs import CronTick, JobDead, JobEvent, Work
 from legato.steps.queue_address import QueueAddress, where_of
 from legato.storage.postgres import PATIENCE
-from legato.storage.postgres_faults import Meaning, meaning_of
+from legato.storage.postgres_faults import refused
 
 APPLICATION: Final = "legato"
 """Owner of all rows."""
@@ -59,14 +59,13 @@ def connect(address: QueueAddress, *, flush: bool, name: str = APPLICATION) -> s
     return _connect_server(address, flush=flush, name=name)
 
 
-def refused(address: QueueAddress, error: Exception) -> ConfigurationError | StorageUnavailable:
+def unopened(address: QueueAddress, error: Exception) -> ConfigurationError | StorageUnavailable:
     """Return the error that says why a queue could not be opened: what may pass by itself is no ConfigurationError."""
     said = error.orig if isinstance(error, sa.exc.DatabaseError) else error
-    # An address that libpq cannot read.
-    is_wrong = str(said).startswith("connection is bad")
-    if isinstance(said, psycopg.Error) and meaning_of(said) is Meaning.AWAY and not is_wrong:
-        return StorageUnavailable(f"the queue {where_of(address)} cannot be used at present: {said}")
-    return ConfigurationError(f"the queue {where_of(address)} cannot be used: {said}")
+    what = f"the queue {where_of(address)}"
+    if isinstance(said, psycopg.Error):
+        return refused(what, said)
+    return ConfigurationError(f"{what} cannot be used: {said}")
 
 
 def disconnect(engine: sa.Engine) -> None:
@@ -82,9 +81,8 @@ def disconnect(engine: sa.Engine) -> None:
 def _connect_server(url: str, *, flush: bool, name: str) -> sa.Engine:
     try:
         given = conninfo_to_dict(url)
-    except ProgrammingError:
-        # It would repeat a part of the address, perhaps of the password.
-        raise ConfigurationError(f"the queue {where_of(url)} cannot be used: that is no address") from None
+    except ProgrammingError as error:
+        raise unopened(url, error) from None
     options = [str(given.get("options") or ""), f"-c idle_in_transaction_session_timeout={IDLE_TRANSACTION_MS}"]
     if not flush:
         options.append("-c synchronous_commit=off")

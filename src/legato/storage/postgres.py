@@ -82,8 +82,11 @@ class PostgresDatabase(Database):
             given = conninfo_to_dict(self.url)
         except psycopg.Error:
             return "PostgreSQL"
-        host = given.get("host") or given.get("hostaddr") or "localhost"
-        return f"{host}:{given.get('port') or 5432}/{given.get('dbname') or given.get('user') or ''}"
+        host = f"{given.get('host') or given.get('hostaddr') or 'localhost'}:{given.get('port') or 5432}"
+        if "@" in host:
+            # Of a password, which should have %40 there.
+            return "PostgreSQL"
+        return f"{host}/{given.get('dbname') or given.get('user') or ''}"
 
     def open(self) -> None:
         """Check that it can carry a server, and migrate."""
@@ -228,7 +231,7 @@ class PostgresDatabase(Database):
         try:
             session = self.connect()
         except psycopg.Error as error:
-            raise refused(self.where, error) from None
+            raise refused(f"the database {self.where}", error) from None
         self._sessions.remove(session)
         return session
 

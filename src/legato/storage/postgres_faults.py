@@ -5,6 +5,7 @@ A connection that is lost says nothing but a sentence: an error without SQLSTATE
 
 from __future__ import annotations
 
+import re
 from enum import Enum
 from typing import Final
 
@@ -59,6 +60,9 @@ WAITED: Final = frozenset({"55P03", "57014"})
 """Errors of a transaction that has waited for seconds already: again and again would hold up all others."""
 STALE: Final = frozenset({"0A000", "26000"})
 """Errors that pass only on a new connection."""
+_SPLIT: Final = re.compile(r"resolve host '[^']*@|Servname not supported")
+"""A password with an @ in it: what stands behind the first one was taken for host and port."""
+_OPTION: Final = re.compile(r'invalid (\w+) (?:value|number): |for connection option "(\w+)"$')
 
 
 def meaning_of(error: psycopg.Error) -> Meaning:
@@ -70,30 +74,41 @@ def meaning_of(error: psycopg.Error) -> Meaning:
     return _STATES.get(state) or _CLASSES.get(state[:2]) or Meaning.MISTAKE
 
 
-def refused(where: str, error: psycopg.Error) -> ConfigurationError | StorageUnavailable:
+def refused(what: str, error: psycopg.Error) -> ConfigurationError | StorageUnavailable:
     """Return the error that says why a database could not be connected to, and what to set.
 
     A server that refuses a connection gives a sentence alone, no SQLSTATE. What may pass by itself is no
     ConfigurationError: whoever starts servers is to try again.
+
+    Args:
+        what: The database and where it is, without a password.
     """
     said = " ".join(str(error).split())
-    if isinstance(error, psycopg.ProgrammingError):
-        # It would repeat a part of the address, perhaps of the password.
+    is_unread = isinstance(error, psycopg.ProgrammingError) and error.sqlstate is None
+    if is_unread or said.startswith("connection is bad") or _SPLIT.search(said):
+        # What is said of an address would repeat a part of it, perhaps of the password.
+        option = _OPTION.search(said)
         return ConfigurationError(
-            "LEGATO_DATABASE_URL does not read postgresql://user:password@host:port/database?option=value"
+            f"{what} cannot be used: LEGATO_DATABASE_URL does not read "
+            "postgresql://user:password@host:port/database?option=value"
+            + (f": see its {option[1] or option[2]}" if option else "")
+            + " (in a password write @ as %40, : as %3A, / as %2F)"
         )
     if "authentication failed" in said or "no password supplied" in said:
-        return ConfigurationError(f"the database {where} refuses the user or the password: see LEGATO_DATABASE_URL")
+        return ConfigurationError(f"{what} refuses the user or the password: see LEGATO_DATABASE_URL")
     if "does not exist" in said:
         return ConfigurationError(
-            f"there is no such database or user at {where}: make it with createdb, or see LEGATO_DATABASE_URL"
+            f"{what} cannot be used: there is no such database or user; make it with createdb, "
+            "or see LEGATO_DATABASE_URL"
         )
     if "too many" in said or "remaining connection slots" in said:
         return StorageUnavailable(
-            f"the database {where} has no connection left: raise its max_connections or the limit of its user, "
+            f"{what} has no connection left: raise its max_connections or the limit of its user, "
             "or lower LEGATO_DATABASE_POOL"
         )
-    return StorageUnavailable(f"the database {where} cannot be reached: {said.removeprefix('connection failed: ')}")
+    if meaning_of(error) is not Meaning.AWAY or "permission denied" in said or "pg_hba.conf" in said:
+        return ConfigurationError(f"{what} cannot be used: {said.removeprefix('connection failed: ')}")
+    return StorageUnavailable(f"{what} cannot be reached: {said.removeprefix('connection failed: ')}")
 
 
 def failed(where: str, error: psycopg.Error, *, writes: bool) -> ConfigurationError | StorageUnavailable:
