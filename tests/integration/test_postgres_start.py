@@ -76,7 +76,7 @@ def test_what_is_wrong_with_a_database_is_said(guest_url: str, change: object, s
 def test_a_database_that_lets_its_user_not_in_is_said(guest_url: str, postgres_server: PostgresServer) -> None:
     """That does not pass by itself."""
     with postgres_server.connect() as connection:
-        connection.execute(f"REVOKE CONNECT ON DATABASE {guest_url.rpartition('/')[2]} FROM PUBLIC")  # type: ignore[arg-type]
+        connection.execute(f"REVOKE CONNECT ON DATABASE {guest_url.rpartition('/')[2]} FROM PUBLIC")
     with pytest.raises(ConfigurationError, match=r"cannot be used: .*permission denied for database"):
         PostgresDatabase(guest_url).open()
 
