@@ -33,15 +33,17 @@ def environment(**values: object) -> dict[str, str]:
     return inherited | {"COLUMNS": "80"} | {name: str(value) for name, value in values.items()}
 
 
-def launch(folder: Path, *arguments: str, stdin: int = subprocess.DEVNULL, **values: object) -> subprocess.Popen[bytes]:
-    """Start `legato` with `arguments` in `folder`; its output is piped."""
+def launch(
+    folder: Path, *arguments: str, stdin: int = subprocess.DEVNULL, output: int = subprocess.PIPE, **values: object
+) -> subprocess.Popen[bytes]:
+    """Start `legato` with `arguments` in `folder`; its output is piped, or goes to the descriptor `output`."""
     return subprocess.Popen(
         [sys.executable, "-m", "legato", *arguments],
         cwd=folder,
         env=environment(**values),
         stdin=stdin,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        stdout=output,
+        stderr=output,
     )
 
 

@@ -107,6 +107,8 @@ def test_a_server_killed_in_mid_reply_loses_nothing(visits: Visits, start_server
     expect(chat.reply).to_contain_text("17.10")
     server.kill()
     expect(chat.page.get_by_test_id("connection")).to_contain_text("Reconnecting")
+    # It is worth waiting for, and that is said.
+    expect(chat.page.get_by_test_id("connection")).to_contain_text("Nothing is lost", timeout=15_000)
     server.start()
     chat.wait_done()
     chat.expect_tokens(17, 120)

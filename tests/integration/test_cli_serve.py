@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 
 from tests.cli_process import WAIT_S, ended, environment, launch, legato, read_until
+from tests.faults.client import call
+from tests.faults.watcher import wait_until
 from tests.server import ServerProcess, free_port
 
 SECRET = "sk-very-secret-0123456789"
@@ -64,6 +66,27 @@ def test_the_start_says_all_that_is_needed(tmp_path: Path, port: int) -> None:
     assert server.returncode == 0
     assert SECRET not in text + rest.decode() + said.decode()
     assert max(map(len, text.splitlines())) <= 100
+
+
+@pytest.mark.slow
+def test_a_server_whose_words_find_no_room_serves(tmp_path: Path, port: int) -> None:
+    """What it prints and logs goes to a disk that is full: replies are whole, and SIGTERM ends it as ever."""
+
+    def is_ready() -> bool:
+        try:
+            return call(port, "GET", "/health/ready").status == 200
+        except OSError:
+            return False
+
+    with (
+        Path("/dev/full").open("wb") as full,
+        ended(launch(tmp_path, "serve", output=full.fileno(), LEGATO_PORT=port, LEGATO_MODEL="scripted")) as server,
+    ):
+        assert wait_until(is_ready, WAIT_S)
+        reply = call(port, "POST", "/chat/stream", {"message": "script: seed=3 tokens=30"})
+        assert b"event: complete" in reply.body
+        server.send_signal(signal.SIGTERM)
+        assert server.wait(WAIT_S) == 0
 
 
 @pytest.mark.slow

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gc
+import os
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -103,7 +105,16 @@ def serve(
     models = [model for model in describe_models(settings) if model.order]
 
     def on_ready(port: int) -> None:
-        print_start(settings, port, models, given)
+        try:
+            print_start(settings, port, models, given)
+        except OSError as error:
+            # A full disk, or nobody who reads: it serves all the same. What is left to be printed would fail once more
+            # at the end, and make that no good one.
+            import structlog
+
+            with Path(os.devnull).open("wb") as nothing:
+                os.dup2(nothing.fileno(), sys.stdout.fileno())
+            structlog.get_logger(__name__).warning("the lines of the start could not be printed", error=error.strerror)
 
     if settings.workers == 1:
         run(settings, on_ready, bot)

@@ -4,10 +4,30 @@ from __future__ import annotations
 
 import logging
 import sys
-from typing import Literal
+from contextlib import suppress
+from typing import Literal, TextIO, cast
 
 import orjson
 import structlog
+
+
+class LastingStderr:
+    """Standard error as it is at the moment, which a full disk or a reader that has gone makes silent, and no more.
+
+    A line of the log must not be what stops the work that it is about.
+    """
+
+    def write(self, text: str) -> int:
+        """Write as much as can be written."""
+        # ValueError: it is closed.
+        with suppress(OSError, ValueError):
+            sys.stderr.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        """Pass on what was written; what fails stays where it is, for the next time."""
+        with suppress(OSError, ValueError):
+            sys.stderr.flush()
 
 
 def configure_logs(level: Literal["debug", "info", "warning", "error"], form: Literal["text", "json"]) -> None:
@@ -33,7 +53,7 @@ def configure_logs(level: Literal["debug", "info", "warning", "error"], form: Li
     structlog.configure(
         processors=[*shared, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(number),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=structlog.PrintLoggerFactory(cast(TextIO, LastingStderr())),
         cache_logger_on_first_use=True,
     )
     handler = logging.StreamHandler(sys.stderr)

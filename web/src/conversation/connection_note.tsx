@@ -6,18 +6,21 @@ import { useWords } from "../app/words.ts";
 
 /** A cut shorter than this is not worth a word. */
 const QUIET_MS = 700;
+/** From here on one would like to know whether to wait. */
+const LONG_MS = 8000;
 
 /** Says quietly that the connection is away; it heals by itself. */
 export function ConnectionNote({ status, online }: { status: ChatStatus; online: boolean }) {
   const t = useWords();
   const cut = !online || status === "reconnecting";
-  const [shown, setShown] = useState(false);
+  const [shown, setShown] = useState<"no" | "now" | "long">("no");
   useEffect(() => {
-    if (!cut) return setShown(false);
-    const timer = setTimeout(() => setShown(true), QUIET_MS);
-    return () => clearTimeout(timer);
+    if (!cut) return setShown("no");
+    const timers = [setTimeout(() => setShown("now"), QUIET_MS), setTimeout(() => setShown("long"), LONG_MS)];
+    return () => timers.forEach(clearTimeout);
   }, [cut]);
-  if (!cut || !shown) return null;
+  if (!cut || shown === "no") return null;
+  const words = shown === "long" ? t.status.reconnectingLong : t.status.reconnecting;
   return (
     <div className="pointer-events-none mx-auto mb-2 w-full max-w-3xl px-4">
       <p
@@ -25,7 +28,7 @@ export function ConnectionNote({ status, online }: { status: ChatStatus; online:
         data-testid="connection"
       >
         {online ? <RefreshCw size={14} className="animate-spin" aria-hidden /> : <CloudOff size={14} aria-hidden />}
-        {online ? t.status.reconnecting : t.status.offline}
+        {online ? words : t.status.offline}
       </p>
     </div>
   );

@@ -192,6 +192,8 @@ export const de: Strings = {
   status: {
     offline: "Sie sind offline. Es geht weiter, sobald Sie zurück sind.",
     reconnecting: "Verbindung verloren. Wird neu verbunden …",
+    reconnectingLong:
+      "Wird noch verbunden. Nichts geht verloren: Die Antwort geht weiter, sobald der Server wieder da ist.",
     back: "Wieder verbunden.",
     sent: "Nachricht gesendet.",
     begun: "Die Antwort hat begonnen.",

@@ -192,6 +192,8 @@ export const en = {
   status: {
     offline: "You are offline. It goes on as soon as you are back.",
     reconnecting: "Connection lost. Reconnecting …",
+    reconnectingLong:
+      "Still reconnecting. Nothing is lost: the reply goes on as soon as the server is back.",
     back: "Connected again.",
     sent: "Message sent.",
     begun: "The reply has begun.",
