@@ -50,7 +50,7 @@ class Outcome:
 def copy_tree(target: Path, source: Path = ROOT) -> Path:
     """Copy what the tests need; return the copy's root."""
     skip = shutil.ignore_patterns("__pycache__", "*.pyc", ".build")
-    for name in ("src", "tests"):
+    for name in ("src", "tests", "docs"):
         shutil.copytree(source / name, target / name, ignore=skip)
     shutil.copy(source / "pyproject.toml", target)
     return target

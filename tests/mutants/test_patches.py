@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.mutants.__main__ import copy_tree, run_tests
 from tests.mutants.patches import Mutant, read_mutants
 
 ROOT = Path(__file__).parents[2]
@@ -25,6 +26,15 @@ def test_a_mutant_still_fits_the_code(mutant: Mutant, tmp_path: Path) -> None:
     for test in mutant.tests:
         file, _, name = test.partition("::")
         assert f"def {name}(" in (ROOT / file).read_text("utf-8")
+
+
+@pytest.mark.slow
+def test_their_tests_are_found_in_a_copy(tmp_path: Path) -> None:
+    """All that they import is copied too."""
+    root = copy_tree(tmp_path / "copy")
+    tests = sorted({test for mutant in MUTANTS for test in mutant.tests})
+    code, said = run_tests(root, ("--collect-only", *tests))
+    assert code == 0, said
 
 
 def test_there_are_mutants() -> None:
