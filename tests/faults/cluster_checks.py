@@ -44,6 +44,11 @@ class Checks:
         for page in _pages(turns):
             self._begun.append(self._pool.submit(self._check, page))
 
+    @property
+    def pages_left(self) -> int:
+        """How many pages are not done."""
+        return sum(not each.done() for each in self._begun)
+
     def found(self, most_left: int = 0) -> Tally:
         """Return what was found since the last look; wait where more pages than `most_left` are not done."""
         tally = Tally()

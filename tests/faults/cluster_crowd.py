@@ -16,6 +16,8 @@ from tests.faults.oracle import Expected, Tally, whole
 from tests.faults.watcher import Watcher
 
 WITHIN_S = 120.0
+BACK_S = 2.0
+"""Within which a crowd that was held is at work again, one after another."""
 FLOWS_S = 1.0
 """A reader that was shown something within this does not wait."""
 
@@ -113,6 +115,8 @@ class Crowd:
         self._cluster = cluster
         self._draws = [random.Random(draw.random()) for _ in range(streams)]
         self._ending = threading.Event()
+        self._open = threading.Event()
+        self._open.set()
         self._posting = threading.Lock()
         self._threads = [
             threading.Thread(target=self._talk, args=(number,), name=f"{name}-{number}", daemon=True)
@@ -134,15 +138,27 @@ class Crowd:
             if turn.during[-1] != name:
                 turn.during.append(name)
 
+    def hold(self) -> None:
+        """Begin no more conversations for now: what was said is looked at, and that takes the same processors."""
+        self._open.clear()
+
+    def go_on(self) -> None:
+        """Begin conversations again; when this returns they are as many as before."""
+        if not self._open.is_set():
+            self._open.set()
+            time.sleep(BACK_S)
+
     def stop(self) -> None:
         """Begin no more replies, and wait for the ends of those that were begun."""
         self._ending.set()
+        self._open.set()
         for thread in self._threads:
             thread.join()
 
     def leave(self) -> None:
         """Have all go, whatever they are still waiting for."""
         self._ending.set()
+        self._open.set()
         for each in self:
             each.leave()
 
@@ -170,6 +186,10 @@ class Crowd:
         count = 0
         self._ending.wait(draw.uniform(0.0, self._pace.tokens[0] * self._pace.delay_ms / 1000))
         while not self._ending.is_set():
+            if not self._open.is_set():
+                self._open.wait()
+                self._ending.wait(BACK_S * number / len(self._draws))
+                continue
             self._converse(draw, f"{self.name}-{number}-{count}")
             count += 1
 
