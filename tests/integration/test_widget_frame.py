@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
 from collections.abc import AsyncIterator
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -43,7 +45,11 @@ async def test_a_secret_key_in_a_page_is_refused_with_words(site: Site) -> None:
         assert b"This key is secret" in answer.body
         assert key.encode() not in answer.body
         assert b"script" not in answer.body
-        assert "default-src 'none'" in answer.headers["content-security-policy"]
+        assert b"<code>legato keys revoke</code>" in answer.body
+        policy = answer.headers["content-security-policy"]
+        assert policy.startswith("default-src 'none'; style-src 'sha256-")
+        style = answer.body.partition(b"<style>")[2].partition(b"</style>")[0]
+        assert f"'sha256-{b64encode(sha256(style).digest()).decode()}'" in policy
         assert answer.headers["cache-control"] == "no-store"
 
 

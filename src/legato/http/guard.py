@@ -133,7 +133,7 @@ class Guard:
         if caller.origins:
             _check_widget(caller, scope, headers, origin)
         elif origin is not None and not self._is_allowed(scope, headers, origin):
-            raise Forbidden("a secret key does not belong into a page: make one with legato keys create --publishable")
+            raise Forbidden("a secret key does not belong in a page: make one with legato keys create --publishable")
         else:
             check_role(caller.principal, method, path)
         return caller

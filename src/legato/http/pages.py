@@ -5,6 +5,9 @@ Open to everybody: they hold nothing of anybody's.
 
 from __future__ import annotations
 
+import re
+from base64 import b64encode
+from hashlib import sha256
 from html import escape
 from typing import Final
 
@@ -23,12 +26,23 @@ Legato answers here. Try:
 GET /openapi.json describes every route.
 """
 INDEX: Final = "index.html"
+_STYLE: Final = """\
+:root{color-scheme:light dark}
+body{font:15px/1.5 system-ui,sans-serif;margin:0;padding:1.25rem;max-width:34rem}
+h1{font-size:1.1rem;margin:0 0 .5rem}
+p{margin:0}
+code{font-size:.9em;white-space:nowrap;display:inline-block;max-width:100%;overflow-x:auto;vertical-align:bottom}
+"""
 _NOTICE: Final = """\
 <!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>{title}</title></head>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<title>{title}</title><style>{style}</style></head>
 <body><h1>{title}</h1><p>{text}</p></body></html>
 """
-_NOTICE_POLICY: Final = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors *"
+_NOTICE_POLICY: Final = (
+    f"default-src 'none'; style-src 'sha256-{b64encode(sha256(_STYLE.encode()).digest()).decode()}'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors *"
+)
 
 router = APIRouter(include_in_schema=False)
 _READS: Final = ["GET", "HEAD"]
@@ -66,7 +80,7 @@ async def widget(request: Request) -> Response:
         return _notice(
             403,
             "This key is secret",
-            "It does not belong into a web page, and whoever saw this page may have it: revoke it with `legato keys "
+            "It does not belong in a web page, and whoever saw this page may have it: revoke it with `legato keys "
             "revoke`. A widget takes a publishable key: `legato keys create --publishable --origin https://…`",
         )
     if caller is None:
@@ -116,6 +130,10 @@ def _not_built(request: Request) -> Response:
 
 
 def _notice(status: int, title: str, text: str) -> Response:
-    """Return a page of words, which may be shown in any frame: nothing on it can be pressed."""
+    """Return a page of words, which may be shown in any frame: nothing on it can be pressed.
+
+    What stands in `backticks` of a text is shown as code.
+    """
     headers = {"Content-Security-Policy": _NOTICE_POLICY, "Cache-Control": "no-store"} | COMMON
-    return Response(_NOTICE.format(title=escape(title), text=escape(text)), status, headers, "text/html")
+    shown = re.sub("`(.*?)`", r"<code>\1</code>", escape(text))
+    return Response(_NOTICE.format(title=escape(title), text=shown, style=_STYLE), status, headers, "text/html")

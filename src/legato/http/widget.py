@@ -46,7 +46,7 @@ async def post_visitor(request: Request) -> Response:
     if caller.via == "local":
         raise Conflict("this server has no visitors: publishable keys count with LEGATO_AUTH=keys")
     if caller.via != "widget" or caller.key_id is None:
-        raise Forbidden("visitors are made with a publishable key, lp_…: a secret key does not belong into a page")
+        raise Forbidden("visitors are made with a publishable key, lp_…: a secret key does not belong in a page")
     key_id, now_ms = caller.key_id, node.clock.now_ms()
     key = await node.database.read(lambda tx: find_publishable_key(tx, key_id))
     if key is None:
