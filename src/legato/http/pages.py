@@ -31,7 +31,7 @@ _STYLE: Final = """\
 body{font:15px/1.5 system-ui,sans-serif;margin:0;padding:1.25rem;max-width:34rem}
 h1{font-size:1.1rem;margin:0 0 .5rem}
 p{margin:0}
-code{font-size:.9em;white-space:nowrap;display:inline-block;max-width:100%;overflow-x:auto;vertical-align:bottom}
+code{display:inline-block;font-size:.9em;overflow-wrap:anywhere}
 """
 _NOTICE: Final = """\
 <!doctype html>
