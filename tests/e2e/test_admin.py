@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator
 
@@ -50,16 +51,20 @@ def bot(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
 def test_figures_are_plotted_from_real_replies(bot: ServerProcess, visits: Visits) -> None:
     """Tiles, a plot for each figure, the same as a table, and by model."""
     page = visits.open(bot.address, path="/admin")
-    tile = page.locator("dl > div").filter(has_text="Replies").first
+    tile = page.locator("dl > div").filter(has_text="Completed replies").first
     expect(tile.locator("dd").first).to_have_text("3")
-    for plot in ("Replies", "Tokens", "Response time", "First word", "Failed · Stopped", "Satisfaction", "Cost"):
+    for plot in ("Completed replies", "Tokens", "Response time", "First word", "Failed · Stopped", "Cost"):
         expect(page.get_by_role("img", name=plot, exact=True)).to_be_visible()
+    legend = page.get_by_role("img", name="Completed replies", exact=True).locator(".u-value")
+    expect(legend.nth(1)).to_have_text("3")
+    satisfaction = page.get_by_role("region", name="Satisfaction", exact=True)
+    expect(satisfaction).to_contain_text("Nothing known in this time")
     page.get_by_text("As a table").click()
     expect(page.get_by_role("region", name="As a table").get_by_role("row")).to_have_count(2)
     page.get_by_role("button", name="By model").click()
     expect(page.get_by_role("cell", name="scripted")).to_be_visible()
     expect(page.get_by_role("columnheader", name="First word p95")).to_be_attached()
-    for bars, value in (("Replies", "3"), ("Tokens", "33"), ("Response time", "ms")):
+    for bars, value in (("Completed replies", "3"), ("Tokens", "33"), ("Response time", "ms")):
         of_model = page.get_by_role("region", name=bars, exact=True).locator("[data-model=scripted]")
         expect(of_model).to_contain_text(value)
         width = of_model.locator("[data-bar]").first.evaluate("each => each.getBoundingClientRect().width")
@@ -72,8 +77,12 @@ def test_a_dead_letter_is_read_and_tried_again(bot: ServerProcess, visits: Visit
     letters = page.locator("[data-letter]")
     expect(letters).to_have_count(3, timeout=30_000)
     expect(letters.first).to_contain_text("the CRM is away")
+    expect(letters.first).to_contain_text("chat.message.completed · 1 attempt · last tried")
     letters.first.get_by_role("button", name="Read").click()
-    expect(page.get_by_role("dialog")).to_contain_text("conversationId")
+    letter = page.get_by_role("dialog", name="post_to_crm", exact=True)
+    expect(letter).to_contain_text("conversationId")
+    expect(letter).to_contain_text("ValueError: the CRM is away")
+    expect(letter).to_contain_text("Owner: local")
     page.keyboard.press("Escape")
     letters.last.get_by_role("button", name="Discard").click()
     page.get_by_role("dialog").get_by_role("button", name="Discard").click()
@@ -114,3 +123,22 @@ def test_live_replies_and_sessions_are_listed(bot: ServerProcess, visits: Visits
         expect(page.get_by_text("No reply is being written")).to_be_visible()
     page.get_by_role("link", name="Sessions").click()
     expect(page.get_by_role("cell", name="session-0", exact=True)).to_be_visible()
+
+
+def test_what_is_old_is_said_to_be(bot: ServerProcess, visits: Visits) -> None:
+    """What cannot be asked for anew stays on the page, with the time it is of, until it can."""
+    page = visits.open(bot.address, path="/admin#runs")
+    visits.allow(page, "status of 503")
+    shown = page.get_by_text("No reply is being written")
+    expect(shown).to_be_visible()
+    problem = json.dumps({"code": "storage_unavailable", "detail": "the database is away", "retryable": True})
+    page.route(
+        "**/admin/runs*",
+        lambda route: route.fulfill(status=503, content_type="application/problem+json", body=problem),
+    )
+    trouble = page.get_by_test_id("trouble")
+    expect(trouble).to_contain_text("Not refreshed since ")
+    expect(trouble).to_contain_text("Code: storage_unavailable")
+    expect(shown).to_be_visible()
+    page.unroute("**/admin/runs*")
+    expect(trouble).to_have_count(0)

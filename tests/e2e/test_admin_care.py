@@ -86,6 +86,7 @@ def test_a_budget_is_set_spent_changed_and_removed(care: ServerProcess, visits: 
     press(box, "Save")
     row = page.locator("[data-budget=server]")
     expect(row).to_contain_text("$2.00 a month")
+    expect(row).to_contain_text("warns at 80%")
     with Client(care.port) as client:
         client.say("script: tokens=100")
     meter = row.get_by_role("meter")
@@ -108,10 +109,12 @@ def test_a_flagged_text_is_read_and_decided(care: ServerProcess, visits: Visits)
     waiting = page.locator("[data-review]")
     expect(waiting).to_have_count(1)
     expect(waiting).to_contain_text("house")
+    expect(page.get_by_role("button", name="Waiting (1)", exact=True)).to_be_visible()
     inspect(page, "admin-reviews")
     press(waiting, "Read")
     box = page.get_by_role("dialog")
     expect(box.get_by_role("region", name="Flagged text")).to_contain_text("zanzibar")
+    expect(box).to_contain_text("rules · house")
     box.get_by_label("Note").fill("an island")
     inspect(page, "admin-review-read")
     press(box, "Nothing wrong")
@@ -142,7 +145,7 @@ def test_the_audit_log_is_read(audited: ServerProcess, visits: Visits) -> None:
     expect(page.get_by_role("button", name="Newer")).to_be_visible()
     expect(rows.first).to_contain_text("conversation.export")
     for kind, value, count in (("actor", "local", 50), ("owner", "nobody", 0), ("action", "audit.cut", 0)):
-        page.get_by_label("Only", exact=True).select_option(kind)
+        page.get_by_label("Show:", exact=True).select_option(kind)
         page.get_by_label("Person or kind").fill(value)
         press(page, "Show")
         expect(rows).to_have_count(count)
@@ -153,7 +156,7 @@ def test_the_audit_log_is_given_out(audited: ServerProcess, visits: Visits) -> N
     """As a file, the oldest first."""
     page = open_section(audited, visits, "audit")
     with page.expect_download() as download:
-        page.get_by_role("link", name="Export as JSON lines").click()
+        page.get_by_role("link", name="Export everything as JSON lines").click()
     assert download.value.suggested_filename == "legato-audit.jsonl"
     entries = [json.loads(line) for line in download.value.path().read_text().splitlines()]
     assert len(entries) > 60
@@ -169,5 +172,6 @@ def test_a_log_that_was_changed_is_said_to_be(audited: ServerProcess, visits: Vi
                 connection.execute(f"DROP TRIGGER {trigger}")
         connection.execute("UPDATE audit_entry SET actor = 'somebody' WHERE seq = 5")
     press(page, "Check it")
-    expect(page.get_by_role("status").filter(has_text="Broken: ")).to_contain_text("5")
+    broken = page.get_by_role("alert").filter(has_text="Broken: entry 5 ")
+    expect(broken).to_contain_text("Restore the audit log from a backup")
     inspect(page, "admin-audit-broken")

@@ -6,10 +6,10 @@ import { api } from "../app/server.ts";
 import { useLanguage, useWords } from "../app/words.ts";
 import { errorText } from "../conversation/error_words.ts";
 import { whole } from "../format/amounts.ts";
-import { fullTime } from "../format/times.ts";
+import { exactTime } from "../format/times.ts";
 import { Button } from "../ui/button.tsx";
 import { Select, TextField } from "../ui/field.tsx";
-import { Empty } from "../ui/notices.tsx";
+import { Empty, Trouble } from "../ui/notices.tsx";
 import { toast } from "../ui/toast.tsx";
 import { DataTable, Panel, Shown } from "./parts.tsx";
 import { useAsked } from "./use_asked.ts";
@@ -78,16 +78,17 @@ function Entries({ entries }: { entries: readonly AuditEntry[] }) {
       rows={entries}
       keyOf={({ seq }) => String(seq)}
       columns={[
+        { head: words.number, number: true, cell: ({ seq }) => seq },
         {
           head: t.admin.time,
-          cell: ({ at }) => <span className="whitespace-nowrap tabular-nums">{fullTime(at, language)}</span>,
+          cell: ({ at }) => <span className="whitespace-nowrap tabular-nums">{exactTime(at, language)}</span>,
         },
         {
           head: words.who,
           cell: ({ actor, via }) => (
             <>
               <span className="font-mono text-xs break-all">{actor}</span>
-              <span className="block text-xs text-ink-soft">{via}</span>
+              <span className="block text-xs text-ink-soft">{words.via(via)}</span>
             </>
           ),
         },
@@ -177,11 +178,15 @@ function Chain() {
   };
   return (
     <Panel title={words.chain}>
+      {verdict && !verdict.whole && (
+        <div className="mb-3">
+          <Trouble title={words.broken(verdict.fault ?? "?")} hint={words.brokenDo} />
+        </div>
+      )}
       <div className="flex flex-wrap items-center justify-between gap-3">
         <div className="min-w-0 flex-1 text-sm" role="status">
           {verdict === null && <p className="text-ink-soft">{words.unchecked}</p>}
-          {verdict?.whole && <p>{words.whole(whole(verdict.entries, language))}</p>}
-          {verdict && !verdict.whole && <p className="text-danger">{words.broken(verdict.fault ?? "?")}</p>}
+          {verdict?.whole && <p>{words.whole(verdict.entries)}</p>}
           {verdict && (
             <p className="mt-1 font-mono text-xs break-all text-ink-soft">
               {words.head(whole(verdict.headSeq, language))}: {verdict.headHash}

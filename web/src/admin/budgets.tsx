@@ -94,6 +94,7 @@ function Line({ budget, onOpen }: { budget: Budget; onOpen: (what: Open["what"])
         {budget.until !== null && (
           <span className="text-xs text-ink-soft">{words.until(fullTime(budget.until, language))}</span>
         )}
+        <span className="text-xs text-ink-soft">{words.warns(percent(budget.warnPercent / 100, language))}</span>
         {(budget.fixed || budget.overridden) && (
           <span className="rounded-md bg-panel px-2 py-0.5 text-xs text-ink-soft">
             {budget.fixed ? words.fixed : words.overridden}
@@ -230,6 +231,7 @@ function SetBudget({ budget, onClose, onChanged }: Changing & { budget: Budget |
         />
         <TextField
           label={words.warn}
+          hint={words.warnHint}
           type="number"
           min={1}
           max={100}

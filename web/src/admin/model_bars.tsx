@@ -1,7 +1,7 @@
 import { clsx } from "clsx";
 
 import { useLanguage, useWords } from "../app/words.ts";
-import { compact, dollars, duration } from "../format/amounts.ts";
+import { formatsOf, usdOf } from "./figure_formats.ts";
 import { Panel } from "./parts.tsx";
 import type { Figure } from "@legato/client";
 
@@ -15,20 +15,19 @@ interface Bar {
 interface BarsOf {
   readonly title: string;
   readonly bars: readonly Bar[];
-  readonly format: (value: number) => string;
+  readonly format: (value: number | null) => string;
 }
 
 /** What models have done, one beside the other. The same numbers stand in the table below. */
 export function ModelBars({ groups }: { groups: readonly Figure[] }) {
   const t = useWords();
   const language = useLanguage();
-  const number = (value: number): string => compact(value, language);
-  const time = (value: number): string => duration(value, language);
+  const { count, time, cost } = formatsOf(t, language);
   const panels: readonly BarsOf[] = [
-    { title: t.admin.replies, format: number, bars: [{ color: "bg-accent", pick: (f) => f.messages }] },
+    { title: t.admin.replies, format: count, bars: [{ color: "bg-accent", pick: (f) => f.messages }] },
     {
       title: t.admin.tokens,
-      format: number,
+      format: count,
       bars: [
         { label: t.admin.tokensOut, color: "bg-accent", pick: (f) => f.outputTokens },
         { label: t.admin.tokensIn, color: "bg-warn", pick: (f) => f.inputTokens },
@@ -44,8 +43,8 @@ export function ModelBars({ groups }: { groups: readonly Figure[] }) {
     },
     {
       title: t.admin.cost,
-      format: (value) => dollars(String(value), language),
-      bars: [{ color: "bg-accent", pick: (f) => (f.cost ? Number(f.cost.usd) : null) }],
+      format: cost,
+      bars: [{ color: "bg-accent", pick: usdOf }],
     },
   ];
   return (
@@ -70,7 +69,7 @@ function Bars({ bars, format, groups }: BarsOf & { groups: readonly Figure[] }) 
             const value = pick(figure);
             return (
               <dd key={label ?? ""} className="flex items-center gap-2 text-xs text-ink-soft tabular-nums">
-                {label && <span className="w-14 shrink-0">{label}</span>}
+                {label && <span className="w-20 shrink-0">{label}</span>}
                 <span className="min-w-0 flex-1" aria-hidden>
                   <span
                     data-bar
@@ -78,7 +77,7 @@ function Bars({ bars, format, groups }: BarsOf & { groups: readonly Figure[] }) 
                     style={{ width: `${((value ?? 0) / most) * 100}%` }}
                   />
                 </span>
-                <span className="w-16 shrink-0 text-right">{value === null ? "–" : format(value)}</span>
+                <span className="w-16 shrink-0 text-right">{format(value)}</span>
               </dd>
             );
           })}

@@ -71,8 +71,10 @@ export function Queue() {
                 ))}
               </ul>
               <div className="flex gap-2">
-                {offset > 0 && <Button onClick={() => setOffset(Math.max(0, offset - PAGE))}>{t.find.previous}</Button>}
-                {nextOffset !== null && <Button onClick={() => setOffset(nextOffset)}>{t.admin.more}</Button>}
+                {offset > 0 && (
+                  <Button onClick={() => setOffset(Math.max(0, offset - PAGE))}>{t.admin.previousPage}</Button>
+                )}
+                {nextOffset !== null && <Button onClick={() => setOffset(nextOffset)}>{t.admin.nextPage}</Button>}
               </div>
             </>
           )
@@ -112,7 +114,7 @@ function LetterRow({ letter, letters, onChanged }: LetterRowProps) {
       <div className="flex flex-wrap items-baseline gap-x-3 gap-y-1">
         <span className="font-mono text-sm font-medium break-all">{letter.step}</span>
         <span className="text-xs text-ink-soft">
-          {letter.topic} · {t.admin.attempts(whole(letter.attempts, language))} · {fullTime(letter.lastAt, language)}
+          {letter.topic} · {t.admin.attempts(letter.attempts)} · {t.admin.lastTried(fullTime(letter.lastAt, language))}
         </span>
       </div>
       <p className="mt-2 text-sm break-words text-danger">
@@ -127,7 +129,7 @@ function LetterRow({ letter, letters, onChanged }: LetterRowProps) {
           {t.admin.discard}
         </Button>
       </div>
-      {open === "read" && <ReadLetter id={letter.id} onClose={() => setOpen(null)} />}
+      {open === "read" && <ReadLetter letter={letter} onClose={() => setOpen(null)} />}
       {open === "discard" && (
         <Dialog title={t.admin.discardSure} onClose={() => setOpen(null)}>
           <div className="flex justify-end gap-2">
@@ -146,19 +148,33 @@ function LetterRow({ letter, letters, onChanged }: LetterRowProps) {
   );
 }
 
-function ReadLetter({ id, onClose }: { id: string; onClose: () => void }) {
+function ReadLetter({ letter, onClose }: { letter: DeadLetter; onClose: () => void }) {
   const t = useWords();
+  const language = useLanguage();
+  const { id, step, topic, errorType, error, attempts, firstAt, lastAt } = letter;
   const ask = useCallback(async () => await api.admin.deadLetter(id), [id]);
   const asked = useAsked(ask);
   return (
-    <Dialog title={t.admin.input} onClose={onClose}>
+    <Dialog title={step} onClose={onClose}>
+      <div className="text-sm break-words">
+        <p className="text-danger">
+          {errorType}: {error}
+        </p>
+        <p className="mt-1 text-xs text-ink-soft">
+          {topic}
+          {attempts > 1 && firstAt !== null && ` · ${t.admin.firstTried(fullTime(firstAt, language))}`}
+          {` · ${t.admin.lastTried(fullTime(lastAt, language))}`}
+        </p>
+      </div>
       <Shown asked={asked}>
-        {(letter) => (
-          <>
-            <p className="text-sm break-words text-danger">{letter.error}</p>
-            {letter.events.map((event) => (
+        {({ events }) =>
+          events.map((event) => (
+            <div key={event.id}>
+              <p className="mb-1 text-xs break-all text-ink-soft">
+                {t.admin.owner}: {event.owner}
+                {event.traceId !== null && ` · ${t.admin.trace}: ${event.traceId}`}
+              </p>
               <pre
-                key={event.id}
                 tabIndex={0}
                 role="region"
                 aria-label={event.topic}
@@ -166,9 +182,9 @@ function ReadLetter({ id, onClose }: { id: string; onClose: () => void }) {
               >
                 {pretty(JSON.stringify(event.payload))}
               </pre>
-            ))}
-          </>
-        )}
+            </div>
+          ))
+        }
       </Shown>
     </Dialog>
   );

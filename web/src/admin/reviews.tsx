@@ -12,7 +12,7 @@ import { Dialog } from "../ui/dialog.tsx";
 import { TextField } from "../ui/field.tsx";
 import { Empty } from "../ui/notices.tsx";
 import { toast } from "../ui/toast.tsx";
-import { Shown, Tile } from "./parts.tsx";
+import { Shown } from "./parts.tsx";
 import { type Asked, useAsked } from "./use_asked.ts";
 
 const PAGE = 50;
@@ -24,12 +24,14 @@ export function Reviews() {
   const t = useWords();
   const language = useLanguage();
   const [state, setState] = useState<State>("open");
+  const [open, setOpen] = useState<number | null>(null);
   const [cursors, setCursors] = useState<readonly (number | null)[]>([null]);
   const cursor = cursors[cursors.length - 1] ?? null;
-  const ask = useCallback(
-    async () => await api.admin.reviews({ state, limit: PAGE, ...(cursor === null ? {} : { cursor }) }),
-    [state, cursor],
-  );
+  const ask = useCallback(async () => {
+    const page = await api.admin.reviews({ state, limit: PAGE, ...(cursor === null ? {} : { cursor }) });
+    setOpen(page.open);
+    return page;
+  }, [state, cursor]);
   const asked = useAsked(ask, 10_000);
   const show = (next: State): void => {
     setState(next);
@@ -41,15 +43,13 @@ export function Reviews() {
         {STATES.map((each) => (
           <Button key={each} look={each === state ? "plain" : "quiet"} aria-pressed={each === state} onClick={() => show(each)}>
             {t.admin.reviews.states[each]}
+            {each === "open" && open !== null && ` (${whole(open, language)})`}
           </Button>
         ))}
       </div>
       <Shown asked={asked}>
-        {({ open, reviews, nextCursor }) => (
+        {({ reviews, nextCursor }) => (
           <>
-            <dl className="grid grid-cols-3 gap-3">
-              <Tile label={t.admin.reviews.states.open} value={whole(open, language)} />
-            </dl>
             {reviews.length === 0 ? (
               <Empty icon={<ShieldCheck size={28} />} title={t.admin.reviews.none[state]}>
                 {t.admin.reviews.noneHint}
@@ -62,8 +62,12 @@ export function Reviews() {
               </ul>
             )}
             <div className="flex gap-2">
-              {cursors.length > 1 && <Button onClick={() => setCursors(cursors.slice(0, -1))}>{t.find.previous}</Button>}
-              {nextCursor !== null && <Button onClick={() => setCursors([...cursors, nextCursor])}>{t.admin.more}</Button>}
+              {cursors.length > 1 && (
+                <Button onClick={() => setCursors(cursors.slice(0, -1))}>{t.admin.previousPage}</Button>
+              )}
+              {nextCursor !== null && (
+                <Button onClick={() => setCursors([...cursors, nextCursor])}>{t.admin.nextPage}</Button>
+              )}
             </div>
           </>
         )}
@@ -72,20 +76,28 @@ export function Reviews() {
   );
 }
 
-function ReviewRow({ review, page }: { review: Review; page: Asked<ReviewPage> }) {
+/** What was flagged, by which policy and why. */
+function Flagged({ review }: { review: Review }) {
   const t = useWords();
   const language = useLanguage();
+  return (
+    <div className="flex flex-wrap items-baseline gap-x-3 gap-y-1">
+      <span className="font-mono text-sm font-medium break-all">
+        {review.policy} · {review.reason}
+      </span>
+      <span className="text-xs text-ink-soft">
+        {t.admin.reviews.sources[review.source] ?? review.source} · {review.owner} · {fullTime(review.at, language)}
+      </span>
+    </div>
+  );
+}
+
+function ReviewRow({ review, page }: { review: Review; page: Asked<ReviewPage> }) {
+  const t = useWords();
   const [reading, setReading] = useState(false);
   return (
     <li className="rounded-2xl border border-line bg-raise p-4" data-review={review.id}>
-      <div className="flex flex-wrap items-baseline gap-x-3 gap-y-1">
-        <span className="font-mono text-sm font-medium break-all">
-          {review.policy} · {review.reason}
-        </span>
-        <span className="text-xs text-ink-soft">
-          {review.source} · {review.owner} · {fullTime(review.at, language)}
-        </span>
-      </div>
+      <Flagged review={review} />
       {review.decision !== null && (
         <p className="mt-2 text-sm break-words">
           {t.admin.reviews.decisions[review.decision]} · {review.decidedBy}
@@ -130,6 +142,12 @@ function ReadReview({ id, onClose }: { id: string; onClose: () => void }) {
       <Shown asked={asked}>
         {(review) => (
           <div className="flex flex-col gap-3">
+            <div>
+              <Flagged review={review} />
+              <p className="mt-1 text-xs break-all text-ink-soft">
+                {t.admin.conversation}: {review.conversationId}
+              </p>
+            </div>
             <p
               tabIndex={0}
               role="region"
@@ -140,6 +158,7 @@ function ReadReview({ id, onClose }: { id: string; onClose: () => void }) {
             </p>
             {review.decision === null && (
               <>
+                <p className="text-xs text-ink-soft">{t.admin.reviews.meaning}</p>
                 <TextField
                   label={t.admin.reviews.note}
                   value={note}

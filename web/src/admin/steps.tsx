@@ -2,11 +2,13 @@ import { clsx } from "clsx";
 import { useMemo } from "react";
 
 import { api } from "../app/server.ts";
-import { useWords } from "../app/words.ts";
+import { useLanguage, useWords } from "../app/words.ts";
+import { fullTime } from "../format/times.ts";
+import type { Strings } from "../strings/en.ts";
 import { Trouble } from "../ui/notices.tsx";
 import { layoutOf, NODE_HEIGHT, NODE_WIDTH } from "./graph_layout.ts";
 import { DataTable, Panel, Shown } from "./parts.tsx";
-import type { GraphNode, Steps as StepsOf } from "@legato/client";
+import type { GraphNode, StepInfo, Steps as StepsOf } from "@legato/client";
 import { useAsked } from "./use_asked.ts";
 
 type Graph = StepsOf["graph"];
@@ -26,6 +28,7 @@ export function Steps() {
           ))}
           <Panel title={t.admin.graph}>
             <Drawn graph={graph} />
+            <Shapes />
           </Panel>
           <DataTable
             label={t.admin.sections.steps}
@@ -38,20 +41,20 @@ export function Steps() {
                   <>
                     <span className="font-mono text-[13px] font-medium">{step.name}</span>
                     {step.builtIn && (
-                      <span className="ml-2 rounded-full bg-hover px-2 py-0.5 text-xs text-ink-soft">
+                      <span className="ml-2 rounded-full bg-hover px-2 py-0.5 text-xs whitespace-nowrap text-ink-soft">
                         {t.admin.builtIn}
                       </span>
                     )}
-                    <span className="mt-0.5 block text-xs text-ink-soft">{step.description}</span>
+                    <span className="mt-0.5 block text-xs text-ink-soft">{describe(step, t)}</span>
                   </>
                 ),
               },
               {
                 head: t.admin.flow,
-                cell: ({ flows }) => <span className="whitespace-nowrap">{flows.join(", ")}</span>,
+                cell: ({ flows }) => <span className="whitespace-nowrap">{flows.join(", ") || "–"}</span>,
               },
               { head: t.admin.listens, cell: ({ topics, http }) => <Words words={[...http, ...topics]} /> },
-              { head: t.admin.cron, cell: ({ cron }) => <Words words={cron.map(({ expression }) => expression)} /> },
+              { head: t.admin.cron, cell: ({ cron }) => <Schedule cron={cron} /> },
               { head: t.admin.enqueues, cell: ({ enqueues }) => <Words words={enqueues} /> },
             ]}
           />
@@ -61,7 +64,27 @@ export function Steps() {
   );
 }
 
+function describe({ name, builtIn, description }: StepInfo, t: Strings): string {
+  return (builtIn && t.admin.stepWords[name]) || description;
+}
+
+function Schedule({ cron }: Pick<StepInfo, "cron">) {
+  const t = useWords();
+  const language = useLanguage();
+  if (cron.length === 0) return "–";
+  return cron.map(({ expression, timezone, next }) => (
+    <div key={`${expression} ${timezone}`} className="text-xs whitespace-nowrap">
+      <span className="block font-mono">{expression}</span>
+      <span className="block text-ink-soft">{timezone}</span>
+      {next[0] && (
+        <span className="block text-ink-soft">{t.admin.nextTime(fullTime(Date.parse(next[0]), language))}</span>
+      )}
+    </div>
+  ));
+}
+
 function Words({ words }: { words: readonly string[] }) {
+  if (words.length === 0) return "–";
   return words.map((word) => (
     <span key={word} className="block font-mono text-xs whitespace-nowrap">
       {word}
@@ -75,6 +98,23 @@ const SHAPES: Record<GraphNode["kind"], string> = {
   http: "fill-panel stroke-line-strong",
   cron: "fill-warn-soft stroke-warn",
 };
+
+/** What the shapes of the graph are. */
+function Shapes() {
+  const t = useWords();
+  return (
+    <ul className="mt-3 flex flex-wrap gap-x-4 gap-y-1 text-xs text-ink-soft">
+      {(Object.keys(SHAPES) as GraphNode["kind"][]).map((kind) => (
+        <li key={kind} className="flex items-center gap-1.5">
+          <svg width={26} height={14} aria-hidden>
+            <rect x={0.5} y={0.5} width={25} height={13} rx={kind === "step" ? 4 : 6.5} className={SHAPES[kind]} />
+          </svg>
+          {t.admin.shapes[kind]}
+        </li>
+      ))}
+    </ul>
+  );
+}
 
 function shortened(text: string, most: number): string {
   return text.length > most ? `${text.slice(0, most - 1)}…` : text;

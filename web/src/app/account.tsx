@@ -1,6 +1,7 @@
 import { LegatoError, type SignedInPage } from "@legato/client";
 import { type FormEvent, useEffect, useState } from "react";
 
+import { browserOf } from "../format/browser.ts";
 import { shortTime } from "../format/times.ts";
 import { Button } from "../ui/button.tsx";
 import { Dialog } from "../ui/dialog.tsx";
@@ -58,7 +59,7 @@ function Pages() {
           <li key={page.id} className="flex items-center gap-3 rounded-lg border border-line px-3 py-2">
             <div className="min-w-0 flex-1">
               <p className="truncate text-sm" title={page.agent}>
-                {page.current ? t.account.thisPage : page.agent || t.account.unknownBrowser}
+                {page.current ? t.account.thisPage : named(page.agent) || t.account.unknownBrowser}
               </p>
               <p className="text-xs text-ink-soft">{t.account.used(shortTime(page.lastUsedAt, Date.now(), language))}</p>
             </div>
@@ -72,6 +73,8 @@ function Pages() {
     </section>
   );
 }
+
+const named = (agent: string): string => browserOf(agent)?.join(" · ") ?? agent;
 
 function NewPassword() {
   const t = useWords();

@@ -2,7 +2,7 @@ import { expect, test } from "vitest";
 
 import { bytes, charged, dollars, duration } from "./amounts.ts";
 import { snippetParts } from "./snippet.ts";
-import { ageOf, relative } from "./times.ts";
+import { ageOf, relative, shortTime, utcDay } from "./times.ts";
 
 test.each([
   [0, "0 ms"],
@@ -50,6 +50,15 @@ test.each([
   [24 * 9, "older"],
 ] as const)("%d hours ago is %s", (hours, age) => {
   expect(ageOf(NOW - hours * HOUR, NOW)).toBe(age);
+});
+
+test("a time of today has no leading zero", () => {
+  expect(shortTime(NOW, NOW, "en")).toMatch(/^3:00\sPM$/);
+});
+
+test("a day of UTC has the same name everywhere", () => {
+  expect(utcDay(Date.UTC(2026, 10, 22), "en")).toBe("Nov 22, 2026");
+  expect(utcDay(Date.UTC(2026, 10, 22, 23, 59), "en")).toBe("Nov 22, 2026");
 });
 
 test("a time ahead is told in its largest unit", () => {

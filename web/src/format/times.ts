@@ -20,13 +20,21 @@ export function ageOf(atMs: number, nowMs: number): Age {
 /** "14:05" today, "3 Mar" this year, "3 Mar 2025" before. */
 export function shortTime(atMs: number, nowMs: number, language: Language): string {
   const at = new Date(atMs);
-  if (ageOf(atMs, nowMs) === "today") return at.toLocaleTimeString(language, { hour: "2-digit", minute: "2-digit" });
+  if (ageOf(atMs, nowMs) === "today") return at.toLocaleTimeString(language, { hour: "numeric", minute: "2-digit" });
   const sameYear = at.getFullYear() === new Date(nowMs).getFullYear();
   return at.toLocaleDateString(language, { day: "numeric", month: "short", ...(sameYear ? {} : { year: "numeric" }) });
 }
 
 export const fullTime = (atMs: number, language: Language): string =>
   new Date(atMs).toLocaleString(language, { dateStyle: "medium", timeStyle: "short" });
+
+/** As `fullTime`, with seconds. */
+export const exactTime = (atMs: number, language: Language): string =>
+  new Date(atMs).toLocaleString(language, { dateStyle: "medium", timeStyle: "medium" });
+
+/** A day that is counted in UTC: the reader's own may have begun before or after. */
+export const utcDay = (atMs: number, language: Language): string =>
+  new Date(atMs).toLocaleDateString(language, { dateStyle: "medium", timeZone: "UTC" });
 
 /** "in 4 minutes", "2 hours ago". */
 export function relative(atMs: number, nowMs: number, language: Language): string {
