@@ -46,7 +46,8 @@ def inspect(page: Page, name: str) -> None:
     """Keep a picture, and assert that nothing is wider than the page and no rule is broken."""
     SHOTS.mkdir(exist_ok=True)
     # What rises or fades in has arrived.
-    page.evaluate(_SETTLED)
+    for frame in page.frames:
+        frame.evaluate(_SETTLED)
     page.screenshot(path=SHOTS / f"{name}.png")
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), f"{name} is wider than its page"
     found = Axe().run(page, options=RULES).response["violations"]

@@ -47,6 +47,7 @@ def test_the_arrow_up_edits_the_last_message(chat: Chat) -> None:
     chat.field.press("ArrowUp")
     field = chat.page.get_by_role("textbox", name="Edit your message")
     expect(field).to_have_value("script: tokens=3")
+    expect(chat.page.get_by_text("Sending makes a new version; the old one stays.")).to_be_visible()
     field.press("Escape")
     expect(field).to_have_count(0)
 
@@ -107,7 +108,7 @@ def test_german_is_a_language(visits: Visits, chat: Chat) -> None:
     german = visits.open(chat.server.address, locale="de-DE")
     expect(german.get_by_role("textbox", name="Nachricht", exact=True)).to_be_visible()
     german.get_by_role("button", name="Mehr").click()
-    german.get_by_role("menuitem", name="Einstellungen").click()
-    german.get_by_label("Sprache").select_option("en")
+    german.get_by_role("menuitem", name="Farben und Sprache").click()
+    german.get_by_label("Sprache", exact=True).select_option("en")
     german.reload()
     expect(german.get_by_role("textbox", name="Message", exact=True)).to_be_visible()

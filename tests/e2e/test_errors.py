@@ -70,9 +70,29 @@ def test_a_failed_reply_says_why(asking: Chat, upstream: Upstream, status: int, 
     expect(trouble).to_contain_text(title)
     expect(trouble).to_contain_text(advice)
     expect(asking.page.locator("[data-role=user]")).to_contain_text("Hello")
+    # There is one way to ask again, and nothing that the reply took.
+    expect(asking.button("Answer again")).to_have_count(0)
+    expect(asking.page.get_by_test_id("details")).to_have_count(0)
     inspect(asking.page, f"error-upstream-{status}")
     upstream.status = 200
     trouble.get_by_role("button", name="Try again").click()
+    asking.wait_done()
+    expect(asking.reply).to_contain_text("Hello.")
+
+
+def test_a_refused_request_is_not_tried_again_unchanged(asking: Chat, upstream: Upstream) -> None:
+    """It says what to change; what the model's server said stands in small, and once changed it can be asked again."""
+    upstream.status = 400
+    asking.send("Hello")
+    trouble = asking.page.get_by_test_id("trouble")
+    expect(trouble).to_contain_text("The model's provider refused the request.")
+    expect(trouble).to_contain_text("Change the message, or choose another model in the conversation's settings.")
+    expect(trouble).to_contain_text(re.compile(r"Code: upstream_refused · 127\.0\.0\.1.*refused by the stub"))
+    expect(trouble.get_by_role("button")).to_have_count(0)
+    expect(asking.page.get_by_test_id("details")).to_have_count(0)
+    inspect(asking.page, "error-upstream-400")
+    upstream.status = 200
+    asking.button("Answer again").click()
     asking.wait_done()
     expect(asking.reply).to_contain_text("Hello.")
 
@@ -155,12 +175,22 @@ def test_a_first_message_too_long_is_kept_and_leaves_nothing_else(visits: Visits
     trouble = chat.page.get_by_test_id("trouble")
     expect(trouble).to_contain_text("too long for this model")
     expect(trouble).to_contain_text("Shorten it")
-    expect(chat.page.locator("[data-role=user]")).to_contain_text("word word word")
+    message = chat.page.locator("[data-role=user]")
+    expect(message).to_contain_text("word word word")
+    expect(message.get_by_text("Not sent", exact=True)).to_be_visible()
     with Client(server.port) as client:
         _until_listed(client, [])
         inspect(chat.page, "error-too-long")
-        chat.page.get_by_text("Edit", exact=True).click()
+        edit = message.get_by_text("Edit", exact=True)
+        text, below = message.locator("[data-text]").bounding_box(), edit.bounding_box()
+        assert text is not None
+        assert below is not None
+        assert 0 <= below["y"] - text["y"] - text["height"] < 12
+        edit.click()
         field = chat.page.get_by_role("textbox", name="Edit your message")
+        # Nothing but the editor is there, and nothing old would stay.
+        expect(message.get_by_role("button")).to_have_text(["Cancel", "Send"])
+        expect(message).not_to_contain_text("the old one stays")
         assert field.input_value().strip() == ("word " * 3000).strip()
         field.fill("script: seed=54 tokens=3")
         field.press("Enter")
@@ -205,7 +235,9 @@ def test_a_key_that_is_revoked_asks_to_sign_in_and_keeps_the_text(visits: Visits
         key = chat.page.get_by_label("Key", exact=True)
         key.fill("lk_wrong")
         chat.button("Sign in").click()
-        expect(chat.page.get_by_role("alert")).to_contain_text("This key is not known, or it was revoked.")
+        expect(chat.page.get_by_role("alert")).to_contain_text(
+            "This key is not known, or it was revoked. Check it, or ask whoever runs this server for a new one."
+        )
         expect(key).to_have_value("lk_wrong")
         inspect(chat.page, "error-sign-in")
         key.fill(guarded.keys["ann"])
@@ -227,10 +259,16 @@ def test_a_key_that_is_revoked_asks_to_sign_in_and_keeps_the_text(visits: Visits
 
 
 def test_a_conversation_that_is_not_there_says_so(chat: Chat, visits: Visits) -> None:
-    """An address of a deleted conversation shows no empty page."""
+    """An address of a deleted conversation shows no empty page, and the way to a new chat."""
     visits.allow(chat.page, *REFUSED)
     chat.page.goto(f"{chat.server.address}/c/c-nothing")
-    expect(chat.page.get_by_test_id("trouble")).to_contain_text("does not exist")
+    trouble = chat.page.get_by_test_id("trouble")
+    expect(trouble).to_contain_text("does not exist")
+    expect(chat.page.get_by_role("heading", level=1)).to_have_count(0)
+    expect(chat.field).to_have_count(0)
+    trouble.get_by_role("button", name="New chat").click()
+    expect(chat.page.get_by_role("heading", level=1)).to_have_text("New chat")
+    expect(chat.field).to_be_focused()
 
 
 def test_a_server_that_is_away_is_said(visits: Visits, start_server: StartServer) -> None:

@@ -78,7 +78,7 @@ def test_an_export_can_be_imported(bot: ServerProcess, visits: Visits, tmp_path:
     expect(chat.button("Good reply").last).to_have_attribute("aria-pressed", "true")
 
     path = tmp_path / "saved.json"
-    document = json.loads(download(chat, "Export As JSON", path))
+    document = json.loads(download(chat, "Export as JSON", path))
     said = shape(document)
     assert [(each["role"], each["parent"]) for each in said["messages"]] == [
         ("user", None),
@@ -98,7 +98,7 @@ def test_an_export_can_be_imported(bot: ServerProcess, visits: Visits, tmp_path:
     assert "東京" in said["messages"][6]["parts"][0]["arguments"]
     assert said["messages"][6]["feedback"]["reason"] == "Très bien."
 
-    text = download(chat, "Export As Markdown", tmp_path / "saved.md")
+    text = download(chat, "Export as Markdown", tmp_path / "saved.md")
     expected = [f"# {TITLE}"]
     for message in active:
         expected.append("## You" if message["role"] == "user" else f"## {message['model'] or 'Assistant'}")
@@ -114,7 +114,7 @@ def test_an_export_can_be_imported(bot: ServerProcess, visits: Visits, tmp_path:
     chat.page.wait_for_url(lambda url: "/c/" in url and identifier not in url)
     expect(chat.page.get_by_role("heading", level=1)).to_have_text(TITLE)
     expect(chat.replies).to_have_count(2)
-    copy = json.loads(download(chat, "Export As JSON", tmp_path / "copy.json"))
+    copy = json.loads(download(chat, "Export as JSON", tmp_path / "copy.json"))
     assert shape(copy) == said
     assert not {each["id"] for each in copy["messages"]} & set(by_id)
     # The branches are there for a person, too.
@@ -131,7 +131,7 @@ def test_a_file_has_a_name_that_every_system_takes(chat: Chat, tmp_path: Path) -
     identifier = import_conversation(chat.server, 'a/b\\c: "d" <e>?', ("Hello", "Hello."))
     chat.page.goto(f"{chat.server.address}/c/{identifier}")
     with chat.page.expect_download() as saved:
-        chat.menu(chat.button("Export"), "Export As Markdown")
+        chat.menu(chat.button("Export"), "Export as Markdown")
     assert saved.value.suggested_filename == "a b c d e.md"
 
 

@@ -52,7 +52,7 @@ function Gate({ route }: { route: Exclude<Route, { page: "widget" }> }) {
           <div className="w-full max-w-md">
             <Trouble
               title={t.errors.unreachable}
-              hint={t.errors.unreachableDo}
+              hint={t.errors.unreachableCheck}
               actions={<Button onClick={() => void checkSession()}>{t.app.retry}</Button>}
             />
           </div>

@@ -28,7 +28,7 @@ export function ShortcutSheet({ onClose }: { onClose: () => void }) {
           <div key={name} className="flex items-center justify-between gap-4 border-b border-line py-2 last:border-0">
             <dt className="text-sm">{words}</dt>
             <dd className="flex shrink-0 gap-1">
-              {keysOf(name, apple).map((key) => (
+              {keysOf(name, apple, t.shortcuts.keys).map((key) => (
                 <kbd
                   key={key}
                   className="min-w-7 rounded-md border border-line bg-panel px-1.5 py-0.5 text-center font-sans text-xs text-ink-soft"

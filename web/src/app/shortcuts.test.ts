@@ -1,6 +1,7 @@
 import { expect, test } from "vitest";
 
-import { type Key, shortcutOf } from "./shortcuts.ts";
+import { de } from "../strings/de.ts";
+import { type Key, keysOf, shortcutOf } from "./shortcuts.ts";
 
 const key = (key: string, code: string, held: Partial<Key> = {}): Key => ({
   key,
@@ -27,4 +28,9 @@ test.each([
   [key("a", "KeyA"), false, null],
 ] as const)("%j, writing %s: %s", (pressed, writing, shortcut) => {
   expect(shortcutOf(pressed, writing)).toBe(shortcut);
+});
+
+test("keys are called as they are on a keyboard of the language", () => {
+  expect(keysOf("new", false, de.shortcuts.keys)).toEqual(["Strg", "Umschalt", "O"]);
+  expect(keysOf("send", true, de.shortcuts.keys)).toEqual(["Eingabe"]);
 });

@@ -1,6 +1,8 @@
 /** The page's keys. Pure: which key means what; `useShortcuts` does it. */
 import { useEffect, useRef } from "react";
 
+import type { Strings } from "../strings/en.ts";
+
 export type Shortcut =
   "stop" | "new" | "search" | "sidebar" | "find" | "focus" | "copyLast" | "settings" | "help" | "next" | "previous";
 
@@ -38,14 +40,15 @@ export function shortcutOf({ key, code, mod, shift, alt }: Key, writing: boolean
 export function keysOf(
   shortcut: Exclude<Shortcut, "next" | "previous"> | "move" | "send" | "newLine" | "editLast",
   apple: boolean,
+  { control, shift, enter }: Strings["shortcuts"]["keys"],
 ): string[] {
-  const mod = apple ? "⌘" : "Ctrl";
+  const mod = apple ? "⌘" : control;
   const alt = apple ? "⌥" : "Alt";
   const keys: Record<typeof shortcut, string[]> = {
-    send: ["Enter"],
-    newLine: ["Shift", "Enter"],
+    send: [enter],
+    newLine: [shift, enter],
     stop: ["Esc"],
-    new: [mod, "Shift", "O"],
+    new: [mod, shift, "O"],
     search: [mod, "K"],
     sidebar: [mod, "B"],
     find: [mod, "F"],

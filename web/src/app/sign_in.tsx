@@ -44,8 +44,8 @@ export function SignIn() {
   const people = ways.password || ways.issuer !== null;
   const keyForm = byKey || !people;
   return (
-    <main className="flex min-h-full items-center justify-center overflow-y-auto p-6">
-      <div className="flex w-full max-w-sm flex-col gap-6">
+    <main className="flex h-full justify-center overflow-y-auto p-6">
+      <div className="my-auto flex w-full max-w-sm flex-col gap-6">
         <Logo />
         <div>
           <h1 className="text-2xl font-semibold tracking-tight">{t.signIn.title}</h1>

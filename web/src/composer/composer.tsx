@@ -112,7 +112,9 @@ export function Composer({
           {t.composer.tooLong(whole(over, language))}
         </p>
       ) : (
-        <p className="mt-2 h-4 truncate text-center text-xs text-ink-faint max-sm:hidden">{t.composer.hint}</p>
+        <p className="mt-2 h-4 truncate text-center text-xs text-ink-faint max-sm:hidden">
+          {streaming ? t.composer.hintStop : t.composer.hint}
+        </p>
       )}
     </form>
   );

@@ -21,6 +21,7 @@ export function ConnectionNote({ status, online }: { status: ChatStatus; online:
   }, [cut]);
   if (!cut || shown === "no") return null;
   const words = shown === "long" ? t.status.reconnectingLong : t.status.reconnecting;
+  const offline = status === "idle" || status === "error" ? t.status.offline : t.status.offlineReply;
   return (
     <div className="pointer-events-none mx-auto mb-2 w-full max-w-3xl px-4">
       <p
@@ -28,7 +29,7 @@ export function ConnectionNote({ status, online }: { status: ChatStatus; online:
         data-testid="connection"
       >
         {online ? <RefreshCw size={14} className="animate-spin" aria-hidden /> : <CloudOff size={14} aria-hidden />}
-        {online ? words : t.status.offline}
+        {online ? words : offline}
       </p>
     </div>
   );

@@ -1,7 +1,8 @@
+import { LegatoError } from "@legato/client";
 import { expect, test } from "vitest";
 
 import { en } from "../strings/en.ts";
-import { errorWords, sentence } from "./error_words.ts";
+import { errorText, errorWords, sentence } from "./error_words.ts";
 import { fileName } from "./export.ts";
 import { findMatches } from "./matches.ts";
 import { sourcesOf } from "./sources.ts";
@@ -34,6 +35,7 @@ test.each([
   ["rate_limited", en.errors.rateLimited],
   ["budget_exceeded", en.errors.budgetSpent],
   ["upstream_timeout", en.errors.upstreamDown],
+  ["storage_unavailable", en.errors.storageAway],
   ["message_too_long", en.errors.tooLong],
   ["unreachable", en.errors.unreachable],
   ["upstream_unavailable", en.errors.upstreamDown],
@@ -51,8 +53,17 @@ test("a limit counts down", () => {
   ]);
 });
 
-test("an unknown error says what the server said", () => {
-  expect(errorWords({ code: "new_code", message: "the moon is full" }, en, 0).hint).toBe("The moon is full.");
+test.each([
+  ["new_code", en.errors.otherDo],
+  ["upstream_refused", en.errors.refusedDo],
+  ["budget_exceeded", en.errors.budgetSpentDo],
+])("%s says what to do, and in small what the server said", (code, advice) => {
+  const { hint, code: small } = errorWords({ code, message: "the moon is full" }, en, 0);
+  expect([hint, small]).toEqual([advice, `Code: ${code} · The moon is full.`]);
+});
+
+test("a toast, which has one line, says of an unknown error what the server said", () => {
+  expect(errorText(new LegatoError("the moon is full", { code: "new_code" }), en)).toBe("The moon is full.");
   expect(sentence("already.")).toBe("Already.");
 });
 

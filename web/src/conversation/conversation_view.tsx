@@ -103,12 +103,14 @@ export function ConversationView(props: ConversationViewProps) {
     own?.click();
   };
   const empty = chat.messages.length === 0;
-  const loading = chat.load === "loading" && empty && conversationId !== null;
+  const unread = empty && conversationId !== null;
+  const missing = unread && chat.load === "missing";
   const noModel = models !== null && models.models.length === 0;
 
   return (
     <div className="relative flex h-full min-w-0 flex-col">
       <Header
+        conversationId={conversationId}
         conversation={conversation}
         model={conversation?.model ?? settings.model}
         temporary={temporary}
@@ -129,11 +131,11 @@ export function ConversationView(props: ConversationViewProps) {
             }}
           />
         )}
-        {loading ? (
+        {unread && chat.load === "loading" ? (
           <Loading label={t.app.loading} className="flex-1" />
-        ) : empty && conversationId !== null && (chat.load === "missing" || chat.load === "failed") ? (
+        ) : missing || (unread && chat.load === "failed") ? (
           <div className="flex flex-1 items-center">
-            <LoadTrouble missing={chat.load === "missing"} onRetry={() => void chat.refresh()} />
+            <LoadTrouble missing={missing} onRetry={() => void chat.refresh()} onNew={props.onNew} />
           </div>
         ) : empty ? (
           <Welcome temporary={temporary} />
@@ -149,17 +151,19 @@ export function ConversationView(props: ConversationViewProps) {
         {chat.error && !(chat.error.during === "load" && empty) && (
           <ProblemNotice problem={chat.error} actions={chat.store} />
         )}
-        <Composer
-          field={field}
-          draftKey={draftKey}
-          streaming={streaming}
-          stopping={chat.stopping}
-          busy={chat.busy}
-          temporary={temporary}
-          onSend={(text) => chat.send(text)}
-          onStop={() => void chat.stop()}
-          onEditLast={editLast}
-        />
+        {!missing && (
+          <Composer
+            field={field}
+            draftKey={draftKey}
+            streaming={streaming}
+            stopping={chat.stopping}
+            busy={chat.busy}
+            temporary={temporary}
+            onSend={(text) => chat.send(text)}
+            onStop={() => void chat.stop()}
+            onEditLast={editLast}
+          />
+        )}
       </div>
       {open === "settings" && (
         <Settings

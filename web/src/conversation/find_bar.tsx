@@ -41,7 +41,7 @@ export function FindBar({ messages, onClose, onShow }: FindBarProps) {
   return (
     <div
       role="search"
-      className="rise absolute top-2 right-4 left-4 z-20 flex items-center gap-1 rounded-xl border border-line bg-raise p-1.5 shadow-float sm:left-auto sm:w-96"
+      className="rise mx-4 my-2 flex shrink-0 items-center gap-1 rounded-xl border border-line bg-raise p-1.5 shadow-float sm:ml-auto sm:w-96"
       onKeyDown={keys}
     >
       <input
@@ -53,7 +53,7 @@ export function FindBar({ messages, onClose, onShow }: FindBarProps) {
           setWords(event.target.value);
           setChosen(null);
         }}
-        className="h-9 min-w-0 flex-1 rounded-lg bg-transparent px-2.5 text-sm"
+        className="h-9 min-w-0 flex-1 rounded-lg bg-transparent px-2.5 text-sm outline-offset-[-2px]"
       />
       <span className="shrink-0 px-1 text-xs text-ink-soft tabular-nums" role="status">
         {wanted && (matches.length ? t.find.at(at + 1, matches.length) : t.find.none)}

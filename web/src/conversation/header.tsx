@@ -3,6 +3,7 @@ import { Download, Ellipsis, FileJson, Ghost, PanelLeft, Search, SlidersHorizont
 
 import { useModels } from "../app/session.ts";
 import { useWords } from "../app/words.ts";
+import { active, useList } from "../sidebar/list_store.ts";
 import { IconButton } from "../ui/button.tsx";
 import { Menu, type MenuItem } from "../ui/menu.tsx";
 import { toast } from "../ui/toast.tsx";
@@ -10,6 +11,9 @@ import { errorText } from "./error_words.ts";
 import { saveJson, saveMarkdown } from "./export.ts";
 
 interface HeaderProps {
+  /** `null` of a conversation that has not begun. */
+  readonly conversationId: string | null;
+  /** `null` before it is read. */
   readonly conversation: ConversationOut | null;
   readonly model: string | null;
   readonly temporary: boolean;
@@ -21,6 +25,7 @@ interface HeaderProps {
 }
 
 export function Header({
+  conversationId,
   conversation,
   model,
   temporary,
@@ -32,7 +37,11 @@ export function Header({
 }: HeaderProps) {
   const t = useWords();
   const models = useModels();
-  const title = conversation?.title || (temporary ? t.app.temporaryChat : t.app.newChat);
+  const { conversations } = useList(active);
+  const known = conversation ?? conversations.find(({ id }) => id === conversationId);
+  const unnamed = temporary ? t.app.temporaryChat : t.app.newChat;
+  // An address of which nothing is known, yet or ever, has no title.
+  const title = known || conversationId === null ? known?.title || unnamed : "";
   const answers = model ?? models?.default ?? null;
   const saving = (save: (id: string, title: string) => Promise<void>) => () => {
     if (conversation)
@@ -42,12 +51,12 @@ export function Header({
   };
   const items: MenuItem[] = [
     {
-      label: `${t.settings.exportTitle} ${t.settings.exportMarkdown}`,
+      label: t.settings.exportMarkdown,
       icon: <Download size={16} />,
       onSelect: saving(saveMarkdown),
     },
     {
-      label: `${t.settings.exportTitle} ${t.settings.exportJson}`,
+      label: t.settings.exportJson,
       icon: <FileJson size={16} />,
       onSelect: saving(saveJson),
     },
@@ -57,9 +66,11 @@ export function Header({
       {!sidebarOpen && <IconButton label={t.app.openSidebar} icon={<PanelLeft size={18} />} onClick={onSidebar} />}
       <div className="flex min-w-0 flex-1 items-center gap-2 px-2">
         {temporary && <Ghost size={16} className="shrink-0 text-ink-faint" aria-hidden />}
-        <h1 className="min-w-0 truncate text-[15px] font-medium" title={title}>
-          {title}
-        </h1>
+        {title && (
+          <h1 className="min-w-0 truncate text-[15px] font-medium" title={title}>
+            {title}
+          </h1>
+        )}
         {answers && (
           <button
             type="button"

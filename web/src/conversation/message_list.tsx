@@ -129,40 +129,18 @@ export function MessageList({ chat, small = false, onScroll, ref }: MessageListP
 interface RowProps {
   readonly message: ChatMessage;
   readonly busy: boolean;
-  /** A notice says why the newest message was not sent, and when it can be tried again. */
   readonly told: boolean;
   readonly actions: Chat["store"];
   readonly small: boolean;
 }
 
 function Row({ message, busy, told, actions, small }: RowProps) {
-  const t = useWords();
-  const row = useRef<HTMLDivElement>(null);
   return (
-    <div ref={row} data-key={message.key}>
+    <div data-key={message.key}>
       {message.role === "user" ? (
-        <UserMessage message={message} busy={busy} actions={actions} />
+        <UserMessage message={message} busy={busy} told={told} actions={actions} />
       ) : (
         <Reply message={message} busy={busy} actions={actions} small={small} />
-      )}
-      {message.status === "unsent" && (
-        <div className="flex justify-end gap-2 pb-2">
-          {!told && (
-            <Button disabled={busy} onClick={() => actions.retry(message.id)}>
-              {t.app.retry}
-            </Button>
-          )}
-          <Button
-            look="quiet"
-            disabled={busy}
-            onClick={() => row.current?.querySelector<HTMLElement>("[data-edit]")?.click()}
-          >
-            {t.conversation.edit}
-          </Button>
-          <Button look="quiet" disabled={busy} onClick={() => actions.discard(message.id)}>
-            {t.sidebar.remove}
-          </Button>
-        </div>
       )}
     </div>
   );
@@ -185,14 +163,20 @@ function usePrepended(history: readonly ChatMessage[]): boolean {
 }
 
 /** In place of messages: they could not be read. */
-export function LoadTrouble({ missing, onRetry }: { missing: boolean; onRetry: () => void }) {
+export function LoadTrouble(props: { missing: boolean; onRetry: () => void; onNew: () => void }) {
   const t = useWords();
   return (
     <div className="mx-auto w-full max-w-lg p-6">
       <Trouble
-        title={missing ? t.conversation.missing : t.conversation.loadFailed}
-        hint={missing ? t.conversation.missingHint : t.errors.unreachableDo}
-        actions={missing ? null : <Button onClick={onRetry}>{t.app.retry}</Button>}
+        title={props.missing ? t.conversation.missing : t.conversation.loadFailed}
+        hint={props.missing ? t.conversation.missingHint : t.errors.unreachableCheck}
+        actions={
+          props.missing ? (
+            <Button onClick={props.onNew}>{t.app.newChat}</Button>
+          ) : (
+            <Button onClick={props.onRetry}>{t.app.retry}</Button>
+          )
+        }
       />
     </div>
   );

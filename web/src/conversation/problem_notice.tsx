@@ -12,9 +12,10 @@ import { errorWords } from "./error_words.ts";
 export function ProblemNotice({ problem, actions }: { problem: ChatProblem; actions: ChatActions }) {
   const t = useWords();
   const now = useClock(problem.retryAt);
-  const { title, hint, mild } = errorWords(problem, t, now);
-  const atFirst = errorWords(problem, t, useState(now)[0]).hint;
   const fields = problem.fields.map(({ field, message }) => `${field}: ${message}`).join("; ");
+  // What the fields say need not stand there twice.
+  const { title, hint, code, mild } = errorWords(fields ? { ...problem, message: "" } : problem, t, now);
+  const atFirst = errorWords(problem, t, useState(now)[0]).hint;
   const waiting = problem.retryAt !== null && problem.retryAt > now;
   const again = problem.action === "retry" || problem.action === "wait" || problem.action === "configure";
   return (
@@ -34,7 +35,7 @@ export function ProblemNotice({ problem, actions }: { problem: ChatProblem; acti
               hint
             ))
           }
-          code={problem.code === "unreachable" ? null : t.errors.code(problem.code)}
+          code={problem.code === "unreachable" ? null : code}
           tone={mild ? "warn" : "danger"}
           actions={
             again ? (

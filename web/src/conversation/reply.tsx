@@ -14,7 +14,7 @@ import { Feedback } from "./feedback.tsx";
 import { ReplyDetails } from "./reply_details.tsx";
 import { SourcesList } from "./sources_list.tsx";
 import { sourcesOf } from "./sources.ts";
-import { ToolCall } from "./tool_call.tsx";
+import { stageOf, ToolCall } from "./tool_call.tsx";
 
 interface ReplyProps {
   readonly message: ChatMessage;
@@ -24,6 +24,9 @@ interface ReplyProps {
   readonly small?: boolean;
 }
 
+/** Whether "Try again" can help: what a provider refused it would refuse again. */
+const canRepeat = ({ error }: ChatMessage): boolean => error?.code !== "upstream_refused" || error.retryable;
+
 export const Reply = memo(function Reply({ message, busy, actions, small = false }: ReplyProps) {
   const t = useWords();
   const live = message.status === "running" || message.status === "queued" || message.status === "sending";
@@ -32,6 +35,7 @@ export const Reply = memo(function Reply({ message, busy, actions, small = false
       live ? [] : sourcesOf([...message.parts, ...message.citations.map((each) => ({ type: "citation", ...each }))]),
     [live, message.parts, message.citations],
   );
+  const bare = message.status === "failed" && message.parts.length === 0;
   return (
     <article
       aria-label={t.conversation.assistant}
@@ -48,18 +52,20 @@ export const Reply = memo(function Reply({ message, busy, actions, small = false
       {sources.length > 0 && <SourcesList sources={sources} />}
       {!live && <Ending message={message} busy={busy} actions={actions} />}
       {!live && (
-        <div className="mt-2 -ml-1.5 flex min-h-8 flex-wrap items-center gap-0.5">
+        <div className="mt-2 -ml-1.5 flex min-h-8 flex-wrap items-center gap-0.5 empty:hidden">
           <BranchSwitcher message={message} disabled={busy} onSelect={(id) => void actions.selectBranch(id)} />
           {message.content && <CopyButton text={() => message.content} />}
           {!small && message.status !== "failed" && <Feedback message={message} onFeedback={actions.feedback} />}
-          <IconButton
-            label={t.conversation.regenerate}
-            icon={<RotateCw size={16} />}
-            size="small"
-            disabled={busy}
-            onClick={() => actions.regenerate(message.id)}
-          />
-          {!small && <ReplyDetails message={message} />}
+          {!(bare && canRepeat(message)) && (
+            <IconButton
+              label={t.conversation.regenerate}
+              icon={<RotateCw size={16} />}
+              size="small"
+              disabled={busy}
+              onClick={() => actions.regenerate(message.id)}
+            />
+          )}
+          {!small && !bare && <ReplyDetails message={message} />}
         </div>
       )}
     </article>
@@ -129,6 +135,8 @@ function Waiting({ message }: { message: ChatMessage }) {
   const t = useWords();
   const queued = message.status === "queued" && message.ahead > 0;
   const last = message.parts.at(-1);
+  // It waits for a person: nothing is being written.
+  if (message.tools.some((call) => stageOf(call) === "asked")) return null;
   return (
     <div className="flex min-h-7 items-center gap-2 text-sm text-ink-soft" data-cursor>
       {!(last?.type === "text" && last.text) && <span className="cursor-blink !ml-0" aria-hidden />}
@@ -146,18 +154,20 @@ function Ending({ message, busy, actions }: { message: ChatMessage; busy: boolea
   const t = useWords();
   if (message.status === "failed") {
     const error = message.error ?? { code: "interrupted", message: t.conversation.interrupted, retryable: true };
-    const { title, hint, mild } = errorWords(error, t, 0);
+    const { title, hint, code, mild } = errorWords(error, t, 0);
     return (
       <div className="mt-3">
         <Trouble
           title={title}
           hint={hint}
-          code={t.errors.code(error.code)}
+          code={code}
           tone={mild ? "warn" : "danger"}
           actions={
-            <Button disabled={busy} onClick={() => actions.regenerate(message.id)}>
-              {t.app.retry}
-            </Button>
+            canRepeat(message) && (
+              <Button disabled={busy} onClick={() => actions.regenerate(message.id)}>
+                {t.app.retry}
+              </Button>
+            )
           }
         />
       </div>

@@ -33,7 +33,7 @@ export function ReplyDetails({ message }: { message: ChatMessage }) {
   if (!words.length) return null;
   return (
     <p
-      className="relative min-w-0 flex-1 truncate px-1 max-sm:basis-full text-xs text-ink-faint tabular-nums"
+      className="relative min-w-0 flex-1 truncate px-1 max-sm:basis-full max-sm:px-1.5 text-xs text-ink-faint tabular-nums"
       title={more.join(" · ")}
       data-testid="details"
     >

@@ -82,6 +82,7 @@ export function Settings({ conversationId, settings, onSave, onClose }: Settings
         />
         <TextField
           label={t.settings.maxTokens}
+          hint={t.settings.maxTokensHint}
           type="number"
           min={1}
           max={1_000_000}

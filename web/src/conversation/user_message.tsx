@@ -12,21 +12,31 @@ import { BranchSwitcher } from "./branch_switcher.tsx";
 interface UserMessageProps {
   readonly message: ChatMessage;
   readonly busy: boolean;
+  /** A notice says why the newest message was not sent, and when it can be tried again. */
+  readonly told: boolean;
   readonly actions: ChatActions;
 }
 
-export const UserMessage = memo(function UserMessage({ message, busy, actions }: UserMessageProps) {
+export const UserMessage = memo(function UserMessage({ message, busy, told, actions }: UserMessageProps) {
   const t = useWords();
   const [editing, setEditing] = useState(false);
   const waiting = message.status === "sending";
+  const unsent = message.status === "unsent";
   const article = useRef<HTMLElement>(null);
   const before = useRef<Element | null>(null);
+  const edit = (): void => {
+    before.current = document.activeElement;
+    setEditing(true);
+  };
   const cancel = (): void => {
     flushSync(() => setEditing(false));
     const own = article.current?.querySelector("[data-edit]");
     const back = before.current?.isConnected ? before.current : own;
     if (back instanceof HTMLElement) back.focus();
   };
+  const versions = (
+    <BranchSwitcher message={message} disabled={busy} onSelect={(id) => void actions.selectBranch(id)} />
+  );
   return (
     <article
       ref={article}
@@ -39,6 +49,7 @@ export const UserMessage = memo(function UserMessage({ message, busy, actions }:
       {editing ? (
         <Edit
           text={message.content}
+          hint={unsent ? null : t.conversation.editHint}
           onCancel={cancel}
           onSend={(text) => {
             setEditing(false);
@@ -56,9 +67,26 @@ export const UserMessage = memo(function UserMessage({ message, busy, actions }:
           {message.content}
         </div>
       )}
-      {!editing && (
+      {!editing && unsent && (
+        <div className="mt-1 flex flex-wrap items-center justify-end gap-2 pb-2">
+          <span className="text-xs text-danger">{t.conversation.unsent}</span>
+          {versions}
+          {!told && (
+            <Button disabled={busy} onClick={() => actions.retry(message.id)}>
+              {t.app.retry}
+            </Button>
+          )}
+          <Button look="quiet" disabled={busy} onClick={edit} data-edit>
+            {t.conversation.edit}
+          </Button>
+          <Button look="quiet" disabled={busy} onClick={() => actions.discard(message.id)}>
+            {t.sidebar.remove}
+          </Button>
+        </div>
+      )}
+      {!editing && !unsent && (
         <div className="mt-1 flex min-h-8 items-center gap-0.5">
-          <BranchSwitcher message={message} disabled={busy} onSelect={(id) => void actions.selectBranch(id)} />
+          {versions}
           <div className="flex opacity-0 transition-opacity group-focus-within/message:opacity-100 group-hover/message:opacity-100 pointer-coarse:opacity-100">
             <CopyButton text={() => message.content} />
             <IconButton
@@ -66,10 +94,7 @@ export const UserMessage = memo(function UserMessage({ message, busy, actions }:
               icon={<PenLine size={16} />}
               size="small"
               disabled={busy || waiting}
-              onClick={() => {
-                before.current = document.activeElement;
-                setEditing(true);
-              }}
+              onClick={edit}
               data-edit
             />
           </div>
@@ -79,7 +104,14 @@ export const UserMessage = memo(function UserMessage({ message, busy, actions }:
   );
 });
 
-function Edit({ text, onCancel, onSend }: { text: string; onCancel: () => void; onSend: (text: string) => void }) {
+interface EditProps {
+  readonly text: string;
+  readonly hint: string | null;
+  readonly onCancel: () => void;
+  readonly onSend: (text: string) => void;
+}
+
+function Edit({ text, hint, onCancel, onSend }: EditProps) {
   const t = useWords();
   const [now, setNow] = useState(text);
   const field = useRef<HTMLTextAreaElement>(null);
@@ -113,7 +145,7 @@ function Edit({ text, onCancel, onSend }: { text: string; onCancel: () => void; 
         className="field-sizing-content max-h-96 min-h-16 w-full resize-none bg-transparent px-1 leading-relaxed outline-none"
       />
       <div className="mt-2 flex flex-wrap items-center justify-end gap-2">
-        <span className="mr-auto px-1 text-xs text-ink-soft">{t.conversation.editHint}</span>
+        {hint && <span className="mr-auto px-1 text-xs text-ink-soft">{hint}</span>}
         <Button onClick={onCancel}>{t.app.cancel}</Button>
         <Button look="accent" disabled={!now.trim()} onClick={send}>
           {t.composer.send}

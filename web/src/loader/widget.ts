@@ -49,6 +49,8 @@
           zIndex: "2147483646",
           colorScheme: "light dark",
         });
+        // A phone's bars hide a part of 100vh; a browser that does not know dvh keeps the height above.
+        frame.style.height = "min(640px, calc(100dvh - 100px))";
         root.append(frame);
       }
       if (frame) frame.style.display = open ? "block" : "none";

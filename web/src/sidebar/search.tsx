@@ -34,7 +34,7 @@ export function SearchResults({ query, onOpen }: { query: string; onOpen: () => 
   const now = Date.now();
   return (
     <>
-      <p className="px-3 pt-3 pb-1 text-xs text-ink-soft" role="status">
+      <p className="px-5 pt-3 pb-1 text-xs text-ink-soft" role="status">
         {t.sidebar.results(found.results.length)}
       </p>
       <ul className="flex flex-col gap-0.5 px-2 pb-4" data-testid="results">

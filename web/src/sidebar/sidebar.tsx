@@ -154,6 +154,7 @@ function Conversations({
             <ArrowLeft size={16} aria-hidden />
             {t.sidebar.backToChats}
           </Button>
+          <h2 className="px-3 pt-2 text-sm font-semibold">{t.sidebar.archive}</h2>
         </div>
       )}
       {state === "loading" && !conversations.length && <Loading label={t.app.loading} />}

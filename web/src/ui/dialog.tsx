@@ -40,11 +40,11 @@ export function Dialog({ title, onClose, children, side = false }: DialogProps) 
       }
     >
       <div className="flex min-h-full flex-col gap-5 p-6">
-        <div className="flex items-start justify-between gap-4">
-          <h2 id={heading} className="pt-1 text-lg font-semibold tracking-tight">
+        <div className="flex items-center justify-between gap-4">
+          <h2 id={heading} className="text-lg font-semibold tracking-tight">
             {title}
           </h2>
-          <IconButton label={t.app.close} icon={<X size={18} />} onClick={onClose} className="-mt-1 -mr-2" />
+          <IconButton label={t.app.close} icon={<X size={18} />} onClick={onClose} className="-mr-2" />
         </div>
         {children}
       </div>

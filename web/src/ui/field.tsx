@@ -1,7 +1,8 @@
 import { clsx } from "clsx";
+import { ChevronDown } from "lucide-react";
 import { type ComponentProps, type ReactNode, useId } from "react";
 
-const BOX = "w-full rounded-lg border border-line-strong bg-raise px-3 text-[15px] text-ink";
+const BOX = "w-full rounded-lg border border-line-strong bg-raise px-3 text-[15px] text-ink aria-invalid:border-danger";
 
 interface Labelled {
   readonly label: string;
@@ -71,7 +72,16 @@ export function Select({ label, hint, error, className, ...rest }: ComponentProp
   const words = { label, hint, error: error ?? null };
   return (
     <Frame {...words} id={id}>
-      <select id={id} className={clsx(BOX, "h-10", className)} {...described(id, words)} {...rest} />
+      <div className="relative">
+        {/* The browser's own arrow sticks to the border, and moves the words in. */}
+        <select
+          id={id}
+          className={clsx(BOX, "h-10 appearance-none pr-9", className)}
+          {...described(id, words)}
+          {...rest}
+        />
+        <ChevronDown size={16} className="pointer-events-none absolute top-3 right-3 text-ink-faint" aria-hidden />
+      </div>
     </Frame>
   );
 }

@@ -65,7 +65,7 @@ export function Menu({ items, className, ...button }: MenuProps) {
         aria-haspopup="menu"
         aria-expanded={open}
         {...(open ? { "aria-controls": id } : {})}
-        className={clsx(open && "bg-hover text-ink", className)}
+        className={clsx(open && "bg-hover !text-ink", className)}
         onClick={(event) => {
           event.stopPropagation();
           setOpen((was) => !was);

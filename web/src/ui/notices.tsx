@@ -50,7 +50,7 @@ export function Trouble({
       <div className="min-w-0 flex-1">
         <p className="font-medium break-words">{title}</p>
         {hint && <div className="mt-0.5 break-words text-ink-soft">{hint}</div>}
-        {code && <p className="mt-1 font-mono text-xs break-all text-ink-soft">{code}</p>}
+        {code && <p className="mt-1 font-mono text-xs break-words text-ink-soft">{code}</p>}
         {actions && <div className="mt-3 flex flex-wrap gap-2">{actions}</div>}
       </div>
     </div>

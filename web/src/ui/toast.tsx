@@ -106,7 +106,7 @@ function Shown({ note }: { note: Note }) {
         <Button
           ref={action}
           look="quiet"
-          className="shrink-0 text-accent"
+          className="shrink-0 !text-accent"
           onClick={() => {
             const { action: chosen } = note;
             shown = null;
