@@ -172,7 +172,10 @@ class PostgresServer(Postgres):
 
     def pause(self) -> None:
         """Stop all its processes where they stand (SIGSTOP): connections stay open, and nothing answers."""
-        for pid in (self.pid, *_children(self.pid)):
+        # The parent first: it takes leave of no child then, so that each that is found is still there.
+        os.kill(self.pid, signal.SIGSTOP)
+        self._stopped.append(self.pid)
+        for pid in _children(self.pid):
             os.kill(pid, signal.SIGSTOP)
             self._stopped.append(pid)
 
