@@ -277,6 +277,8 @@ def test_a_server_that_is_away_is_said(visits: Visits, start_server: StartServer
     chat = Chat(visits.open(server.address), server)
     visits.allow(chat.page, *CUT)
     chat.say("script: tokens=2")
+    # What the page reads again behind a reply has come.
+    chat.page.wait_for_load_state("networkidle")
     server.kill()
     chat.send("script: seed=52 tokens=3")
     expect(chat.page.get_by_test_id("trouble")).to_contain_text("The server cannot be reached.")

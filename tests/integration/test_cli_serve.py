@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -78,9 +79,10 @@ def test_a_server_whose_words_find_no_room_serves(tmp_path: Path, port: int) -> 
         except OSError:
             return False
 
+    settings: dict[str, Any] = {"LEGATO_PORT": port, "LEGATO_MODEL": "scripted", "LEGATO_LOG_LEVEL": "debug"}
     with (
         Path("/dev/full").open("wb") as full,
-        ended(launch(tmp_path, "serve", output=full.fileno(), LEGATO_PORT=port, LEGATO_MODEL="scripted")) as server,
+        ended(launch(tmp_path, "serve", output=full.fileno(), **settings)) as server,
     ):
         assert wait_until(is_ready, WAIT_S)
         reply = call(port, "POST", "/chat/stream", {"message": "script: seed=3 tokens=30"})

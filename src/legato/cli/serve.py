@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import gc
 import os
 import sys
@@ -93,6 +94,7 @@ def serve(
     from legato.telemetry import configure_logs
 
     configure_logs(settings.log_level, settings.log_format)
+    atexit.register(_leave_unsaid)
     from legato.app import check_access, run
     from legato.cli.describe import describe_models
     from legato.cli.start_lines import print_start
@@ -108,12 +110,9 @@ def serve(
         try:
             print_start(settings, port, models, given)
         except OSError as error:
-            # A full disk, or nobody who reads: it serves all the same. What is left to be printed would fail once more
-            # at the end, and make that no good one.
+            # A full disk, or nobody who reads: it serves all the same.
             import structlog
 
-            with Path(os.devnull).open("wb") as nothing:
-                os.dup2(nothing.fileno(), sys.stdout.fileno())
             structlog.get_logger(__name__).warning("the lines of the start could not be printed", error=error.strerror)
 
     if settings.workers == 1:
@@ -122,6 +121,16 @@ def serve(
     from legato.cli.workers import serve_with
 
     sys.exit(serve_with(settings, sys.argv[1:], on_ready))
+
+
+def _leave_unsaid() -> None:
+    """Forget what could not be printed or logged: at the end it would fail once more, and become the exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            with Path(os.devnull).open("wb") as nothing:
+                os.dup2(nothing.fileno(), stream.fileno())
 
 
 def check_workers(settings: Settings) -> None:
