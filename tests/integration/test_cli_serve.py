@@ -79,7 +79,12 @@ def test_a_server_whose_words_find_no_room_serves(tmp_path: Path, port: int) -> 
         except OSError:
             return False
 
-    settings: dict[str, Any] = {"LEGATO_PORT": port, "LEGATO_MODEL": "scripted", "LEGATO_LOG_LEVEL": "debug"}
+    settings: dict[str, Any] = {
+        "LEGATO_PORT": port,
+        "LEGATO_MODEL": "scripted",
+        "LEGATO_LOG_LEVEL": "debug",
+        "PYTHONUNBUFFERED": "",
+    }
     with (
         Path("/dev/full").open("wb") as full,
         ended(launch(tmp_path, "serve", output=full.fileno(), **settings)) as server,
@@ -89,6 +94,16 @@ def test_a_server_whose_words_find_no_room_serves(tmp_path: Path, port: int) -> 
         assert b"event: complete" in reply.body
         server.send_signal(signal.SIGTERM)
         assert server.wait(WAIT_S) == 0
+
+
+@pytest.mark.parametrize(("end", "code"), [("leave_unsaid()", 0), ("", 120)])
+def test_what_could_not_be_said_does_not_become_the_exit_code(end: str, code: int) -> None:
+    """Python flushes at its end, and that fails where what is left finds no room."""
+    program = f"from legato.cli.serve import leave_unsaid; print('a'); {end}"
+    env = environment(PYTHONUNBUFFERED="")
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run([sys.executable, "-c", program], stdout=full, env=env, timeout=WAIT_S, check=False)
+    assert done.returncode == code
 
 
 @pytest.mark.slow

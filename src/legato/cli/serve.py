@@ -94,7 +94,7 @@ def serve(
     from legato.telemetry import configure_logs
 
     configure_logs(settings.log_level, settings.log_format)
-    atexit.register(_leave_unsaid)
+    atexit.register(leave_unsaid)
     from legato.app import check_access, run
     from legato.cli.describe import describe_models
     from legato.cli.start_lines import print_start
@@ -123,7 +123,7 @@ def serve(
     sys.exit(serve_with(settings, sys.argv[1:], on_ready))
 
 
-def _leave_unsaid() -> None:
+def leave_unsaid() -> None:
     """Forget what could not be printed or logged: at the end it would fail once more, and become the exit code."""
     for stream in (sys.stdout, sys.stderr):
         try:
