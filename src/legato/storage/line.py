@@ -139,6 +139,9 @@ class Line:
         # A command has somebody waiting for it: where nothing streams, it goes at once.
         waits = self.dirty and not self._hurries
         delay = max(0.0, self._last_begun + WINDOW_S - self._loop.time()) if waits else 0.0
+        if self.timer is not None:
+            # Something may have been appended while a batch was being published: two timers were two batches at once.
+            self.timer.cancel()
         self.timer = self._loop.call_later(delay, self._kick)
 
     def hurry(self) -> None:
