@@ -13,9 +13,10 @@ from legato.core.errors import Conflict, ConversationBusy, KeyReused
 from legato.core.run import RunState
 from legato.storage.request_keys import REQUEST_KEY_MS, keep_key
 from legato.storage.runs import Fenced, stop_run
+from legato.storage.statement import Transaction
 from legato.storage.turns import KnownTurn, StartedTurn
 from tests.contract.rival_works import NOW_MS, change, create, delete, end, expire, start, states
-from tests.contract.rivals import PostgresRivals, Rivals, Work, refusals
+from tests.contract.rivals import PostgresRivals, Rivals, SqliteRivals, Work, refusals
 
 
 @pytest.mark.parametrize("new", [True, False])
@@ -162,6 +163,23 @@ def test_a_change_of_the_branch_and_a_turn(rivals: Rivals) -> None:
         parents = rivals.rows("SELECT parent_id FROM message WHERE id = ?", started.user_message_id)
         assert parents == [(f"m-{trial.id}-1" if isinstance(chosen, Conflict) else first.message_id,)]
         assert rivals.rows("SELECT leaf_id FROM conversation WHERE id = ?", trial.id) == [(started.message_id,)]
+
+
+def test_the_end_of_a_run_that_was_deleted_ends_no_other(rivals: Rivals) -> None:
+    """In one batch a conversation is deleted, another's turn begins, in whose run's place the first one ends."""
+    gone = rivals.do(start("gone", "0"))
+
+    def in_one(tx: Transaction) -> StartedTurn:
+        delete("gone")(tx)
+        begun: StartedTurn = start("new", "0", owner="bob")(tx)
+        with pytest.raises(Fenced):
+            end(gone)(tx)
+        return begun
+
+    begun = rivals.do(in_one)
+    assert (begun.key == gone.key) == isinstance(rivals, SqliteRivals), "SQLite gives a key anew"
+    assert states(rivals, "new") == ["running"]
+    assert rivals.rows("SELECT 1 FROM run_log WHERE run_key = ?", begun.key) == []
 
 
 def test_a_run_is_its_node_s_alone(rivals: Rivals) -> None:

@@ -148,5 +148,5 @@ class Relay:
             for _, event in found
         ]
         await self._queue.hand_over(f"{events[0].id}+{len(events)}", events)
-        await self._node.committer.write(lambda tx: delete_events(tx, [place for place, _ in found]))
+        await self._node.committer.write(lambda tx: delete_events(tx, found))
         return len(found)

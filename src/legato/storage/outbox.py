@@ -27,7 +27,8 @@ _PLACES = Prepared(
     select(outbox.c.id).where(outbox.c.id > bindparam("after")).order_by(outbox.c.id).limit(bindparam("most"))
 )
 _AT = Prepared(select(outbox).where(outbox.c.id == bindparam("place")))
-_DELETE = Prepared(outbox.delete().where(outbox.c.id == bindparam("place")))
+# SQLite gives the place of an event that was erased to the next one.
+_DELETE = Prepared(outbox.delete().where(outbox.c.id == bindparam("place"), outbox.c.event_id == bindparam("event_id")))
 _encode = msgspec.json.Encoder().encode
 
 
@@ -100,6 +101,6 @@ def _rows_that_open(tx: Transaction, limit: int, after: int) -> list[Any]:
     return found
 
 
-def delete_events(tx: Transaction, places: Sequence[int]) -> None:
-    """Forget events: the queue has them."""
-    tx.many(_DELETE, [{"place": place} for place in places])
+def delete_events(tx: Transaction, found: Sequence[tuple[int, OutboxEvent]]) -> None:
+    """Forget events, each with its place: the queue has them."""
+    tx.many(_DELETE, [{"place": place, "event_id": event.id} for place, event in found])

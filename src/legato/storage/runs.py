@@ -54,6 +54,8 @@ _END_RUN = Prepared(
     update(run)
     .where(
         run.c.key == bindparam("run_key"),
+        # SQLite gives the key of a run that was deleted to the next one, in the same transaction perhaps.
+        run.c.message_id == bindparam("message_id"),
         run.c.epoch == bindparam("run_epoch"),
         # One that waits is nobody's: whoever holds its conversation may end it.
         or_(IS_QUEUED, and_(IS_RUNNING, run.c.node_key.is_not_distinct_from(bindparam("me")))),
@@ -75,7 +77,9 @@ _END_RUN = Prepared(
     .returning(run.c.started_at_ms, run.c.asks)
 )
 _SELECT_STOP = Prepared(
-    select(run.c.stop_by, run.c.epoch, run.c.state, run.c.node_key).where(run.c.key == bindparam("run_key"))
+    select(run.c.message_id, run.c.stop_by, run.c.epoch, run.c.state, run.c.node_key).where(
+        run.c.key == bindparam("run_key")
+    )
 )
 _LOCK_CONVERSATION = Prepared(
     select(conversation.c.key)
@@ -205,6 +209,7 @@ def end_run(tx: Transaction, rows: TurnRows, end: EndedTurn) -> int | StopCause:
     ended = tx.one(
         _END_RUN,
         run_key=rows.run_key,
+        message_id=rows.message_id,
         run_id=rows.run_id,
         conversation_key=rows.conversation_key,
         run_epoch=rows.epoch,
@@ -224,7 +229,12 @@ def end_run(tx: Transaction, rows: TurnRows, end: EndedTurn) -> int | StopCause:
     if ended is not None:
         return 1 + (ended.asks if ended.started_at_ms is None else 0)
     row = tx.one(_SELECT_STOP, run_key=rows.run_key)
-    if row is None or row.epoch != rows.epoch or row.state not in ("running", "queued"):
+    if (
+        row is None
+        or row.message_id != rows.message_id
+        or row.epoch != rows.epoch
+        or row.state not in ("running", "queued")
+    ):
         raise Fenced
     if row.state == "running" and row.node_key != tx.node_key:
         raise Fenced

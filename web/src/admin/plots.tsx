@@ -65,6 +65,15 @@ function plotsOf(slots: readonly Slot[], t: Strings, language: Language): PlotOf
   const { count, time, share, cost } = formatsOf(t, language);
   const sum = (pick: (figure: Figure) => number | null): (number | null)[] => valuesOf(slots, pick, 0);
   const rate = (pick: (figure: Figure) => number | null): (number | null)[] => valuesOf(slots, pick, null);
+  const spread = (title: string, pick: (figure: Figure) => { p50: number | null; p95: number | null }): PlotOf => ({
+    title,
+    format: time,
+    isWhole: true,
+    lines: [
+      { label: t.admin.p50, values: rate((f) => pick(f).p50), color: "accent" },
+      { label: t.admin.p95, values: rate((f) => pick(f).p95), color: "warn" },
+    ],
+  });
   return [
     {
       title: t.admin.replies,
@@ -84,24 +93,8 @@ function plotsOf(slots: readonly Slot[], t: Strings, language: Language): PlotOf
         { label: t.admin.tokensOut, values: sum((f) => f.outputTokens), color: "accent" },
       ],
     },
-    {
-      title: t.admin.responseTime,
-      format: time,
-      isWhole: true,
-      lines: [
-        { label: t.admin.p50, values: rate((f) => f.responseTimeMs.p50), color: "accent" },
-        { label: t.admin.p95, values: rate((f) => f.responseTimeMs.p95), color: "warn" },
-      ],
-    },
-    {
-      title: t.admin.firstToken,
-      format: time,
-      isWhole: true,
-      lines: [
-        { label: t.admin.p50, values: rate((f) => f.firstTokenMs.p50), color: "accent" },
-        { label: t.admin.p95, values: rate((f) => f.firstTokenMs.p95), color: "warn" },
-      ],
-    },
+    spread(t.admin.responseTime, (f) => f.responseTimeMs),
+    spread(t.admin.firstToken, (f) => f.firstTokenMs),
     {
       title: `${t.admin.errorRate} · ${t.admin.stops}`,
       format: share,
