@@ -178,6 +178,29 @@ async def test_a_run_is_stopped(world: World) -> None:
     assert (await runs.stop(started.run_id)).state == "stopped"
 
 
+async def test_a_stop_of_a_waiting_turn_is_done_though_nobody_waits_for_it(world: World) -> None:
+    """The turn is ended, and the one behind it runs once the first is done."""
+    runs = world.runs()
+    first, second, third = [
+        await runs.start(f"script: tokens={tokens} stall=1", conversation_id="c") for tokens in (9, 2, 1)
+    ]
+    stopping = asyncio.create_task(runs.stop(second.run_id))
+    async with asyncio.timeout(10):
+        while not await _is_asked_to_stop(world, second.run_id):  # noqa: ASYNC110 - nothing tells it
+            await asyncio.sleep(0)
+        stopping.cancel()
+        await runs.stop(first.run_id)
+        assert isinstance((await followed(runs, third.run_id))[-1][1], RunFinished)
+        assert isinstance((await followed(runs, second.run_id))[-1][1], RunStopped)
+
+
+async def _is_asked_to_stop(world: World, run_id: str) -> bool:
+    """Whether whoever holds the turn knows; where nobody holds what waits, whether its row says so."""
+    if run := world.node.live.get(run_id):
+        return run.stop_cause is not None
+    return await world.rows("SELECT stop_by FROM run WHERE id = ?", run_id) == [("user",)]
+
+
 async def test_whoever_waits_learns_of_a_delete(world: World) -> None:
     """Of the running reply and of one that waits behind it: there is no such run any more."""
     runs = world.runs()

@@ -100,18 +100,38 @@ async def test_a_busy_server_ends_what_it_erases(open_test_node: OpenNode, monke
         node.starting = 1
         world, eraser = World(node, LateClock()), Eraser(node)
         for segment, conversation in ((5, "first"), (9, "second")):
-            await world.execute("DELETE FROM segment")
-            await world.execute(
-                "INSERT INTO segment (id, run_key, first_seq, count, epoch, schema, format, data)"
-                " VALUES (?, 0, 0, 0, 0, 1, 1, '')",
-                segment,
-            )
+            await _put_segment(world, segment)
             await node.committer.write(partial(note_erased, owner="ann", conversation_id=conversation))
             assert not await eraser.round(at_once=True)
         assert await world.rows("SELECT conversation_id FROM erasure") == [("second",)]
         await world.execute("DELETE FROM segment")
         assert await eraser.round(at_once=True)
         assert await world.rows("SELECT conversation_id FROM erasure") == []
+
+
+async def test_an_erasure_knows_nothing_of_the_one_before_it(
+    open_test_node: OpenNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SQLite gives it the same id; it waits for the replies that had begun before itself all the same."""
+    monkeypatch.setattr(erase, "GATHER_S", 3600.0)
+    async with open_test_node() as node:
+        node.starting = 1
+        world, eraser = World(node, LateClock()), Eraser(node)
+        for segment, conversation in ((5, "first"), (9, "second")):
+            await _put_segment(world, segment)
+            await node.committer.write(partial(note_erased, owner="ann", conversation_id=conversation))
+            assert not await eraser.round(at_once=True), "its reply is being made"
+            await world.execute("DELETE FROM segment")
+            assert await eraser.round(at_once=True)
+
+
+async def _put_segment(world: World, number: int) -> None:
+    await world.execute("DELETE FROM segment")
+    await world.execute(
+        "INSERT INTO segment (id, run_key, first_seq, count, epoch, schema, format, data)"
+        " VALUES (?, 0, 0, 0, 0, 1, 1, '')",
+        number,
+    )
 
 
 async def test_the_last_step_leaves_no_event_behind(open_test_node: OpenNode, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -320,6 +320,9 @@ class Eraser:
             if row.conversation_id is None:
                 await self._write(lambda tx, row=row: self._end_one(tx, row))
         await self._write(lambda tx: end_erasures(tx, [row.id for row in rows if row.conversation_id is not None]))
+        for row in rows:
+            # SQLite gives the next one its id.
+            self._segments.pop(row.id, None)
         if any(row.conversation_id is None for row in rows):
             self._node.erasing.look_again()
             self._node.wakes.tell(HintKind.FORGET)

@@ -77,6 +77,13 @@ async def _execute(node: Node, run: LiveRun, first_call_logged: bool) -> None:
         promote(node, following)
 
 
+async def end_turn(node: Node, run: LiveRun, how: End) -> None:
+    """End a run that makes nothing, and begin the turn that waited behind it."""
+    following = await end(node, run, how)
+    if following is not None:
+        promote(node, following)
+
+
 def promote(node: Node, following: Following) -> None:
     """Begin the turn that waited, on the row that the end of the turn before it has brought."""
     row = following.row

@@ -10,8 +10,8 @@ import structlog
 from legato.core.errors import StorageUnavailable
 from legato.core.run_errors import Interrupted, RunError
 from legato.fanout.hint import HintKind
-from legato.runs.end import Failed, Stopped, end
-from legato.runs.execute import begin, promote
+from legato.runs.end import Failed, Stopped
+from legato.runs.execute import begin, end_turn
 from legato.runs.live import LiveRun
 from legato.runs.node import Node
 from legato.runs.take_up import take_up
@@ -51,19 +51,14 @@ async def recover(node: Node) -> int:
     stopped = [run for run in adopted if run.queued and run.stop_cause is not None]
     for run in [run for run in adopted if not run.queued]:
         if run.stop_cause is not None:
-            following = await end(node, run, Stopped(run.stop_cause))
+            await end_turn(node, run, Stopped(run.stop_cause))
         elif (error := why_not_again(run)) is not None:
-            following = await end(node, run, Failed(error))
+            await end_turn(node, run, Failed(error))
         else:
             begin(node, run)
-            continue
-        if following is not None:
-            promote(node, following)
     for run in stopped:
         assert run.stop_cause is not None
-        following = await end(node, run, Stopped(run.stop_cause))
-        if following is not None:
-            promote(node, following)
+        await end_turn(node, run, Stopped(run.stop_cause))
     if adopted:
         node.metrics.taken_over(len(running))
         log.info("took up unfinished runs", running=len(running), waiting=len(queued))
