@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import sqlite3
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
@@ -154,3 +155,44 @@ async def test_a_slow_disk_does_not_hold_the_loop_up(committer: Committer, monke
         await asyncio.sleep(0.01)
         turns += 1
     assert turns > 10
+
+
+async def test_what_is_appended_as_an_outage_ends_goes_in_one_batch_at_a_time(
+    committer: Committer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Models that were held back go on while the batch that ended it is being shown."""
+    monkeypatch.setattr(line, "WINDOW_S", 0.0)
+    monkeypatch.setattr(line, "RETRY_S", 0.01)
+    append, calls = SqliteWriter.append, 0
+    seqs: list[int] = []
+
+    def away_once(writer: SqliteWriter, pieces: Sequence[SegmentPiece]) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 1:
+            away = sqlite3.OperationalError("disk I/O error")
+            away.sqlite_errorcode = sqlite3.SQLITE_IOERR
+            raise away
+        # Longer than until the next batch would go.
+        time.sleep(0.02)
+        append(writer, pieces)
+        seqs.extend(piece[1] for piece in pieces)
+
+    monkeypatch.setattr(SqliteWriter, "append", away_once)
+    log = Log(1)
+    words = [f"{number}" for number in range(20)]
+
+    def go_on(stalled: bool) -> None:
+        if not stalled:
+            committer.append(log, words[1])
+
+    committer.on_stall = go_on
+    committer.append(log, words[0])
+    async with asyncio.timeout(5):
+        await log.grew.wait()
+        for word in words[2:]:
+            committer.append(log, word)
+            await asyncio.sleep(0.005)
+        await committer.flush()
+    assert log.shown == words
+    assert seqs == sorted(set(seqs)), "each begins where the one before it has ended"
