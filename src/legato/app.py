@@ -337,7 +337,12 @@ async def serve(
                 starting.append(asyncio.get_running_loop().create_task(begin_steps()))
 
             api = create_api(node, registry, steps)
-            server = LegatoServer(api, on_ready=ready, on_stop=lambda: drain(node, server.requests))
+            server = LegatoServer(
+                api,
+                on_ready=ready,
+                on_stop=lambda: drain(node, server.requests),
+                send_timeout_s=settings.send_timeout_s,
+            )
             node.on_outcast = server.stop
             freeze()
             try:

@@ -1,4 +1,4 @@
-"""A request that does not arrive is cut: what http.edge looks after between a connection's bytes."""
+"""What does not arrive is cut, and what is not taken: what http.edge looks after between a connection's bytes."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from collections.abc import AsyncIterator
 from contextlib import suppress
 
 import pytest
+from starlette.types import Receive, Scope, Send
 
 from legato.http import edge
 from legato.http.api import create_api
-from legato.http.edge import REQUEST_S, StreamingHttpProtocol
+from legato.http.edge import EXTENSION, REQUEST_S, StreamingHttpProtocol
 from legato.runs.node import Node
 from tests.asgi import listening
 from tests.client import request_bytes
@@ -66,6 +67,7 @@ async def closed(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> 
     return True
 
 
+SEND_S = 30.0
 MESSAGE = json.dumps({"message": "script: tokens=9 stall=2"}).encode()
 WHOLE = request_bytes("POST", "/chat/stream", MESSAGE)
 
@@ -77,9 +79,9 @@ async def test_a_request_that_does_not_arrive_is_cut(port: int, data: bytes) -> 
     """After a minute, whether it is its head that is missing or the end of its body; not before."""
     reader, writer, protocol = await connect(port, data)
     now_s = asyncio.get_running_loop().time()
-    protocol.look(now_s + REQUEST_S - 1)
+    protocol.look(now_s + REQUEST_S - 1, SEND_S)
     assert not protocol.transport.is_closing()
-    protocol.look(now_s + REQUEST_S + 1)
+    protocol.look(now_s + REQUEST_S + 1, SEND_S)
     assert await closed(reader, writer)
 
 
@@ -88,7 +90,7 @@ async def test_a_stream_is_not_cut_by_time(port: int, node: Node) -> None:
     reader, writer, protocol = await connect(port, WHOLE)
     await reader.readuntil(b'"index":2')
     writer.write(WHOLE[:50])
-    protocol.look(asyncio.get_running_loop().time() + 10 * REQUEST_S)
+    protocol.look(asyncio.get_running_loop().time() + 10 * REQUEST_S, SEND_S)
     assert len(node.readers) == 1
     assert not await closed(reader, writer)
 
@@ -107,3 +109,61 @@ async def test_a_long_head_is_bounded(port: int, monkeypatch: pytest.MonkeyPatch
         await asyncio.sleep(0.01)
     assert (await reader.read(100)).startswith(b"HTTP/1.1 400")
     await closed(reader, writer)
+
+
+class Flood:
+    """An application whose answer is longer than any buffer; it ends with its connection."""
+
+    def __init__(self, *, at_once: bool) -> None:
+        self.ended = asyncio.Event()
+        self._at_once = at_once
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"connection", b"close")]})
+        try:
+            if self._at_once:
+                await send({"type": "http.response.body", "body": b"x" * 32_000_000})
+                return
+            while scope["extensions"][EXTENSION]._protocol.cycle.disconnected is False:
+                await send({"type": "http.response.body", "body": b"x" * 100_000, "more_body": True})
+        finally:
+            self.ended.set()
+
+
+@pytest.mark.parametrize("at_once", [False, True], ids=["a stream", "an answer that was given"])
+async def test_whoever_takes_nothing_is_cut(at_once: bool) -> None:
+    """Whoever takes something is not, however slowly; nothing of it stays, no task and no connection."""
+    Watched.made = []
+    flood = Flood(at_once=at_once)
+    async with listening(flood, Watched) as port:
+        reader, writer, protocol = await connect(port, request_bytes("GET", "/"))
+        assert isinstance(writer.transport, asyncio.Transport)
+        writer.transport.pause_reading()
+        now_s = 0.0
+        for _ in range(3):
+            left = await _settled(protocol)
+            protocol.look(now_s, SEND_S)
+            protocol.look(now_s := now_s + SEND_S - 1, SEND_S)
+            writer.transport.resume_reading()
+            async with asyncio.timeout(5):
+                while protocol.transport.get_write_buffer_size() == left:
+                    await reader.read(65536)
+            writer.transport.pause_reading()
+            protocol.look(now_s := now_s + 2, SEND_S)
+            await _settled(protocol)
+            assert protocol in protocol.connections, "it took something"
+        protocol.look(now_s, SEND_S)
+        protocol.look(now_s + SEND_S + 1, SEND_S)
+        async with asyncio.timeout(5):
+            await flood.ended.wait()
+            while protocol.connections:  # noqa: ASYNC110 - nothing tells it
+                await asyncio.sleep(0.01)
+        writer.close()
+
+
+async def _settled(protocol: Watched) -> int:
+    """Wait until the socket takes no more; return how much is left."""
+    left = -1
+    while left != (left := protocol.transport.get_write_buffer_size()):  # noqa: ASYNC110 - nothing tells it
+        await asyncio.sleep(0.05)
+    return left

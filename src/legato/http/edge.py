@@ -133,9 +133,6 @@ class Edge(asyncio.Protocol):
         """Let the stream end and the connection with it; called when the server stops."""
         self.keep_alive = False
 
-    def look(self, now_s: float) -> None:
-        """No request is arriving here."""
-
 
 class Connection:
     """One request's way to its connection, in the request's scope."""
@@ -223,6 +220,8 @@ class StreamingHttpProtocol(HttpToolsProtocol):
     """What came of an unfinished head, beside its first piece; None while no head is expected."""
     _discarded_bytes = 0
     _lingering = False
+    _left_bytes = 0
+    _left_since = 0.0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         # uvicorn also asks for both addresses, again after each reply; a transport keeps what it was asked for.
@@ -265,10 +264,19 @@ class StreamingHttpProtocol(HttpToolsProtocol):
         self._discarded_bytes = 0
         self._head_bytes = 0
 
-    def look(self, now_s: float) -> None:
-        """Cut a connection on which a request takes too long to arrive; called every few seconds."""
+    def look(self, now_s: float, send_timeout_s: float) -> None:
+        """Cut a connection on which a request takes too long to arrive, or whose other end takes nothing for so long.
+
+        Called every few seconds.
+        """
         since = self._receiving_since
         if since is not None and now_s - since > REQUEST_S and not self.flow.read_paused:
+            self.transport.abort()
+        # Nothing is added to what waits now: it becomes less, or the other end takes nothing.
+        left = self.transport.get_write_buffer_size() if self.flow.write_paused or self.transport.is_closing() else 0
+        if not left or left != self._left_bytes:
+            self._left_bytes, self._left_since = left, now_s
+        elif now_s - self._left_since > send_timeout_s:
             self.transport.abort()
 
     def eof_received(self) -> bool:  # type: ignore[override]

@@ -23,7 +23,7 @@ BACKLOG = 4096
 GRACE_S = 5
 """How long requests that came while the server drained, or outlast it, may take to end."""
 LOOK_TICKS = 50
-"""uvicorn's ticks, ten a second, between two looks at connections whose request does not arrive."""
+"""uvicorn's ticks, ten a second, between two looks at connections on which nothing goes on."""
 
 
 class LegatoServer(uvicorn.Server):
@@ -32,9 +32,17 @@ class LegatoServer(uvicorn.Server):
     Args:
         on_ready: Called once, when the sockets listen.
         on_stop: Awaited at the first SIGTERM or SIGINT while the sockets still listen; a second signal does not wait.
+        send_timeout_s: A connection whose other end takes nothing for so long is cut.
     """
 
-    def __init__(self, api: ASGIApp, *, on_ready: Callable[[], None], on_stop: Callable[[], Awaitable[None]]) -> None:
+    def __init__(
+        self,
+        api: ASGIApp,
+        *,
+        on_ready: Callable[[], None],
+        on_stop: Callable[[], Awaitable[None]],
+        send_timeout_s: float,
+    ) -> None:
         super().__init__(
             uvicorn.Config(
                 api,
@@ -51,6 +59,7 @@ class LegatoServer(uvicorn.Server):
             )
         )
         self._on_ready = on_ready
+        self._send_timeout_s = send_timeout_s
         self._on_stop = on_stop
         self._stopping: asyncio.Task[None] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -70,7 +79,7 @@ class LegatoServer(uvicorn.Server):
             now_s = asyncio.get_running_loop().time()
             for connection in tuple(self.server_state.connections):
                 if isinstance(connection, StreamingHttpProtocol):
-                    connection.look(now_s)
+                    connection.look(now_s, self._send_timeout_s)
         return await super().on_tick(counter)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:

@@ -25,24 +25,35 @@ RUSH_RUNS: Final = 200
 
 async def look_after(node: Node) -> None:
     """Look after runs and readers, delete old segments, and give memory back after a rush."""
-    pruned_s = swept_s = quiet_s = 0.0
-    most_live = 0
+    # What waits for the database is beside what readers wait for: a heartbeat comes while a disk is slow.
+    await asyncio.gather(_tick(node), _prune(node), _calm(node))
+
+
+async def _tick(node: Node) -> None:
     while True:
         await asyncio.sleep(node.tick_s)
         node.tick()
-        pruned_s += node.tick_s
-        swept_s += node.tick_s
-        if pruned_s >= PRUNE_S:
-            pruned_s = 0.0
-            # A scrape asks one worker, and is told what all of them have noted.
-            count_now(node)
-            try:
-                await prune(node)
-                if swept_s >= SWEEP_S:
-                    swept_s = 0.0
-                    await sweep(node)
-            except Exception:
-                log.exception("old segments could not be deleted")
+
+
+async def _prune(node: Node) -> None:
+    swept_s = 0.0
+    while True:
+        await asyncio.sleep(PRUNE_S)
+        # A scrape asks one worker, and is told what all of them have noted.
+        count_now(node)
+        try:
+            await prune(node)
+            if (swept_s := swept_s + PRUNE_S) >= SWEEP_S:
+                swept_s = 0.0
+                await sweep(node)
+        except Exception:
+            log.exception("old segments could not be deleted")
+
+
+async def _calm(node: Node) -> None:
+    quiet_s, most_live = 0.0, 0
+    while True:
+        await asyncio.sleep(node.tick_s)
         most_live = max(most_live, len(node.live))
         before_s, quiet_s = quiet_s, 0.0 if node.live else quiet_s + node.tick_s
         if most_live >= RUSH_RUNS and any(before_s < at_s <= quiet_s for at_s in QUIET_S):
