@@ -117,6 +117,57 @@ async def test_where_many_runs_stream_a_beginning_waits_with_them(committer: Com
     assert (waiting.shown, begun.shown) == (["first"], [])
 
 
+class FaultyLog(Log):
+    """Cannot show what it has been given."""
+
+    def __init__(self, key: int) -> None:
+        super().__init__(key)
+        self.failed: list[Exception] = []
+
+    def publish(self, items: Sequence[LogItem]) -> None:
+        raise ValueError(f"{len(items)} cannot be shown")
+
+    def append_failed(self, error: Exception) -> None:
+        self.failed.append(error)
+
+
+class Faulty(Command[None]):
+    """Fails on the loop, before it is written or behind that."""
+
+    def __init__(self, *, before: bool) -> None:
+        self._before = before
+
+    def prepare(self) -> None:
+        if self._before:
+            raise ValueError("on purpose")
+
+    def apply(self, tx: Transaction) -> None: ...
+
+    def committed(self, value: None) -> None:
+        raise ValueError("on purpose")
+
+
+async def test_a_fault_of_one_is_no_other_s(committer: Committer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A log that cannot be shown, and a command that fails on the loop, harm themselves alone; the line goes on."""
+    monkeypatch.setattr(line, "WINDOW_S", 0.0)
+    logs = [Log(1), FaultyLog(2), Log(3)]
+    for round_ in range(3):
+        for log in logs:
+            committer.append(log, f"{round_}")
+        async with asyncio.timeout(5):
+            found = await asyncio.gather(
+                committer.execute(Faulty(before=True)),
+                committer.execute(Begin()),
+                committer.execute(Faulty(before=False)),
+                committer.flush(),
+                return_exceptions=True,
+            )
+        assert [type(each) for each in found] == [ValueError, type(None), ValueError, type(None)]
+    assert logs[0].shown == logs[2].shown == ["0", "1", "2"]
+    assert isinstance(logs[1], FaultyLog)
+    assert len(logs[1].failed) == 3
+
+
 def _slow_down(monkeypatch: pytest.MonkeyPatch, wait_s: Callable[[], float]) -> None:
     """Have each batch take longer on its thread."""
     append = SqliteWriter.append

@@ -271,8 +271,13 @@ class Line:
             elif full or unit.command.log in in_flight:
                 self.units.append(unit)
             else:
-                unit.command.prepare()
-                batch.units.append(unit)
+                try:
+                    unit.command.prepare()
+                except Exception as error:  # noqa: BLE001 - whoever waits for it is told; the others go on
+                    unit.future.set_exception(error)
+                    self._owner.let_go(unit)
+                else:
+                    batch.units.append(unit)
 
     def _take_pieces(self, batch: LineBatch) -> None:
         """Put into a batch that is about to go what the logs have been given since the last one."""
@@ -307,10 +312,18 @@ class Line:
                 batch.runs[place].append_failed(error)
         for place, run in enumerate(batch.runs):
             if place not in batch.refused:
-                run.publish(batch.pieces[place][3])
+                try:
+                    run.publish(batch.pieces[place][3])
+                except Exception as error:
+                    log.exception("what was committed could not be shown", run_key=run.key)
+                    run.append_failed(error)
         for unit in batch.units:
             if unit.error is None:
-                unit.command.committed(unit.value)
+                try:
+                    unit.command.committed(unit.value)
+                except Exception as error:
+                    log.exception("what was committed could not be acted on", command=type(unit.command).__name__)
+                    unit.error = error
             if not self._shared:
                 self._owner.let_go(unit)
             if unit.future.done():
