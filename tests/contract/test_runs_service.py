@@ -13,6 +13,7 @@ from legato.core.errors import CursorDiverged, Draining, InvalidRequest, KeyReus
 from legato.core.event import LogItem, RunFinished, RunStarted, RunStopped
 from legato.core.run import RunState
 from legato.core.run_errors import UpstreamRefused
+from legato.providers.base import CallEnd
 from legato.providers.scripted import reply, token
 from legato.runs.node import Node
 from legato.runs.recover import leave
@@ -57,11 +58,20 @@ async def test_a_reply_that_fails_raises_the_runs_error(world: World) -> None:
     assert (run.error.code, run.error.message) == (failed.value.code, failed.value.message)
 
 
-async def test_a_run_tells_where_it_stands(world: World) -> None:
+async def test_a_run_tells_where_it_stands(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """Ids, state, times and usage, as plain values."""
+    provider, looked = world.node.models.find("scripted"), asyncio.Event()
+    call = provider.call
+
+    async def held(*given: Any) -> CallEnd:
+        await looked.wait()
+        return await call(*given)
+
+    monkeypatch.setattr(provider, "call", held)
     started = await world.runs().start("script: tokens=3 delay_ms=5")
     first = await world.runs().get(started.run_id)
     assert (first.state, first.ended_at_ms, first.usage) == ("running", None, None)
+    looked.set()
     await followed(world.runs(), started.run_id)
     run = await world.runs().get(started.run_id)
     assert (run.id, run.conversation_id, run.session_id, run.user_message_id, run.message_id) == (

@@ -40,25 +40,33 @@ async def test_a_refusal_leaves_its_connection_usable(world: World) -> None:
 
 async def test_calls_at_a_time_have_a_connection_each(world: World) -> None:
     """Streams never wait for each other."""
-    slow = (head() + chunked(text("Hel")), 0.2, chunked(text("lo") + DONE) + LAST_CHUNK)
+    all_there = asyncio.Event()
+    slow = (head() + chunked(text("Hel")), all_there, chunked(text("lo") + DONE) + LAST_CHUNK)
     server = await world.server(*[slow] * 5)
     provider = await world.provider(server)
     sinks = [Deltas() for _ in range(5)]
     async with asyncio.timeout(2.0):
-        await asyncio.gather(*(provider.call(REQUEST, sink) for sink in sinks))
+        calls = asyncio.gather(*(provider.call(REQUEST, sink) for sink in sinks))
+        await until(lambda: len(server.requests) == 5)
+        all_there.set()
+        await calls
     assert {seen.connection for seen in server.requests} == {1, 2, 3, 4, 5}
     assert [tuple(sink.texts) for sink in sinks] == [HELLO] * 5
 
 
 async def test_a_kept_connection_serves_one_call_at_a_time(world: World) -> None:
     """Two calls that begin while one connection is idle share nothing."""
-    slow = (head() + chunked(text("Hel")), 0.2, chunked(text("lo") + DONE) + LAST_CHUNK)
+    both = asyncio.Event()
+    slow = (head() + chunked(text("Hel")), both, chunked(text("lo") + DONE) + LAST_CHUNK)
     server = await world.server((answer(HI),), slow, slow)
     provider = await world.provider(server)
     await provider.call(REQUEST, Deltas())
     sinks = [Deltas(), Deltas()]
     async with asyncio.timeout(2.0):
-        await asyncio.gather(*(provider.call(REQUEST, sink) for sink in sinks))
+        calls = asyncio.gather(*(provider.call(REQUEST, sink) for sink in sinks))
+        await until(lambda: len(server.requests) == 3)
+        both.set()
+        await calls
     assert {seen.connection for seen in server.requests[1:]} == {1, 2}
     assert [tuple(sink.texts) for sink in sinks] == [HELLO] * 2
 
@@ -181,18 +189,20 @@ async def test_an_idle_connection_is_closed(world: World) -> None:
     await cancelled(task)
 
 
-@pytest.mark.alone
-async def test_a_message_that_ends_late_keeps_its_connection(stack: AsyncExitStack) -> None:
+async def test_a_message_that_ends_late_keeps_its_connection(
+    stack: AsyncExitStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """[DONE] ends the call at once; the last HTTP chunk may follow in its own time."""
+    monkeypatch.setattr("legato.providers.openai_http._DRAIN_S", 20.0)
+    returned = asyncio.Event()
     server = await stack.enter_async_context(UpstreamServer())
-    server.scripts.extend([(head() + chunked(HI), 0.2, LAST_CHUNK), (answer(HI),)])
+    server.scripts.extend([(head() + chunked(HI), returned, LAST_CHUNK), (answer(HI),)])
     provider = direct(server)
     stack.push_async_callback(provider.close)
-    loop = asyncio.get_running_loop()
-    began = loop.time()
-    await provider.call(REQUEST, Deltas())
-    assert loop.time() - began < 0.15
-    await asyncio.sleep(0.4)
+    # Its last chunk is not sent before it has returned.
+    await asyncio.wait_for(provider.call(REQUEST, Deltas()), 2.0)
+    returned.set()
+    await until(lambda: bool(getattr(provider._transport, "_idle", ())))
     await provider.call(REQUEST, Deltas())
     assert [seen.connection for seen in server.requests] == [1, 1]
 

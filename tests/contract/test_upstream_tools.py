@@ -15,7 +15,7 @@ from legato.providers.base import CallEnd, ChatMessage
 from legato.providers.tool_deltas import ToolCall
 from tests.contract.upstream_server import UpstreamServer, answer, refused
 from tests.contract.upstream_shapes import HELLO, HI, STREAMED_CALL, TOOLS_END, Q
-from tests.contract.upstream_world import REQUEST, STOPPED, Deltas, World, world
+from tests.contract.upstream_world import REQUEST, STOPPED, Deltas, World, until, world
 
 __all__ = ["world"]
 
@@ -96,10 +96,13 @@ async def test_a_model_that_takes_no_tools_answers_without(world: World, words: 
 async def test_calls_under_way_learn_the_same(world: World) -> None:
     """A second call that is refused for what the first has learnt meanwhile is made again too."""
     refusal = refused(400, b'{"error": {"message": "it does not support tools"}}')
-    server = await world.server((0.1, refusal), (0.1, refusal), (answer(HI),), (answer(HI),))
+    both = asyncio.Event()
+    server = await world.server((both, refusal), (both, refusal), (answer(HI),), (answer(HI),))
     provider = await world.provider(server)
-    ends = await asyncio.gather(*(provider.call(WITH_TOOLS, Deltas()) for _ in range(2)))
-    assert ends == [STOPPED, STOPPED]
+    calls = asyncio.gather(*(provider.call(WITH_TOOLS, Deltas()) for _ in range(2)))
+    await until(lambda: len(server.requests) == 2)
+    both.set()
+    assert await calls == [STOPPED, STOPPED]
 
 
 async def test_another_refusal_stays_one(world: World) -> None:

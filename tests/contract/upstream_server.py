@@ -34,7 +34,8 @@ class Do(Enum):
     FLOOD = "flood"
 
 
-Step = bytes | float | Do
+Step = bytes | float | Do | asyncio.Event
+"""An event is waited for."""
 Script = Sequence[Step]
 
 FLOOD_FRAME = b'data: {"choices":[{"delta":{"content":"' + b"x" * 1000 + b'"}}]}\n\n'
@@ -124,6 +125,8 @@ class UpstreamServer:
                     await asyncio.sleep(0)
                 case float() | int():
                     await asyncio.sleep(step)
+                case asyncio.Event():
+                    await step.wait()
                 case Do.CLOSE:
                     writer.close()
                     await writer.wait_closed()

@@ -11,12 +11,7 @@ import pytest
 from legato.providers import openai_http
 from legato.providers.base import CallEnd, CallRequest, ChatMessage, Pausable
 from legato.providers.openai import OpenAIProvider
-from tests.contract.upstream_server import (
-    Do,
-    ProxyServer,
-    Script,
-    UpstreamServer,
-)
+from tests.contract.upstream_server import ProxyServer, Script, Step, UpstreamServer
 
 KEY = "sk-test-0123456789abcdef"
 REQUEST = CallRequest(
@@ -74,7 +69,7 @@ class World:
         self._stack.push_async_callback(provider.close)
         return provider
 
-    async def call(self, *script: bytes | float | Do) -> CallEnd:
+    async def call(self, *script: Step) -> CallEnd:
         """Make one call that is answered by `script`."""
         provider = await self.provider(await self.server(script))
         return await provider.call(REQUEST, self.sink)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import asyncio
-import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -22,6 +21,28 @@ from tests.conftest import OpenNode
 
 app = Legato()
 HOLD_S = 0.2
+
+
+class HoldingClock:
+    """What slow spots are timed by here: it goes on where a handler says so, and not while the machine is busy."""
+
+    def __init__(self) -> None:
+        self.now_s = 0.0
+
+    def perf_counter(self) -> float:
+        return self.now_s
+
+    def hold(self) -> None:
+        self.now_s += HOLD_S
+
+
+clock = HoldingClock()
+
+
+@pytest.fixture
+def timed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Slow spots are timed by `clock`."""
+    monkeypatch.setattr("legato.steps.slow_spots.time", clock)
 
 
 @app.http("POST", "/keep/{key}")
@@ -44,7 +65,7 @@ async def slow_sum(numbers: list[int]) -> int:
     Args:
         numbers: What to add.
     """
-    time.sleep(HOLD_S)  # noqa: ASYNC251 - on purpose
+    clock.hold()
     return sum(numbers)
 
 
@@ -103,6 +124,7 @@ def test_figures_are_asked_for_by_date() -> None:
             assert (status, [each["field"] for each in problem["errors"]]) == (422, [field])
 
 
+@pytest.mark.usefixtures("timed")
 def test_a_tool_that_holds_the_loop_up_is_named_and_one_knows_its_call() -> None:
     """Tools are handlers too: timed, with a logger, and an id under which an effect is had once."""
     with capture_logs() as logs, serving(app) as server:
@@ -118,6 +140,7 @@ def test_a_tool_that_holds_the_loop_up_is_named_and_one_knows_its_call() -> None
     assert (line["tool"], line["run_id"]) == ("note", run_id)
 
 
+@pytest.mark.usefixtures("timed")
 def test_a_step_that_holds_the_loop_up_is_named() -> None:
     """Of a request, of a stream and of a queue; by its name and for how long."""
     probe = Legato()
@@ -125,20 +148,20 @@ def test_a_step_that_holds_the_loop_up_is_named() -> None:
     @probe.http("POST", "/hold", enqueues=["probe.held"])
     async def hold(ctx: Context) -> None:
         """Holds the loop up, and has another step do so."""
-        time.sleep(HOLD_S)  # noqa: ASYNC251 - on purpose
+        clock.hold()
         await ctx.enqueue("probe.held", {})
 
     @probe.http("POST", "/pieces")
     async def pieces(ctx: Context) -> AsyncIterator[Event]:
         """Holds the loop up between two events."""
         yield Event("piece", {})
-        time.sleep(HOLD_S)  # noqa: ASYNC251 - on purpose
+        clock.hold()
         yield Event("piece", {})
 
     @probe.queue("probe.held")
     async def held(event: dict[str, object], ctx: Context) -> None:
         """Holds the loop up."""
-        time.sleep(HOLD_S)  # noqa: ASYNC251 - on purpose
+        clock.hold()
 
     def named() -> dict[str, int]:
         return {line["handler"]: line["held_ms"] for line in logs if "handler" in line}

@@ -193,8 +193,12 @@ def test_each_test_finds_the_log_on_its_own_standard_error(monkeypatch: pytest.M
 
 
 @pytest.mark.usefixtures("unset")
-def test_it_leaves_logs_alone_that_are_set_up(capsys: pytest.CaptureFixture[str]) -> None:
+def test_it_leaves_logs_alone_that_are_set_up(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Whoever tests says how."""
+    # Where the machine is busy, a handler may be named for holding the loop up too.
+    monkeypatch.setattr("legato.steps.slow_spots.LONGEST_S", 60.0)
     lines: list[Any] = []
 
     def keep(_logger: Any, _method: str, event: Any) -> Any:
@@ -235,7 +239,7 @@ def test_the_reference_lists_what_events_carry() -> None:
 
 def _stop_a_reply(server: TestServer) -> None:
     connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=20)
-    body = '{"message": "script: tokens=400 delay_ms=10"}'
+    body = '{"message": "script: tokens=400 delay_ms=10 stall=20"}'
     try:
         connection.request("POST", "/chat/stream", body, {"Content-Type": "application/json"})
         response = connection.getresponse()

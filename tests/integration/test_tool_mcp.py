@@ -29,10 +29,13 @@ idempotent = ["echo"]
 """
 )
 
+# On a busy machine a program takes longer to start than a reply waits for its tools.
+PATIENT = ("-c", "from legato.tools import mcp; mcp.CONNECT_WAIT_S = 60.0; from legato.cli.main import main; main()")
+
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    process = ServerProcess(tmp_path_factory.mktemp("mcp"), toml=TOML).start()
+    process = ServerProcess(tmp_path_factory.mktemp("mcp"), toml=TOML, command=(*PATIENT, "serve")).start()
     yield process
     process.kill()
 
@@ -98,7 +101,8 @@ def test_a_server_at_a_private_address_is_reached_where_it_is_allowed(
     tmp_path: Path, http_program: HttpProgram
 ) -> None:
     """`url` and `allowed_private_hosts` of legato.toml are enough for a call over HTTP."""
-    process = ServerProcess(tmp_path, toml=web_toml(http_program, 'allowed_private_hosts = ["127.0.0.1"]')).start()
+    toml = web_toml(http_program, 'allowed_private_hosts = ["127.0.0.1"]')
+    process = ServerProcess(tmp_path, toml=toml, command=(*PATIENT, "serve")).start()
     try:
         with Client(process.port) as client:
             events = client.say('script: seed=3 tokens=4 tool=echo:{"text":"over-http"}@1')

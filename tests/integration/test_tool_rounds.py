@@ -17,6 +17,7 @@ from legato.tools.schema import tool_from
 from tests.asgi import call
 from tests.client import text_of
 from tests.conftest import node_settings
+from tests.page_world import ShiftedClock
 from tests.tool_world import Bench, events_of, open_world, output_of, told, until
 
 SEARCH = 'tool=search:{"query":"x"}'
@@ -236,8 +237,12 @@ async def test_a_stop_cancels_a_tool(tmp_path: Path) -> None:
 
 async def test_the_longest_duration_of_a_reply_bounds_its_tools(tmp_path: Path) -> None:
     """A tool that takes longer is cancelled, and the reply is stopped by time."""
-    async with open_world(tmp_path, run_timeout_s=0.4) as world:
-        events = await world.say('script: tokens=5 tool=wait:{"query":"x"}@1')
+    async with open_world(tmp_path, run_timeout_s=60) as world:
+        world.node.clock = clock = ShiftedClock()
+        post = world.begin('script: tokens=5 tool=wait:{"query":"x"}@1')
+        await until(lambda: bool(world.bench.ran))
+        clock.shift_ms += 60_000
+        events = await post
         assert (events[-1].data["finishReason"], events[-1].data["stoppedBy"]) == ("stopped", "time")
         assert world.bench.cancelled == ["x"]
 

@@ -8,13 +8,17 @@ from typing import Any, cast
 
 import pytest
 
+from legato.app import open_node
 from legato.core.errors import NotFound
 from legato.core.principal import Principal
+from legato.http.api import create_api
 from legato.providers.scripted import ScriptedProvider, reply
 from legato.runs.approvals import approve
 from tests.asgi import call
 from tests.client import text_of
-from tests.tool_world import World, events_of, open_world, output_of, told, until
+from tests.conftest import node_settings
+from tests.page_world import ShiftedClock
+from tests.tool_world import Bench, World, events_of, open_world, output_of, told, until
 
 DELETE = 'tool=delete:{"path":"a.txt"}'
 SEARCH = 'tool=search:{"query":"x"}'
@@ -166,10 +170,13 @@ async def test_another_persons_call_is_not_found(tmp_path: Path) -> None:
 
 async def test_waiting_is_nobodys_time_but_the_persons(tmp_path: Path) -> None:
     """No call of the model is open, no limit on tokens holds, and the reply's longest duration stands still."""
-    async with open_world(tmp_path, token_timeout_s=0.1, first_token_timeout_s=0.1, run_timeout_s=0.5) as world:
+    async with open_world(tmp_path, token_timeout_s=0.1, first_token_timeout_s=0.1, run_timeout_s=60) as world:
+        world.node.clock = clock = ShiftedClock()
         run_id, post = await asked(world)
         assert cast(ScriptedProvider, world.node.models.find("scripted")).open_calls == 0
-        await asyncio.sleep(0.8)
+        clock.shift_ms += 90_000
+        await asyncio.sleep(0.2)
+        world.node.tick()
         await world.approve(run_id, "call_1_1")
         events = await post
         assert (text_of(events), events[-1].data["finishReason"]) == (reply(3, 4), "stop")
@@ -177,10 +184,14 @@ async def test_waiting_is_nobodys_time_but_the_persons(tmp_path: Path) -> None:
 
 async def test_the_longest_duration_goes_on_when_it_is_decided(tmp_path: Path) -> None:
     """Waiting gives a reply no more time than it had."""
-    async with open_world(tmp_path, run_timeout_s=0.6) as world:
+    async with open_world(tmp_path, run_timeout_s=60) as world:
+        world.node.clock = clock = ShiftedClock()
         run_id, post = await asked(world, 'tool=wait:{"query":"x"}@2')
-        await asyncio.sleep(0.7)
+        clock.shift_ms += 70_000
+        world.node.tick()
         await world.approve(run_id, "call_1_1")
+        await until(lambda: ("wait", "x") in world.bench.ran)
+        clock.shift_ms += 60_000
         async with asyncio.timeout(3):
             events = await post
         assert (events[-1].data["finishReason"], events[-1].data["stoppedBy"]) == ("stopped", "time")
@@ -223,17 +234,16 @@ async def test_a_restart_asks_nobody_twice(tmp_path: Path, granted: bool) -> Non
         assert epochs == {"0", "1"}
 
 
-@pytest.mark.alone
 async def test_a_restart_leaves_the_rest_of_the_time(tmp_path: Path) -> None:
-    """What was waited before counts."""
-    async with open_world(tmp_path, approval_timeout_s=0.6) as world:
+    """What was waited before counts: of a minute 0.2 s are left, and nobody waits for a minute again."""
+    async with open_world(tmp_path, approval_timeout_s=60) as world:
         run_id, post = await asked(world)
-        await asyncio.sleep(0.4)
     await asyncio.gather(post, return_exceptions=True)
-    async with open_world(tmp_path, approval_timeout_s=0.6) as world:
-        began = asyncio.get_running_loop().time()
-        answer = await call(world.api, "GET", f"/chat/stream/{run_id}")
-        assert asyncio.get_running_loop().time() - began < 0.5
+    clock = ShiftedClock()
+    clock.shift_ms = 59_800
+    settings = node_settings(tmp_path, approval_timeout_s=60)
+    async with open_node(settings, tools=Bench().tools(), clock=clock) as node, asyncio.timeout(30):
+        answer = await call(create_api(node), "GET", f"/chat/stream/{run_id}")
         assert told(events_of(answer))[-1] == ("delete", "failed")
 
 

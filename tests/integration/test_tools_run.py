@@ -250,7 +250,7 @@ async def test_a_call_ends_at_its_time_limit() -> None:
 
 async def test_a_body_that_does_not_end_is_left_behind() -> None:
     """Neither a body that ignores its cancellation nor a thread that blocks holds the reply up."""
-    release = asyncio.Event()
+    release, ended = asyncio.Event(), asyncio.Event()
     blocked = threading.Event()
 
     async def stubborn() -> None:
@@ -260,6 +260,7 @@ async def test_a_body_that_does_not_end_is_left_behind() -> None:
                 await release.wait()
             except asyncio.CancelledError:
                 pass
+        ended.set()
 
     def block() -> None:
         """Block."""
@@ -271,7 +272,10 @@ async def test_a_body_that_does_not_end_is_left_behind() -> None:
     assert [each.is_error for each in results] == [True, True]
     release.set()
     blocked.set()
-    await asyncio.sleep(0.05)
+    await asyncio.wait_for(ended.wait(), 20)
+    for thread in threading.enumerate():
+        if thread.name == "legato-tool-block":
+            await asyncio.to_thread(thread.join, 20)
 
 
 async def test_a_stopped_run_stops_its_tool() -> None:
@@ -299,16 +303,19 @@ async def test_functions_that_block_do_not_stop_the_loop() -> None:
 
     def block(name: str, ctx: object) -> str:
         """Block."""
-        time.sleep(0.2)
+        enough.wait(20)
         return f"{name} {ctx} {threading.current_thread().name}"
 
     ticks = 0
+    enough = threading.Event()
 
     async def tick() -> None:
         nonlocal ticks
         while True:
             await asyncio.sleep(0.01)
             ticks += 1
+            if ticks > 5:
+                enough.set()
 
     ticking = asyncio.create_task(tick())
     result = await call(block, '{"name": "a"}', "c-1")

@@ -77,7 +77,7 @@ class Served:
 def served(postgres: Postgres, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """Two workers on a database of their own; a test leaves two behind."""
     url = postgres.make_database()
-    settings = {"database_url": url, "workers": 2, "drain_s": 5, "lease_s": 2}
+    settings = {"database_url": url, "workers": 2, "drain_s": 15, "lease_s": 2}
     process = ServerProcess(tmp_path_factory.mktemp("served"), settings)
     try:
         yield Served(process.start(), postgres, url)
@@ -99,7 +99,8 @@ async def test_a_reply_outlives_its_worker(served: Served, number: int, code: in
     events: list[ChatEvent] = []
 
     async def follow() -> None:
-        async with client_of(served.port).stream(REPLY) as stream:
+        # Its first call comes to no end, however late the signal is.
+        async with client_of(served.port).stream(f"{REPLY} stall=40@1") as stream:
             async for event in stream:
                 events.append(event)  # noqa: PERF401
 
@@ -110,6 +111,8 @@ async def test_a_reply_outlives_its_worker(served: Served, number: int, code: in
     await asyncio.wait_for(task, WAIT_S)
     assert text_of(events) == whole
     assert [type(event) for event in events].count(Complete) == 1
+    # It counts as one of two until it is seen to be gone.
+    served.wait_for(lambda: hit not in served.serving())
     after = served.wait_for_two()
     assert hit not in after
     assert len(set(before) & set(after)) == 1
@@ -129,6 +132,8 @@ def test_one_scrape_tells_of_all_workers(served: Served) -> None:
     with Client(served.port) as client:
         for _ in range(8):
             client.say("script: tokens=2")
+    # A worker counts a reply a moment after its end is read.
+    served.wait_for(lambda: told(ended) == before + 8)
     assert [told(ended) for _ in range(6)] == [before + 8] * 6
     killed = served.pids()[0]
     os.kill(killed, signal.SIGKILL)
@@ -142,14 +147,25 @@ def test_one_scrape_tells_of_all_workers(served: Served) -> None:
 async def test_all_workers_told_at_once_let_their_replies_end(served: Served) -> None:
     """SIGTERM to the parent: replies have the time of a drain, since no other node will take them."""
     whole = text_of(await read(client_of(served.port).stream(LONG)))
-    tasks: list[asyncio.Task[list[ChatEvent]]] = []
+    tasks: list[asyncio.Task[str]] = []
+    begun: set[int] = set()
+
+    async def follow(number: int) -> str:
+        events: list[ChatEvent] = []
+        async with client_of(served.port).stream(LONG) as stream:
+            async for event in stream:
+                events.append(event)
+                begun.add(number)
+        return text_of(events)
+
     async with asyncio.timeout(WAIT_S):
         while len(set(served.pids(RUNNING))) < 2:
-            tasks.append(asyncio.create_task(read(client_of(served.port).stream(LONG))))
-            await asyncio.sleep(0.02)
+            tasks.append(asyncio.create_task(follow(len(tasks))))
+            # One that is on its way to the server when it ends would find nobody.
+            await until(lambda: len(begun) == len(tasks))
     os.kill(served.process.pid, signal.SIGTERM)
     try:
-        assert {text_of(events) for events in await asyncio.gather(*tasks)} == {whole}
+        assert set(await asyncio.gather(*tasks)) == {whole}
         assert served.process.wait() == 0
         assert served.pids(RUNNING) == []
     finally:

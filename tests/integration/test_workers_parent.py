@@ -120,6 +120,10 @@ async def test_the_pause_before_a_start_grows_while_none_stays(tmp_path: Path) -
     """Doubled each time: a worker that cannot live does not keep the machine busy."""
     async with parent(tmp_path, "serve") as own:
         await until(lambda: len(own.starts(2)) == 1)
+        # Only when it serves it has read how.
+        async with asyncio.timeout(WAIT_S):
+            while (await own.ask())[0] != 2:
+                pass
         (tmp_path / "how").write_text("fall 3")
         with capture_logs() as said:
             os.kill(own.starts(2)[0][0], signal.SIGKILL)
@@ -180,14 +184,23 @@ def test_workers_end_with_a_parent_that_is_killed(tmp_path: Path) -> None:
         if process.stdout is not None:
             process.stdout.close()
     wait_for(lambda: not serving(port))
-    with socket.socket() as free:
-        free.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        free.bind(("127.0.0.1", port))
+    # A worker that has not served yet holds it a moment longer.
+    wait_for(lambda: free(port))
 
 
 def serving(port: int) -> bool:
     with socket.socket() as client:
         return client.connect_ex(("127.0.0.1", port)) == 0
+
+
+def free(port: int) -> bool:
+    with socket.socket() as own:
+        own.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            own.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+        return True
 
 
 def wait_for(holds: Callable[[], bool]) -> None:
