@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, Request, sync_playwright
 
 FLAGS: Final = (
     "--headless",
@@ -34,6 +35,9 @@ NAMES: Final = (
 )
 LIMIT_MS: Final = 15_000
 """How long anything on a page may take on a busy machine."""
+_DRAWN: Final = "new Promise(drawn => requestAnimationFrame(() => setTimeout(drawn)))"
+_CALM: Final = 6
+"""So many looks in a row find nothing on its way to a page that has all: one answer may lead to another request."""
 
 
 def find_chromium() -> str | None:
@@ -71,6 +75,18 @@ def open_browser() -> Iterator[Browser]:
             browser.close()
 
 
+def wait_until(page: Page, holds: Callable[[], object], what: str) -> None:
+    """Wait for what no locator sees; what happens on the page is heard meanwhile.
+
+    Raises:
+        AssertionError: It did not come.
+    """
+    until = time.monotonic() + LIMIT_MS / 1000
+    while not holds():
+        assert time.monotonic() < until, what
+        page.wait_for_timeout(50)
+
+
 @dataclass
 class Watched:
     """What pages said and asked for.
@@ -79,15 +95,20 @@ class Watched:
         console: Errors and warnings of the console, and exceptions that nobody caught.
         foreign: Addresses of other hosts than the servers'.
         allowed: Parts of console messages that a test brings about itself.
+        open: Requests that have not ended.
     """
 
     origins: tuple[str, ...]
     console: list[str] = field(default_factory=list)
     foreign: list[str] = field(default_factory=list)
     allowed: list[str] = field(default_factory=list)
+    open: list[Request] = field(default_factory=list)
 
     def watch(self, context: BrowserContext) -> None:
         context.on("request", lambda request: self._asked(request.url))
+        context.on("request", lambda request: self.open.append(request))
+        for end in ("requestfinished", "requestfailed"):
+            context.on(end, lambda request: self.open.remove(request) if request in self.open else None)
         context.on("page", self._page)
 
     def assert_clean(self) -> None:
@@ -135,6 +156,19 @@ class Visits:
     def allow(self, page: Page, *parts: str) -> None:
         """Say which messages of the console a test brings about itself."""
         self.watched(page).allowed.extend(parts)
+
+    def wait_calm(self, page: Page) -> None:
+        """Wait until nothing is on its way to a page, a reply that is being made aside."""
+        watched = self.watched(page)
+        looks = 0
+
+        def is_calm() -> bool:
+            nonlocal looks
+            page.evaluate(_DRAWN)
+            looks = 0 if any("/chat/stream" not in request.url for request in watched.open) else looks + 1
+            return looks == _CALM
+
+        wait_until(page, is_calm, f"still on its way: {watched.open}")
 
     def close(self) -> None:
         for context in self._contexts:

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import Locator, Page, Response, expect
 
 from legato.providers import scripted
 from tests.client import Client
+from tests.e2e.browser import wait_until
 from tests.server import ServerProcess
+
+UNDER_WAY = ("running", "queued", "sending")
+"""A reply's status while it is being made."""
 
 
 class Chat:
@@ -44,6 +49,8 @@ class Chat:
 
     def send(self, text: str) -> None:
         self.field.fill(text)
+        # Not before it has let go of the last reply.
+        expect(self.button("Send")).to_be_enabled()
         self.field.press("Enter")
 
     def say(self, text: str) -> Locator:
@@ -55,7 +62,10 @@ class Chat:
         return self.reply
 
     def wait_done(self, status: str = "complete") -> None:
+        """Wait until the last reply has this status; where that is an end, until something else can be done, too."""
         expect(self.reply).to_have_attribute("data-status", status)
+        if status not in UNDER_WAY:
+            expect(self.button("Stop")).to_have_count(0)
 
     def wait_begun(self, seed: int = 0) -> None:
         """Wait until the first word of the scripted model is there."""
@@ -76,15 +86,17 @@ class Chat:
 
     def transcript(self) -> str | None:
         """The server's text of the last reply, once it has ended; None while it is being made."""
-        if self.reply.get_attribute("data-status") in ("running", "queued", "sending"):
+        if self.reply.get_attribute("data-status") in UNDER_WAY:
             return None
-        identifier = self.reply.get_attribute("data-message")
-        for _ in range(50):
-            for message in self._messages():
-                if message["id"] == identifier:
-                    return str(message["content"])
-            self.page.wait_for_timeout(100)
-        raise AssertionError(f"the server has no message {identifier}")
+        found: list[str] = []
+
+        def is_there() -> bool:
+            identifier = self.reply.get_attribute("data-message")
+            found.extend(str(message["content"]) for message in self._messages() if message["id"] == identifier)
+            return bool(found)
+
+        wait_until(self.page, is_there, "the server does not have the last reply")
+        return found[0]
 
     def _messages(self) -> Iterator[dict[str, Any]]:
         # With the page's own cookies.
@@ -94,6 +106,21 @@ class Chat:
             page = self.page.request.get(f"{path}{cursor}").json()
             yield from page["messages"]
             cursor = f"&cursor={page['nextCursor']}" if page["nextCursor"] else None
+
+    @contextmanager
+    def answered(self, method: str, words: str = "") -> Iterator[None]:
+        """Do inside what the page shows at once; behind it the server has it.
+
+        Args:
+            words: Stand in the body of the request.
+        """
+
+        def fits(response: Response) -> bool:
+            return response.request.method == method and words in (response.request.post_data or "")
+
+        with self.page.expect_response(fits) as answer:
+            yield
+        assert answer.value.ok, answer.value.status
 
     def button(self, name: str) -> Locator:
         return self.page.get_by_role("button", name=name, exact=True)

@@ -12,13 +12,15 @@ import pytest
 from playwright.sync_api import Browser, expect
 
 from legato.http.page_files import FOLDER
+from tests.conftest import StartServer
 from tests.e2e.bot import bot
 from tests.e2e.browser import LIMIT_MS, Visits, open_browser
 from tests.e2e.chat import Chat
 from tests.e2e.shop import locked, publishable, shop
+from tests.e2e.upstream import Held, Told, told
 from tests.server import ServerProcess
 
-__all__ = ["bot", "locked", "publishable", "shop"]
+__all__ = ["bot", "locked", "publishable", "shop", "told"]
 expect.set_options(timeout=LIMIT_MS)
 SHOTS = Path(__file__).parents[2] / "screenshots"
 """Git ignores it."""
@@ -49,8 +51,11 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
 
 
 @pytest.fixture
-def visits(browser: Browser) -> Iterator[Visits]:
-    """Opens pages; at the end no page may have complained, or asked another host."""
+def visits(browser: Browser, start_server: StartServer) -> Iterator[Visits]:
+    """Opens pages; at the end no page may have complained, or asked another host.
+
+    They are closed before a server of the test's own ends: what a page asks of a dead server is told in its console.
+    """
     visits = Visits(browser)
     yield visits
     visits.close()
@@ -62,3 +67,12 @@ def chat(visits: Visits, served: ServerProcess) -> Chat:
     chat = Chat(visits.open(served.address), served)
     expect(chat.field).to_be_visible()
     return chat
+
+
+@pytest.fixture
+def held(visits: Visits, told: Told) -> Iterator[Held]:
+    """A new chat with a model whose replies stand still where a test wants, for as long as it wants."""
+    chat = Chat(visits.open(told.server.address), told.server)
+    expect(chat.field).to_be_visible()
+    yield Held(chat, told.upstream)
+    told.upstream.go_on()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 from playwright.sync_api import Page
@@ -47,3 +48,26 @@ def expect_focus(page: Page, name: str) -> None:
         page.wait_for_function(f"name => ({_LABEL})() === name", arg=name)
     except Exception as error:
         raise AssertionError(f"the focus is on {focused(page)!r}, not on {name!r}") from error
+
+
+def expect_later_focus(page: Page, name: str) -> Callable[[], None]:
+    """Watch from now on; what is returned waits until something of this name has had the focus, be it for a moment."""
+    page.evaluate(
+        f"""name => {{
+          window.hadFocus = false;
+          const look = () => {{
+            if (({_LABEL})() === name) window.hadFocus = true;
+            else requestAnimationFrame(look);
+          }};
+          look();
+        }}""",
+        name,
+    )
+
+    def wait() -> None:
+        try:
+            page.wait_for_function("() => window.hadFocus")
+        except Exception as error:
+            raise AssertionError(f"the focus is on {focused(page)!r}, and was never on {name!r}") from error
+
+    return wait

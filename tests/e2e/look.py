@@ -21,10 +21,14 @@ RULES: Final = {
     # Of rules that are kept nothing is told: their every element would be, which takes longer than to judge it.
     "resultTypes": ["violations"],
 }
-_SETTLED: Final = (
-    "Promise.all(document.getAnimations().filter(each => each.effect.getTiming().iterations !== Infinity)"
-    ".map(each => each.finished.catch(() => 0)))"
-)
+_DRAWN: Final = "new Promise(drawn => requestAnimationFrame(() => setTimeout(drawn)))"
+_SETTLED: Final = """async () => {
+  const moving = () => document.getAnimations()
+    .filter((each) => each.playState === "running" && each.effect.getTiming().iterations !== Infinity);
+  // The end of one may begin another: what takes its colour from what changes it slowly.
+  for (let found = moving(); found.length; found = moving())
+    await Promise.all(found.map((each) => each.finished.catch(() => 0)));
+}"""
 
 
 def inspect_sizes(page: Page, name: str) -> None:
@@ -45,7 +49,8 @@ def inspect_colours(page: Page, name: str, size: str) -> None:
 def inspect(page: Page, name: str) -> None:
     """Keep a picture, and assert that nothing is wider than the page and no rule is broken."""
     SHOTS.mkdir(exist_ok=True)
-    # What rises or fades in has arrived.
+    # What another size or scheme brings about is drawn, and what rises or fades in has arrived.
+    page.evaluate(_DRAWN)
     for frame in page.frames:
         frame.evaluate(_SETTLED)
     page.screenshot(path=SHOTS / f"{name}.png")

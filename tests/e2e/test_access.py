@@ -76,9 +76,10 @@ def test_the_widget_is_not_shown_elsewhere(locked: Guarded, visits: Visits, shop
     """A page of another origin gets no chat, whatever it knows."""
     address = put_widget(shop, locked.process, publishable).replace("127.0.0.1", "localhost")
     page = visits.open(address, locked.process.address)
-    visits.allow(page, "favicon.ico", "status of 404", "frame-ancestors")
-    page.get_by_role("button", name="Ask us").click()
-    page.wait_for_timeout(1000)
+    # The last is the loader's, where this takes longer than 10 seconds.
+    visits.allow(page, "favicon.ico", "status of 404", "frame-ancestors", "the chat did not open")
+    with page.expect_console_message(lambda message: "frame-ancestors" in message.text):
+        page.get_by_role("button", name="Ask us").click()
     expect(page.frame_locator("iframe").get_by_role("textbox")).to_have_count(0)
 
 

@@ -84,9 +84,9 @@ def test_a_name_and_a_password_sign_in(house: House, visits: Visits) -> None:
     page.keyboard.press("Enter")
     expect(page.get_by_role("alert")).to_contain_text("do not belong together")
     expect(name).to_have_value("Ben")
-    assert password.get_attribute("type") == "password"
+    expect(password).to_have_attribute("type", "password")
     page.get_by_role("button", name="Show the password").click()
-    assert password.get_attribute("type") == "text"
+    expect(password).to_have_attribute("type", "text")
     password.fill(RIGHT)
     password.press("Enter")
     chat = Chat(page, house.process)

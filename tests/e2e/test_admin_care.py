@@ -12,7 +12,7 @@ import pytest
 from playwright.sync_api import Locator, Page, expect
 
 from tests.client import Client
-from tests.e2e.browser import Visits
+from tests.e2e.browser import Visits, wait_until
 from tests.e2e.chat import Chat
 from tests.e2e.look import inspect, inspect_sizes
 from tests.server import MODELS, ServerProcess
@@ -57,15 +57,21 @@ def test_a_reply_says_what_it_cost_where_it_cost_something(care: ServerProcess, 
     details = chat.say("script: tokens=20").get_by_test_id("details")
     expect(details).to_contain_text(re.compile(r"20 tokens · \$0\.\d*[1-9]"))
     chat.say("script: tokens=30")
+    with Client(care.port) as client:
+        path = f"/usage?conversationId={chat.conversation_id}&from=0&by=none"
+        wait_until(page, lambda: client.get(path)["total"]["outputTokens"] == 50, "the replies were not counted")
     chat.button("Settings").click()
     used = page.get_by_test_id("used")
     expect(used).to_contain_text(re.compile(r"[\d,]+ tokens in, 50 out"))
     expect(used).to_contain_text(re.compile(r"Cost so far: \$0\.\d*[1-9]"))
     inspect(page, "settings-used")
     page.get_by_label("Model").select_option("other")
-    press(page, "Save")
+    with chat.answered("PATCH"):
+        press(page, "Save")
     free = chat.say("script: tokens=10").get_by_test_id("details")
     expect(free).to_contain_text("other · 10 tokens")
+    # What it cost would come with what is read again behind it.
+    visits.wait_calm(page)
     assert "$" not in free.inner_text()
     assert "cost" not in (free.get_attribute("title") or "")
 
@@ -147,7 +153,8 @@ def test_the_audit_log_is_read(audited: ServerProcess, visits: Visits) -> None:
     for kind, value, count in (("actor", "local", 50), ("owner", "nobody", 0), ("action", "audit.cut", 0)):
         page.get_by_label("Show:", exact=True).select_option(kind)
         page.get_by_label("Person or kind").fill(value)
-        press(page, "Show")
+        with page.expect_response(re.compile(f"{kind}={value}")):
+            press(page, "Show")
         expect(rows).to_have_count(count)
     expect(page.get_by_text("No entries")).to_be_visible()
 

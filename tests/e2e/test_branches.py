@@ -17,7 +17,8 @@ def test_answering_again_makes_a_version(chat: Chat) -> None:
     versions = chat.page.get_by_role("group", name="Version 2 of 2")
     expect(versions).to_be_visible()
     chat.wait_done()
-    chat.button("Previous version").click()
+    with chat.answered("PATCH", "leafId"):
+        chat.button("Previous version").click()
     expect(chat.reply).to_have_attribute("data-message", first or "")
     chat.page.reload()
     expect(chat.page.get_by_role("group", name="Version 1 of 2")).to_be_visible()
@@ -58,7 +59,8 @@ def test_thumbs_take_a_reason(chat: Chat) -> None:
     identifier = reply.get_attribute("data-message")
     chat.button("Bad reply").click()
     chat.page.get_by_role("textbox", name="Your reason").fill("It is nonsense.")
-    chat.page.get_by_role("dialog").get_by_role("button", name="Send").click()
+    with chat.answered("PUT", "It is nonsense."):
+        chat.page.get_by_role("dialog").get_by_role("button", name="Send").click()
     expect(chat.button("Bad reply")).to_have_attribute("aria-pressed", "true")
     with Client(chat.server.port) as client:
         messages = client.get(f"/conversations/{chat.conversation_id}/messages")["messages"]
@@ -82,7 +84,7 @@ def test_settings_belong_to_the_conversation(chat: Chat) -> None:
         chat.button("Settings").click()
         expect(box.get_by_label("System prompt")).to_have_value("Be brief.")
         box.get_by_label("Temperature").fill("0.2")
-        with chat.page.expect_response(lambda response: response.request.method == "PATCH"):
+        with chat.answered("PATCH"):
             box.get_by_role("button", name="Save").click()
         assert client.get(f"/conversations/{chat.conversation_id}")["temperature"] == 0.2
 
@@ -98,9 +100,9 @@ def test_find_sees_the_whole_conversation(chat: Chat) -> None:
     chat.page.get_by_role("textbox", name="Find in this conversation").fill("lighthouse")
     expect(chat.page.get_by_role("search").get_by_role("status")).to_have_text("1 of 1")
     expect(chat.page.get_by_text("The lighthouse blinks twice.")).to_be_in_viewport()
-    assert chat.page.evaluate("CSS.highlights.get('found-now').size") == 1
+    chat.page.wait_for_function("() => CSS.highlights.get('found-now')?.size === 1")
     chat.page.keyboard.press("Escape")
-    assert chat.page.evaluate("CSS.highlights.has('found')") is False
+    chat.page.wait_for_function("() => !CSS.highlights.has('found')")
 
 
 def test_german_is_a_language(visits: Visits, chat: Chat) -> None:

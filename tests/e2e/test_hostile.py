@@ -14,7 +14,7 @@ import pytest
 from playwright.sync_api import Dialog, Page, Request, expect
 
 from legato.http.page_files import FOLDER
-from tests.e2e.browser import Visits
+from tests.e2e.browser import LIMIT_MS, Visits, wait_until
 from tests.e2e.chat import Chat, import_conversation
 from tests.e2e.hostile import CUTS, DIAGRAMS, HOSTILE, WATCH
 from tests.e2e.upstream import Upstream, open_upstream
@@ -133,7 +133,7 @@ def test_hostile_markdown_that_streams_does_nothing(evil: tuple[ServerProcess, U
         for link in chat.reply.locator("[data-text] a:not([href^='http://127.0.0.1'])").all():
             assert (link.get_attribute("target"), link.get_attribute("ping")) == ("_blank", None)
             assert "noopener" in (link.get_attribute("rel") or "")
-        chat.page.wait_for_timeout(300)
+        visits.wait_calm(chat.page)
         witness.assert_harmless()
 
 
@@ -148,12 +148,12 @@ def test_hostile_markdown_that_is_cut_does_nothing(evil: tuple[ServerProcess, Up
         chat.send(f"Be bad, {number}.")
         expect(chat.replies.filter(has_text=f"Part {number}.")).to_have_attribute("data-status", "complete")
         expect(chat.reply).to_contain_text(f"Part {number}.")
-    chat.page.wait_for_timeout(300)
+    visits.wait_calm(chat.page)
     witness.assert_harmless()
 
 
 @pytest.mark.parametrize("typed", [False, True], ids=["kept", "typed"])
-def test_hostile_markdown_that_is_kept_does_nothing(chat: Chat, typed: bool) -> None:
+def test_hostile_markdown_that_is_kept_does_nothing(visits: Visits, chat: Chat, typed: bool) -> None:
     """In a reply that is there already, or in what a person writes."""
     witness = watch(chat)
     turn = (HOSTILE, "Noted.") if typed else ("Be bad.", HOSTILE)
@@ -162,7 +162,7 @@ def test_hostile_markdown_that_is_kept_does_nothing(chat: Chat, typed: bool) -> 
     expect(chat.reply.get_by_role("button", name="Answer again")).to_be_visible()
     if not typed:
         drawings(chat)
-    chat.page.wait_for_timeout(300)
+    visits.wait_calm(chat.page)
     witness.assert_harmless()
 
 
@@ -215,19 +215,23 @@ def test_the_frame_of_diagrams_lets_nothing_out(chat: Chat, visits: Visits) -> N
     asked: list[str] = []
     page.goto(f"{chat.server.address}/assets/diagram.html")
     page.context.on("request", lambda request: asked.append(request.url))
-    page.context.on("requestfailed", lambda request: asked.remove(request.url) if request.url in asked else None)
+    page.context.on(
+        "requestfailed",
+        lambda request: asked.remove(request.url) if request.failure == "csp" and request.url in asked else None,
+    )
     for name, attempt in ATTEMPTS.items():
         stopped = page.evaluate(f"""async () => {{
           const stopped = new Promise((resolve) => {{
             addEventListener("securitypolicyviolation", () => resolve(true), {{ once: true }});
-            setTimeout(() => resolve(false), 2000);
+            setTimeout(() => resolve(false), {LIMIT_MS});
           }});
           await (async () => {{ {attempt} }})();
           return stopped;
         }}""")
         assert stopped, f"{name}: the policy let it pass"
         assert page.evaluate("window.ran") is None, name
-    assert asked == []
+    # That a request was stopped is told behind it.
+    wait_until(page, lambda: not asked, f"asked for {asked}")
     visits.watched(page).foreign.clear()
 
 

@@ -8,7 +8,7 @@ import pytest
 from playwright.sync_api import APIResponse, Route, expect
 
 from tests.client import Client
-from tests.e2e.browser import Visits
+from tests.e2e.browser import Visits, wait_until
 from tests.e2e.chat import Chat, import_conversation
 
 
@@ -54,8 +54,9 @@ def test_a_conversation_is_renamed(chat: Chat, titled: str) -> None:
     chat.choose(titled, "Rename")
     name = chat.sidebar.get_by_role("textbox", name="Title of the conversation")
     name.fill(f"{titled} renamed")
-    name.press("Enter")
-    expect(chat.row(f"{titled} renamed")).to_be_visible()
+    with chat.answered("PATCH", "title"):
+        name.press("Enter")
+        expect(chat.row(f"{titled} renamed")).to_be_visible()
     chat.page.reload()
     expect(chat.page.get_by_role("heading", level=1)).to_have_text(f"{titled} renamed")
 
@@ -75,7 +76,9 @@ def test_an_answer_that_comes_late_takes_nothing_back(chat: Chat, titled: str) -
     name = chat.sidebar.get_by_role("textbox", name="Title of the conversation")
     name.fill(f"{titled} renamed")
     name.press("Enter")
-    with chat.page.expect_response(lambda response: "pinned" in (response.request.post_data or "")):
+    # The server has it, and knows nothing of a pin yet.
+    wait_until(chat.page, lambda: held, "the new title was not answered")
+    with chat.answered("PATCH", "pinned"):
         chat.choose(f"{titled} renamed", "Pin")
     ((route, answer),) = held
     with chat.page.expect_response(lambda response: "title" in (response.request.post_data or "")):
@@ -87,9 +90,10 @@ def test_an_answer_that_comes_late_takes_nothing_back(chat: Chat, titled: str) -
 
 def test_a_pinned_conversation_stands_first(chat: Chat, titled: str) -> None:
     """Pinned ones have a group of their own on top; unpinned they go back."""
-    chat.choose(titled, "Pin")
     pinned = chat.sidebar.get_by_role("region", name="Pinned")
-    expect(pinned.get_by_role("link", name=titled)).to_be_visible()
+    with chat.answered("PATCH", "pinned"):
+        chat.choose(titled, "Pin")
+        expect(pinned.get_by_role("link", name=titled)).to_be_visible()
     chat.page.reload()
     expect(chat.sidebar.get_by_role("link", name=titled)).to_be_visible()
     expect(pinned.get_by_role("link", name=titled)).to_be_visible()
@@ -99,12 +103,14 @@ def test_a_pinned_conversation_stands_first(chat: Chat, titled: str) -> None:
 
 def test_an_archived_conversation_is_in_the_archive(chat: Chat, titled: str) -> None:
     """It leaves the list, stands in the archive, and comes back."""
-    chat.choose(titled, "Archive")
-    expect(chat.row(titled)).to_have_count(0)
+    with chat.answered("PATCH", "archived"):
+        chat.choose(titled, "Archive")
+        expect(chat.row(titled)).to_have_count(0)
     chat.menu(chat.button("More"), "Archive")
     expect(chat.row(titled)).to_be_visible()
-    chat.choose(titled, "Move out of the archive")
-    expect(chat.row(titled)).to_have_count(0)
+    with chat.answered("PATCH", "archived"):
+        chat.choose(titled, "Move out of the archive")
+        expect(chat.row(titled)).to_have_count(0)
     chat.button("Back to conversations").click()
     expect(chat.row(titled)).to_be_visible()
 
@@ -138,11 +144,8 @@ def test_a_deletion_outlives_its_page(chat: Chat, titled: str) -> None:
     expect(chat.page.get_by_test_id("toast")).to_be_visible()
     chat.page.goto("about:blank")
     with Client(chat.server.port) as client:
-        for _ in range(50):
-            if client.ask("GET", f"/conversations/{identifier}").status == 404:
-                return
-            chat.page.wait_for_timeout(100)
-    raise AssertionError("the conversation is still there")
+        path = f"/conversations/{identifier}"
+        wait_until(chat.page, lambda: client.ask("GET", path).status == 404, "the conversation is still there")
 
 
 def retention(chat: Chat) -> str:
@@ -178,9 +181,11 @@ def test_a_refused_first_message_leaves_no_entry(chat: Chat, visits: Visits) -> 
     if before:
         expect(links.first).to_be_visible()
     shown = links.count()
-    chat.send("script: seed=34 tokens=4")
+    # What was made for it goes from the server, too.
+    with chat.answered("DELETE"):
+        chat.send("script: seed=34 tokens=4")
     expect(chat.page.get_by_test_id("trouble")).to_be_visible()
-    chat.page.wait_for_timeout(500)
+    visits.wait_calm(chat.page)
     assert links.count() == shown
     chat.page.unroute("**/chat/stream")
     chat.button("Try again").first.click()

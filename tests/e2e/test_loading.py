@@ -58,7 +58,7 @@ def open_watched(visits: Visits, server: ServerProcess) -> tuple[Chat, Arrivals]
     arrivals = Arrivals(chat.page)
     chat.page.reload()
     expect(chat.field).to_be_visible()
-    chat.page.wait_for_load_state("networkidle")
+    visits.wait_calm(chat.page)
     return chat, arrivals
 
 
@@ -81,7 +81,7 @@ def test_mermaid_comes_with_the_first_diagram(visits: Visits, served: ServerProc
     plain = import_conversation(served, "No diagram", ("Write.", "Plain **text** about mermaid and `code`."))
     chat.page.goto(f"{served.address}/c/{plain}")
     expect(chat.reply).to_contain_text("Plain text about mermaid")
-    chat.page.wait_for_load_state("networkidle")
+    visits.wait_calm(chat.page)
     assert arrivals.heavy() == []
     drawn = import_conversation(served, "Two diagrams", ("Draw.", DIAGRAM + "\n" + DIAGRAM))
     with chat.page.expect_request("**/assets/diagram.html*"):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from playwright.sync_api import expect
 
@@ -23,6 +25,7 @@ def size(request: pytest.FixtureRequest) -> str:
 def viewed(size: str, visits: Visits, served: ServerProcess) -> Chat:
     chat = Chat(visits.open(served.address, **SIZES[size]), served)
     expect(chat.field).to_be_visible()
+    expect(chat.page.get_by_text("Loading")).to_have_count(0)
     return chat
 
 
@@ -37,17 +40,20 @@ def test_a_conversation(viewed: Chat, size: str) -> None:
     expect(viewed.reply.locator(".katex").first).to_be_visible()
     expect(viewed.reply.locator("pre code span[style*=color]").first).to_be_visible()
     inspect_colours(page, "markdown", size)
-    page.keyboard.press("Control+Comma")
-    inspect_colours(page, "settings", size)
-    page.keyboard.press("Escape")
-    page.keyboard.press("Control+/")
-    inspect_colours(page, "keys", size)
-    page.keyboard.press("Escape")
+    box = page.get_by_role("dialog")
+    for keys, name in (("Control+Comma", "settings"), ("Control+/", "keys")):
+        page.keyboard.press(keys)
+        expect(box).to_be_visible()
+        inspect_colours(page, name, size)
+        page.keyboard.press("Escape")
+        expect(box).to_have_count(0)
     page.keyboard.press("Control+f")
     page.keyboard.type("text")
+    expect(page.get_by_role("search").get_by_role("status")).to_have_text(re.compile(" of "))
     inspect_colours(page, "find", size)
     page.keyboard.press("Escape")
-    viewed.send("script: tokens=900 delay_ms=15")
+    # However long it is looked at, it does not end.
+    viewed.send("script: tokens=1500 delay_ms=40 stall=60@1")
     expect(viewed.replies).to_have_count(2)
     viewed.wait_begun()
     inspect_colours(page, "writing", size)
@@ -56,6 +62,7 @@ def test_a_conversation(viewed: Chat, size: str) -> None:
     inspect_colours(page, "stopped", size)
     if size == "narrow":
         viewed.button("Open the list of conversations").click()
+        expect(viewed.sidebar.get_by_role("link", name="A tour of Markdown").first).to_be_visible()
         inspect(page, "list-narrow")
 
 

@@ -6,6 +6,7 @@ import re
 
 from playwright.sync_api import expect
 
+from tests.e2e.browser import wait_until
 from tests.e2e.chat import Chat, import_conversation
 
 RICH = r"""# Heading
@@ -53,11 +54,18 @@ def test_code_is_copied_as_it_is(chat: Chat) -> None:
     chat.page.context.grant_permissions(["clipboard-read", "clipboard-write"])
     identifier = import_conversation(chat.server, "Rich", ("Write.", RICH))
     chat.page.goto(f"{chat.server.address}/c/{identifier}")
+    copied: list[str] = []
+
+    def has_copied(words: str) -> bool:
+        copied.append(chat.page.evaluate("navigator.clipboard.readText()"))
+        return copied[-1].startswith(words)
+
     chat.reply.locator(".code-block").get_by_role("button", name="Copy").click()
-    copied = chat.page.evaluate("navigator.clipboard.readText()")
-    assert copied.strip() == "def answer(question: str) -> int:\n    return 42  # the answer"
+    wait_until(chat.page, lambda: has_copied("def"), "the code was not copied")
+    assert copied[-1].strip() == "def answer(question: str) -> int:\n    return 42  # the answer"
     chat.reply.get_by_role("button", name="Copy").last.click()
-    assert chat.page.evaluate("navigator.clipboard.readText()") == RICH
+    wait_until(chat.page, lambda: has_copied("# "), "the reply was not copied")
+    assert copied[-1] == RICH
 
 
 def test_a_diagram_is_drawn_as_a_picture(chat: Chat) -> None:
@@ -66,7 +74,7 @@ def test_a_diagram_is_drawn_as_a_picture(chat: Chat) -> None:
     chat.page.goto(f"{chat.server.address}/c/{identifier}")
     picture = chat.reply.locator("[data-diagram] img")
     expect(picture).to_be_visible()
-    assert picture.evaluate("image => image.naturalWidth") > 50
+    assert picture.evaluate("image => image.decode().then(() => image.naturalWidth)") > 50
     chat.reply.get_by_role("button", name="Source").click()
     expect(chat.reply.locator("pre")).to_contain_text("flowchart LR")
 
@@ -81,7 +89,10 @@ def test_what_is_wide_or_deep_can_be_read_on_a_phone(chat: Chat) -> None:
     chat.page.goto(f"{chat.server.address}/c/{identifier}")
     picture = chat.reply.locator("[data-diagram] img")
     expect(picture).to_be_visible()
-    assert picture.evaluate("image => image.getBoundingClientRect().width / image.naturalWidth") > 0.6
+    drawn, natural = picture.evaluate(
+        "image => image.decode().then(() => [image.getBoundingClientRect().width, image.naturalWidth])"
+    )
+    assert drawn / natural > 0.6
     assert chat.page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     for words in ("level 15", "quoted"):
         box = chat.reply.get_by_text(words, exact=True).bounding_box()

@@ -6,6 +6,7 @@ from playwright.sync_api import expect
 
 from tests.e2e.browser import Visits
 from tests.e2e.chat import Chat
+from tests.e2e.upstream import Held
 from tests.server import ServerProcess
 
 LISTEN = """() => {
@@ -24,13 +25,16 @@ INSIDE = (
 )
 
 
-def test_a_long_reply_is_told_in_two_sentences(chat: Chat) -> None:
+def test_a_long_reply_is_told_in_two_sentences(held: Held) -> None:
     """500 tokens change the live regions a handful of times; its end is told, and its words stand in no such region."""
+    chat, upstream = held
+    upstream.count(44, 500, held_at=20)
     chat.page.evaluate(LISTEN)
-    chat.send("script: seed=44 tokens=500 delay_ms=3")
+    chat.send("Count to 500.")
     chat.wait_begun(44)
     assert chat.reply.evaluate(INSIDE) is False
     expect(chat.reply).to_have_attribute("aria-busy", "true")
+    upstream.go_on()
     chat.wait_done()
     chat.page.wait_for_function("() => window.said.at(-1) === 'The reply is complete.'")
     assert chat.page.evaluate("window.said") == ["Message sent.", "The reply has begun.", "The reply is complete."]
@@ -42,7 +46,7 @@ def test_the_end_is_told_as_it_was(chat: Chat) -> None:
     """Stopped is not complete, and neither is failed; the same sentence said again is a change again."""
     chat.page.evaluate(LISTEN)
     for _ in range(2):
-        chat.send("script: seed=45 tokens=400 delay_ms=10")
+        chat.send("script: seed=45 tokens=1500 delay_ms=40")
         chat.wait_begun(45)
         chat.page.keyboard.press("Escape")
         chat.wait_done("stopped")

@@ -133,7 +133,7 @@ def test_a_page_that_comes_late_stays_usable(chat: Chat, visits: Visits) -> None
     allow_long_replies(chat, identifier)
     with Client(chat.server.port) as client:
         stream = client.post("script: seed=74 tokens=3900 stall=3800@1", conversationId=identifier)
-        chat.page.wait_for_timeout(2_000)
+        next(event for event in stream.events() if event.name == "chunk" and "74.3799" in event.data["content"])
         for ended in (False, True):
             late = Chat(chat.page.context.new_page(), chat.server)
             late.page.add_init_script(f"({WATCH})()")

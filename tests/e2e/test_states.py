@@ -8,7 +8,8 @@ from collections.abc import Callable
 import pytest
 from playwright.sync_api import Page, Route, expect
 
-from tests.e2e.browser import Visits
+from tests.client import Client
+from tests.e2e.browser import Visits, wait_until
 from tests.e2e.chat import Chat, import_conversation
 from tests.e2e.look import SIZES, inspect, inspect_colours
 from tests.e2e.shop import Shop, put_widget
@@ -69,8 +70,8 @@ def test_the_list_and_its_menus(
     keep(page, "search-nothing")
     search.fill("")
     chat.choose(f"Packing list {look}", "Archive")
-    expect(page.get_by_test_id("toast")).to_be_visible()
-    # It goes by itself after a while.
+    # It goes by itself after a while, but not from under the mouse.
+    page.get_by_test_id("toast").hover()
     inspect(page, f"toast-{look}")
     page.get_by_test_id("toast").get_by_role("button", name="Close").click()
     chat.menu(chat.button("More"), "Archive")
@@ -93,6 +94,7 @@ def test_a_message_and_its_boxes(
     page.get_by_role("textbox", name="Your reason").fill(f"Wrong. {LONG}")
     keep(page, "feedback")
     page.keyboard.press("Escape")
+    expect(page.get_by_role("dialog")).to_have_count(0)
     chat.field.press("ArrowUp")
     expect(page.get_by_role("textbox", name="Edit your message")).to_be_focused()
     page.wait_for_timeout(200)
@@ -170,6 +172,9 @@ def test_the_administration_in_detail(
     page = chat.page
     visits.allow(page, "status of 503")
     chat.say("script: tokens=5")
+    with Client(bot.port) as client:
+        # The page asks for figures twice a minute.
+        wait_until(page, lambda: client.get("/admin/figures")["total"]["messages"] > 0, "the reply was not counted")
     page.goto(f"{bot.address}/admin")
     page.get_by_text("As a table").click()
     keep(page, "admin-table")
@@ -227,6 +232,7 @@ def test_german_has_room(visits: Visits, bot: ServerProcess, width: int) -> None
     page = visits.open(bot.address, width=width, height=844, locale="de-DE", color_scheme="dark")
     visits.allow(page, "status of 429")
     expect(page.get_by_role("textbox", name="Nachricht", exact=True)).to_be_visible()
+    expect(page.get_by_text("Wird geladen")).to_have_count(0)
     inspect(page, f"german-welcome-{width}")
     page.goto(f"{bot.address}/c/{identifier}")
     expect(page.get_by_text("Um zehn.")).to_be_visible()
@@ -235,6 +241,7 @@ def test_german_has_room(visits: Visits, bot: ServerProcess, width: int) -> None
         expect(page.get_by_role("dialog")).to_be_visible()
         inspect(page, f"german-{name}-{width}")
         page.keyboard.press("Escape")
+        expect(page.get_by_role("dialog")).to_have_count(0)
     page.route("**/chat/stream", refuse(429, "rate_limited", "too many messages", **{"retry-after": "42"}))
     page.get_by_role("textbox", name="Nachricht", exact=True).fill("Hallo?")
     page.keyboard.press("Enter")
@@ -249,6 +256,7 @@ def test_german_has_room(visits: Visits, bot: ServerProcess, width: int) -> None
         inspect(page, f"german-list-{width}")
     for section in ("figures", "queue", "steps", "runs", "sessions", "budgets", "audit"):
         page.goto(f"{bot.address}/admin#{section}")
+        expect(page.locator(f"[aria-current=page][href='/admin#{section}']")).to_be_visible()
         expect(page.get_by_role("heading", level=1)).to_be_visible()
         expect(page.get_by_text("Wird geladen")).to_have_count(0)
         inspect(page, f"german-admin-{section}-{width}")

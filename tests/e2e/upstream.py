@@ -8,6 +8,13 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import NamedTuple
+
+import pytest
+
+from legato.providers import scripted
+from tests.e2e.chat import Chat
+from tests.server import ServerProcess
 
 TOML = """\
 [models.scripted]
@@ -33,6 +40,23 @@ class Upstream:
         self.piece = 24
         self.pause_s = 0.0
         self.port = 0
+        self._held_at = 0
+        self._gate = threading.Event()
+        self._gate.set()
+
+    def count(self, seed: int, tokens: int, *, held_at: int) -> None:
+        """Say what the scripted model would, and stand still before this token until `go_on`."""
+        self.text = scripted.reply(seed, tokens)
+        self._held_at = len(scripted.reply(seed, held_at))
+        self._gate.clear()
+
+    def go_on(self) -> None:
+        self._gate.set()
+
+    def wait(self, start: int) -> None:
+        """Wait where a piece that begins here is held."""
+        if start >= self._held_at:
+            self._gate.wait()
 
     @property
     def toml(self) -> str:
@@ -60,6 +84,7 @@ def open_upstream() -> Iterator[Upstream]:
             self.send_header("connection", "close")
             self.end_headers()
             for start in range(0, len(upstream.text), upstream.piece):
+                upstream.wait(start)
                 content = upstream.text[start : start + upstream.piece]
                 delta = {"choices": [{"index": 0, "delta": {"content": content}}]}
                 self.wfile.write(f"data: {json.dumps(delta)}\n\n".encode())
@@ -80,3 +105,27 @@ def open_upstream() -> Iterator[Upstream]:
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+class Told(NamedTuple):
+    """A server, and its model."""
+
+    server: ServerProcess
+    upstream: Upstream
+
+
+class Held(NamedTuple):
+    """A page of it, and the model."""
+
+    chat: Chat
+    upstream: Upstream
+
+
+@pytest.fixture(scope="package")
+def told(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Told]:
+    """A server whose model says what a test wants."""
+    with open_upstream() as upstream:
+        upstream.piece, upstream.pause_s = 7, 0.003
+        server = ServerProcess(tmp_path_factory.mktemp("told"), {"rate_limit": "off"}, toml=upstream.toml).start()
+        yield Told(server, upstream)
+        server.kill()

@@ -48,7 +48,8 @@ export class Loader {
     state.emit();
     try {
       const after = Math.max(0, first.depth - 1 - this.#size);
-      this.#merge(await this.#server.page(conversationId, first.parentId, after, first.depth - 1 - after));
+      const read = ++state.reads;
+      this.#merge(await this.#server.page(conversationId, first.parentId, after, first.depth - 1 - after), read);
     } catch (error) {
       state.fail(problemOf(error, "load", Date.now()), () => void this.older());
     } finally {
@@ -97,6 +98,7 @@ export class Loader {
   async #read(id: string, size: number): Promise<void> {
     const state = this.#state;
     const { epoch } = state;
+    const read = ++state.reads;
     const conversation = await this.#server.conversation(id);
     if (conversation === null) {
       // One that this page is about to make is not there yet.
@@ -108,7 +110,7 @@ export class Loader {
     if (state.error?.during === "load" || state.error?.during === "follow") state.forgive();
     state.load = "ready";
     state.conversation = conversation;
-    this.#merge(rows);
+    this.#merge(rows, read);
     const leaf = state.tree.nodes.get(state.tree.leafId ?? "");
     const unsent = leaf !== undefined && isLocal(leaf.id);
     if (state.busy || unsent || epoch !== state.epoch) return;
@@ -119,7 +121,7 @@ export class Loader {
   }
 
   /** Puts what the server told into the tree; of a reply that is being read here, the stream has the last word. */
-  #merge(messages: readonly ChatMessage[]): void {
+  #merge(messages: readonly ChatMessage[], read: number): void {
     const state = this.#state;
     const live = state.turn?.message ?? null;
     for (const message of messages) {
@@ -128,7 +130,11 @@ export class Loader {
         state.tree = rename(state.tree, known.parentId, message.parentId);
       }
     }
-    state.tree = put(state.tree, messages);
+    const rated = messages.map((message) => {
+      const rating = state.rated.get(message.id);
+      return rating === undefined || read > rating.until ? message : { ...message, feedback: rating.feedback };
+    });
+    state.tree = put(state.tree, rated);
     if (live !== null) state.turn?.rebase(state.tree.nodes.get(live.id));
   }
 
@@ -143,10 +149,11 @@ export class Loader {
     }
     const id = state.conversationId;
     if (id === null) return null;
+    const read = ++state.reads;
     const leafId = (await this.#server.leafBelow(id, messageId)) ?? messageId;
     const messages = await this.#server.tail(id, leafId, state.conversation?.messageCount ?? 0, this.#size);
     if (epoch !== state.epoch) return null;
-    this.#merge(messages);
+    this.#merge(messages, read);
     state.tree = withLeaf(state.tree, leafId);
     state.emit();
     return leafId;

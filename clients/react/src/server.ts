@@ -32,17 +32,23 @@ export interface Tail {
 export class Server {
   readonly #api: LegatoApi;
   readonly #chat: ChatClient;
+  /** The changes that are on their way: of two at once the server may take the later first. */
+  #changes: Promise<unknown> = Promise.resolve();
 
   constructor(sessionId: string | undefined, conversationId: string | null, options: ClientOptions) {
     this.#api = new LegatoApi(options);
     this.#chat = new ChatClient(sessionId, conversationId, options);
   }
 
-  /** Post a message; with `parentId` it begins another branch behind that reply, `null` being before all. */
-  send(
+  /**
+   * Post a message; with `parentId` it begins another branch behind that reply, `null` being before all.
+   *
+   * It goes behind all changes: it follows the branch, and has the settings, that they leave.
+   */
+  async send(
     given: { text: string; conversationId: string | null; key: string; parentId?: string | null; options: SendOptions },
     signal: AbortSignal,
-  ): ReplyStream {
+  ): Promise<ReplyStream> {
     const { text, conversationId, key, parentId, options } = given;
     const request: ChatRequest = {
       message: text,
@@ -51,11 +57,18 @@ export class Server {
       ...(conversationId === null ? {} : { conversationId }),
       ...(parentId === undefined ? {} : { parentId }),
     };
+    await this.#changes;
     return this.#chat.stream(request, { signal });
   }
 
-  regenerate(messageId: string, key: string, options: SendOptions, signal: AbortSignal): ReplyStream {
+  async regenerate(
+    messageId: string,
+    key: string,
+    options: SendOptions,
+    signal: AbortSignal,
+  ): Promise<ReplyStream> {
     const { metadata: _, ...settings } = options;
+    await this.#changes;
     return this.#chat.regenerate(messageId, { requestId: key, ...settings }, { signal });
   }
 
@@ -90,12 +103,18 @@ export class Server {
     }
   }
 
-  async change(id: string, changes: ConversationChange): Promise<ConversationOut> {
-    return await this.#api.conversations.update(id, changes);
+  change(id: string, changes: ConversationChange): Promise<ConversationOut> {
+    return this.#inTurn(() => this.#api.conversations.update(id, changes));
   }
 
-  async feedback(messageId: string, thumb: "up" | "down" | null, reason: string | null): Promise<MessageOut> {
-    return await this.#api.messages.feedback(messageId, thumb, reason ?? undefined);
+  feedback(messageId: string, thumb: "up" | "down" | null, reason: string | null): Promise<MessageOut> {
+    return this.#inTurn(() => this.#api.messages.feedback(messageId, thumb, reason ?? undefined));
+  }
+
+  #inTurn<T>(change: () => Promise<T>): Promise<T> {
+    const done = this.#changes.then(change);
+    this.#changes = done.catch(() => undefined);
+    return done;
   }
 
   /** Return messages of the branch that ends in `leafId`: at most `limit` (1 to 200) behind the first `after` ones. */

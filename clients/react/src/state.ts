@@ -3,8 +3,14 @@
 import { isOnline } from "./tabs.ts";
 import { EMPTY_TREE, type Tree } from "./tree.ts";
 import type { Turn } from "./turn.ts";
-import type { ChatProblem, ChatSnapshot, ChatStatus, ConversationInfo, LoadState } from "./types.ts";
+import type { ChatMessage, ChatProblem, ChatSnapshot, ChatStatus, ConversationInfo, LoadState } from "./types.ts";
 import { BranchView } from "./view.ts";
+
+/** What was said of a message. */
+interface Rating {
+  feedback: ChatMessage["feedback"];
+  until: number;
+}
 
 /** Fields are changed freely between two calls of `emit`; readers see them only then. */
 export class State {
@@ -22,6 +28,10 @@ export class State {
   again: (() => void) | null = null;
   /** Raised by whatever changes which branch is shown: what was asked for before that no longer decides it. */
   epoch = 0;
+  /** How many reads were begun: what one tells may be older than what was said here meanwhile. */
+  reads = 0;
+  /** What was said of messages here, and the last read that may not know of it. */
+  readonly rated = new Map<string, Rating>();
 
   readonly #listeners = new Set<() => void>();
   readonly #view = new BranchView();

@@ -140,6 +140,9 @@ export class ConversationStore implements ChatActions {
     const before = this.#state.tree.nodes.get(messageId);
     if (before === undefined) return;
     const given = thumb === null ? null : { thumb, reason: reason ?? null, at: Date.now() };
+    const rating = { feedback: given, until: Infinity };
+    this.#state.rated.set(messageId, rating);
+    const isLast = (): boolean => this.#state.rated.get(messageId) === rating;
     const show = (value: ChatMessage["feedback"]): void => {
       const node = this.#state.tree.nodes.get(messageId);
       if (node !== undefined) this.#state.tree = put(this.#state.tree, [{ ...node, feedback: value }]);
@@ -148,10 +151,14 @@ export class ConversationStore implements ChatActions {
     };
     show(given);
     try {
-      show((await this.#server.feedback(messageId, thumb, reason ?? null)).feedback);
+      const { feedback } = await this.#server.feedback(messageId, thumb, reason ?? null);
+      // The answer to what was said before would take this back.
+      if (isLast()) show(Object.assign(rating, { feedback, until: this.#state.reads }).feedback);
       this.#tell();
     } catch (error) {
       this.#fail(error, "feedback", () => void this.feedback(messageId, thumb, reason));
+      if (!isLast()) return;
+      this.#state.rated.delete(messageId);
       show(before.feedback);
     }
   };

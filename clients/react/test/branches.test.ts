@@ -59,6 +59,38 @@ describe("branches", () => {
     expect(kept.leafId).toBe(shown.messages.at(-1)?.id);
   });
 
+  it("is what a message follows that is sent at once", async () => {
+    const methods: string[] = [];
+    let held: Promise<void> | null = null;
+    const client = {
+      fetch: (async (input, init) => {
+        if (init?.method === "PATCH") await held;
+        methods.push(init?.method ?? "GET");
+        return await fetch(input, init);
+      }) satisfies typeof fetch,
+    };
+    const { store } = here.open({ client });
+    const first = await say(store, "Say it. script: tokens=3 seed=1");
+    store.regenerate();
+    await until(store, settled);
+    let release = (): void => {};
+    held = new Promise((resolve) => {
+      release = resolve;
+    });
+    methods.splice(0);
+    const [selected, changed] = [store.selectBranch(first.messages[1]?.id ?? ""), store.change({ title: "Mine" })];
+    expect(store.send("And now? script: tokens=2")).toBe(true);
+    await new Promise((resolve) => setTimeout(resolve, 100));
+    expect(methods.filter((method) => method !== "GET")).toEqual([]);
+    release();
+    await Promise.all([selected, changed]);
+    const done = await until(store, settled);
+    expect(methods.filter((method) => method !== "GET")).toEqual(["PATCH", "PATCH", "POST"]);
+    const { messages } = await here.server.send("GET", `/conversations/${done.conversationId}/messages`);
+    expect(messages.map(({ id }: { id: string }) => id).slice(0, 2)).toEqual(first.messages.map(({ id }) => id));
+    expect(messages).toHaveLength(4);
+  });
+
   it("keeps the reply that has come, whatever was read of the conversation while it was being made", async () => {
     let held: Promise<void> | null = null;
     const client = {
@@ -211,6 +243,28 @@ describe("feedback", () => {
     await store.feedback(id, "up");
     expect(store.getMessage(id)?.feedback).toMatchObject({ thumb: "down", reason: "too short" });
     expect(store.getSnapshot().error).toMatchObject({ during: "feedback" });
+  });
+
+  it("is what was said last, however long the first takes", async () => {
+    let first = true;
+    const client = {
+      fetch: (async (input, init) => {
+        if (init?.method === "PUT" && first) {
+          first = false;
+          await new Promise((resolve) => setTimeout(resolve, 100));
+        }
+        return await fetch(input, init);
+      }) satisfies typeof fetch,
+    };
+    const { store, seen } = here.open({ client });
+    const { messages, conversationId } = await say(store, "Say it. script: tokens=3");
+    const id = messages[1]?.id ?? "";
+    const before = seen.length;
+    await Promise.all([store.feedback(id, "down"), store.feedback(id, "down", "too short")]);
+    const shown = seen.slice(before + 1).map((each) => each.messages[1]?.feedback?.reason);
+    expect(new Set(shown)).toEqual(new Set(["too short"]));
+    const kept = await here.server.send("GET", `/conversations/${conversationId}/messages`);
+    expect(kept.messages[1].feedback).toMatchObject({ thumb: "down", reason: "too short" });
   });
 });
 

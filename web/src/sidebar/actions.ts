@@ -9,8 +9,8 @@ import { errorText } from "../conversation/error_words.ts";
 import { active, archive } from "./list_store.ts";
 
 const place = (conversation: ConversationOut): void => {
-  active.put(conversation);
-  archive.put(conversation);
+  active.change(conversation);
+  archive.change(conversation);
 };
 
 /** The latest change of each conversation: the answer to one before it would take this one back. */

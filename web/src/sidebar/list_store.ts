@@ -30,9 +30,13 @@ export class ConversationList {
   readonly #known = new Map<string, ConversationOut>();
   /** Taken away here, and not yet on the server. */
   readonly #hidden = new Set<string>();
+  /** Changed here since a page was asked for: the page may tell of them as they were before. */
+  readonly #changed = new Set<string>();
   readonly #listeners = new Set<() => void>();
   #cursor: string | null = null;
   #asking: Promise<void> | null = null;
+  /** The newest page was asked for while another went on, which may be older than the reason to ask. */
+  #wanted = false;
   #snapshot: ListSnapshot = { conversations: [], state: "loading", more: false };
 
   constructor(archived: boolean) {
@@ -48,13 +52,14 @@ export class ConversationList {
 
   /** Asks for the newest page again; what is further down stays as it is known. */
   refresh(): Promise<void> {
-    this.#asking ??= this.#ask(null).finally(() => (this.#asking = null));
+    this.#wanted = true;
+    this.#asking ??= this.#refresh();
     return this.#asking;
   }
 
   async loadMore(): Promise<void> {
     if (this.#asking || this.#cursor === null) return;
-    this.#asking = this.#ask(this.#cursor).finally(() => (this.#asking = null));
+    this.#asking = this.#ask(this.#cursor).then(() => this.#refresh());
     await this.#asking;
   }
 
@@ -63,6 +68,12 @@ export class ConversationList {
     if (conversation.temporary || conversation.archived !== this.#archived) this.#known.delete(conversation.id);
     else this.#known.set(conversation.id, conversation);
     this.#tell();
+  }
+
+  /** Takes over what was changed here. */
+  change(conversation: ConversationOut): void {
+    this.#changed.add(conversation.id);
+    this.put(conversation);
   }
 
   find(id: string): ConversationOut | undefined {
@@ -76,12 +87,27 @@ export class ConversationList {
   }
 
   forget(id: string): void {
+    this.#changed.add(id);
     this.#known.delete(id);
     this.#hidden.delete(id);
     this.#tell();
   }
 
+  async #refresh(): Promise<void> {
+    try {
+      while (this.#wanted) {
+        // Whoever asks at the same moment gets the same answer.
+        await Promise.resolve();
+        this.#wanted = false;
+        await this.#ask(null);
+      }
+    } finally {
+      this.#asking = null;
+    }
+  }
+
   async #ask(cursor: string | null): Promise<void> {
+    this.#changed.clear();
     try {
       const [page, pinned] = await Promise.all([
         api.conversations.list({ limit: PAGE, archived: this.#archived, ...(cursor === null ? {} : { cursor }) }),
@@ -93,10 +119,10 @@ export class ConversationList {
         const ids = new Set(found.map(({ id }) => id));
         const end = page.nextCursor === null ? -Infinity : (page.conversations.at(-1)?.lastMessageAt ?? -Infinity);
         for (const [id, known] of this.#known)
-          if (!ids.has(id) && (known.pinned || known.lastMessageAt > end)) this.#known.delete(id);
+          if (!ids.has(id) && !this.#changed.has(id) && (known.pinned || known.lastMessageAt > end)) this.#known.delete(id);
       }
       const first = this.#known.size === 0;
-      for (const each of found) this.#known.set(each.id, each);
+      for (const each of found) if (!this.#changed.has(each.id)) this.#known.set(each.id, each);
       if (cursor !== null || first || this.#cursor === null) this.#cursor = page.nextCursor;
       this.#tell("ready");
     } catch {
