@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 
 from legato.providers.scripted import reply
 from tests.client import Answer, Client, Stream, text_of
-from tests.conftest import StartServer
+from tests.integration.held_models import WAITING_BOT
 from tests.server import ServerProcess
 
 HELD = "script: seed=1 tokens=9 stall=1"
@@ -102,11 +104,15 @@ def test_bodies_are_limited(client: Client) -> None:
 
 
 @pytest.mark.slow
-def test_a_server_that_shuts_down_begins_nothing(start_server: StartServer) -> None:
+def test_a_server_that_shuts_down_begins_nothing(tmp_path: Path) -> None:
     """503 `draining` with Retry-After in both forms, while what runs goes on to its end and can be followed."""
-    server = start_server(drain_s=20)
-    with Client(server.port) as client:
-        stream = client.post("script: seed=1 tokens=60 delay_ms=50")
+    server = ServerProcess(tmp_path / "server", {"drain_s": 20}, command=("-m", "legato", "serve", "bot.py"))
+    (server.folder / "bot.py").write_text(WAITING_BOT)
+    server.start()
+    with ExitStack() as stack:
+        stack.callback(server.kill)
+        client = stack.enter_context(Client(server.port))
+        stream = client.post("script: seed=1 tokens=60 upto=2@1 tool=wait@1")
         stream.take(1)
         os.kill(server.pid, signal.SIGTERM)
         body = {"message": "script: tokens=1"}
@@ -116,6 +122,7 @@ def test_a_server_that_shuts_down_begins_nothing(start_server: StartServer) -> N
         assert answer.head["content-type"].startswith("text/event-stream")
         refused(client.ask("POST", "/chat/stream", body, {"Accept": "application/json"}), 503, "draining")
         again = client.follow(stream.run_id)
+        (server.folder / "go").touch()
         assert stream.rest()[-1].name == "complete"
         assert text_of(again.rest()) == reply(1, 60)
-    assert server.wait() == 0
+        assert server.wait() == 0

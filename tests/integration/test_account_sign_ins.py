@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ from legato.http.password_throttle import FROM_HERE
 from legato.storage.accounts import disable_account, find_by_name
 from legato.storage.sign_ins import GRACE_MS, IDLE_MS, MOST_MS, ROTATE_MS
 from tests.account_world import OTHER, RIGHT, cookie_for, enter, make, status_of
-from tests.page_world import DAY_MS, OWN, Site, cookie_of, open_site
+from tests.page_world import DAY_MS, OWN, Site, cookie_of, open_site, until
 
 pytestmark = pytest.mark.usefixtures("quick_hashes")
 
@@ -223,11 +222,9 @@ async def test_signing_in_and_failing_is_kept_in_the_audit_log(account_site: Sit
     await cookie_for(account_site)
     await enter(account_site, "Ann", "wrong")
     await enter(account_site, "nobody", "wrong")
-    for _ in range(200):
-        entries = account_site.rows("SELECT action, actor, owner, detail FROM audit_entry ORDER BY seq")
-        if len(entries) == 2:
-            break
-        await asyncio.sleep(0.02)
+    told = "SELECT action, actor, owner, detail FROM audit_entry ORDER BY seq"
+    await until(lambda: len(account_site.rows(told)) == 2)
+    entries = account_site.rows(told)
     assert [entry[:3] for entry in entries] == [("sign-in", "Ann", "Ann"), ("sign-in.failed", "-", "Ann")]
     assert "wrong" not in str(entries)
 

@@ -40,6 +40,7 @@ from tests.budget_world import (
 )
 from tests.conftest import node_settings
 from tests.feed_world import until
+from tests.integration.held_models import HeldModels
 from tests.tool_world import Bench
 
 BEN = Principal(id="ben", role="member")
@@ -75,13 +76,15 @@ async def test_many_posts_at_once_spend_exactly_the_limit(tmp_path: Path) -> Non
         assert await holds(node) == 0
 
 
-async def test_what_a_reply_does_not_use_is_there_for_the_next(tmp_path: Path) -> None:
+async def test_what_a_reply_does_not_use_is_there_for_the_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The most is reserved, what it cost is spent."""
+    models = HeldModels(monkeypatch)
     async with opened(tmp_path, server(25)) as node:
         first = await start(node, ANN, message("script: tokens=3 delay_ms=30", max_tokens=20))
         assert await spent(node) == (0, 20)
         with pytest.raises(BudgetExceeded):
             await start(node, ANN, message(max_tokens=10))
+        models.let_go()
         await ended(node, first)
         await until(lambda: not node.live)
         assert await spent(node) == (3, 0)
@@ -113,10 +116,11 @@ async def test_the_answer_says_which_budget_and_when_it_begins_anew(tmp_path: Pa
 async def test_a_post_that_would_fit_if_replies_ended_is_told_to_come_again(tmp_path: Path) -> None:
     """What is only reserved may come back: the time to wait is short."""
     async with opened(tmp_path, server(10)) as node:
-        first = await start(node, ANN, message("script: tokens=2 delay_ms=30"))
+        first = await start(node, ANN, message("script: tokens=2 stall=1"))
         with pytest.raises(BudgetExceeded, match="used up by the replies that are being made") as caught:
             await start(node, ANN, message())
         assert caught.value.retry_after_s == 5.0
+        await stop(node, ANN, first.run_id)
         await ended(node, first)
 
 

@@ -77,7 +77,7 @@ def test_a_killed_server_s_reservations_are_settled_by_its_next_start(start_serv
     server = start_server(**SETTINGS)
     rows = rows_of(server)
     with Client(server.port) as client:
-        streams = [client.post("script: seed=7 tokens=40 delay_ms=30", maxTokens=100) for _ in range(4)]
+        streams = [client.post("script: seed=7 tokens=40 delay_ms=30 stall=20@1", maxTokens=100) for _ in range(4)]
         for stream in streams:
             stream.take(5)
         assert rows(SPENT) == [(0, 400 * TOKEN_NUSD)]

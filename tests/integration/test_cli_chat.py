@@ -78,7 +78,8 @@ def test_a_cut_reply_is_read_to_its_end(server: ServerProcess, tmp_path: Path, c
 def test_a_reply_outlives_the_servers_death(start_server: StartServer, tmp_path: Path) -> None:
     """After `kill -9` and a new start the reply goes on where it was, to its end."""
     server = start_server()
-    with ended(launch(tmp_path, "chat", "--url", server.address, SCRIPT)) as client:
+    # In its first call it says no more than half: it is not over before the server is killed.
+    with ended(launch(tmp_path, "chat", "--url", server.address, f"{SCRIPT} stall=20@1")) as client:
         assert client.stdout is not None
         out = client.stdout
         seen = read_until(lambda: os.read(out.fileno(), 4096), b"1.8")
@@ -153,7 +154,8 @@ def test_a_full_server_says_when_to_try_again(tmp_path: Path) -> None:
         def serve() -> None:
             connection, _ = listener.accept()
             with connection:
-                connection.recv(65536)
+                # All of it: closed with something unread, the connection would be reset before the answer is read.
+                read_until(lambda: connection.recv(65536), b"}")
                 connection.sendall(answer % (len(body), body))
 
         thread = threading.Thread(target=serve)

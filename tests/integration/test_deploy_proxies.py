@@ -139,11 +139,12 @@ def post(door: Door, message: str) -> Stream:
 
 def test_each_piece_of_a_reply_goes_on_at_once(door: Door, server: ServerProcess) -> None:
     """The first is here while the reply is still being made; the whole is what the node itself tells."""
-    stream = post(door, "script: tokens=6 delay_ms=250 seed=3")
+    stream = post(door, "script: tokens=6 delay_ms=250 seed=3 stall=3")
     first = stream.take(1)
     with Client(server.port) as client:
         text = client.ask("GET", "/metrics").body.decode()
         assert 'legato_runs{state="running"} 0.0' not in text
+        assert client.ask("POST", f"/chat/stream/{stream.run_id}/stop").status == 202
         rest = stream.rest()
         assert text_of(client.follow(stream.run_id).rest()) == text_of(first + rest)
     assert rest[-1].name == "complete"

@@ -76,6 +76,8 @@ async def test_a_run_that_does_not_open_ends_and_the_others_go_on(
             "wrong key": "running",
             "whole": "running",
         }
+        # Its own end fails after the others' are written.
+        await until(lambda: len(node.unendable) == len(node.live) == 1)
         assert len(node.unendable) == 1
         (whole,) = node.live.values()
         end = whole.tail.end

@@ -29,6 +29,7 @@ from legato.storage.shredding import shred
 from legato.storage.sqlite import SqliteDatabase
 from legato.storage.statement import Prepared, Transaction
 from tests.feed_world import until
+from tests.integration.held_models import HeldModels
 from tests.integration.test_encryption import ONE, TWO
 from tests.integration.test_encryption_keys import sealing_of, with_keys
 from tests.postgres import Postgres
@@ -110,8 +111,11 @@ async def test_a_node_that_was_away_never_goes_on_in_clear(postgres: Postgres, t
         database.close()
 
 
-async def test_a_turn_that_waits_and_does_not_open_can_be_stopped(postgres: Postgres, tmp_path: Path) -> None:
+async def test_a_turn_that_waits_and_does_not_open_can_be_stopped(
+    postgres: Postgres, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """By a node that does not hold it; those before and behind it go on."""
+    models = HeldModels(monkeypatch)
     async with open_mates(postgres, tmp_path, encryption_keys=ONE) as (ann, ben):
         first = await ann.begin("c", "seed=1 tokens=60 delay_ms=20")
         second = await ann.begin("c", "seed=2 tokens=5")
@@ -124,6 +128,7 @@ async def test_a_turn_that_waits_and_does_not_open_can_be_stopped(postgres: Post
         assert changed == [(0,)]
         await ben.runs.stop(second)
         assert await ann.state(second) in ("stopped", "failed")
+        models.let_go()
         assert (await ann.ended(first))[0] == reply(1, 60)
         assert (await ben.ended(third))[0] == reply(3, 5)
 

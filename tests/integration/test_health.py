@@ -8,7 +8,7 @@ import os
 import signal
 import sqlite3
 import time
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
@@ -17,8 +17,9 @@ from legato.app import Legato
 from legato.core.errors import StorageUnavailable
 from legato.storage.probe import answers
 from tests.client import Client
-from tests.conftest import StartServer
+from tests.integration.held_models import WAITING_BOT
 from tests.page_world import open_site, until
+from tests.server import ServerProcess
 
 READY = {"status": "ready", "database": "ok", "queue": "ok", "server": "ok"}
 
@@ -63,9 +64,12 @@ async def test_a_database_that_takes_no_writes_is_named(tmp_path: Path) -> None:
         assert (await site.ask("GET", "/health/ready")).json == READY
 
 
-async def test_probes_ask_the_database_once_a_second(tmp_path: Path) -> None:
+async def test_probes_ask_the_database_once_a_second(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """However many come, and a database that fails is told once a second too."""
     async with open_site(tmp_path, bot=Legato()) as site:
+        # A hundred may take longer than a second.
+        at_s = site.clock.monotonic_s()
+        monkeypatch.setattr(site.clock, "monotonic_s", lambda: at_s + site.clock.shift_ms / 1000)
         asked = 0
         read = site.node.database.read
 
@@ -93,13 +97,17 @@ async def test_probes_ask_the_database_once_a_second(tmp_path: Path) -> None:
         assert b"secret" not in answer.body
 
 
-def test_a_server_that_is_stopped_says_so_while_replies_end(start_server: StartServer) -> None:
+def test_a_server_that_is_stopped_says_so_while_replies_end(tmp_path: Path) -> None:
     """SIGTERM: not ready at once, alive until the end, and the reply ends whole."""
-    server = start_server(drain_s=20)
-    with Client(server.port) as client, Client(server.port) as probe:
+    server = ServerProcess(tmp_path / "server", {"drain_s": 20}, command=("-m", "legato", "serve", "bot.py"))
+    (server.folder / "bot.py").write_text(WAITING_BOT)
+    server.start()
+    with ExitStack() as stack:
+        stack.callback(server.kill)
+        client, probe = (stack.enter_context(Client(server.port)) for _ in range(2))
         while probe.ask("GET", "/health/ready").status != 200:
             time.sleep(0.02)
-        stream = client.post("script: tokens=60 delay_ms=20")
+        stream = client.post("script: tokens=60 upto=2@1 tool=wait@1")
         stream.take(2)
         os.kill(server.pid, signal.SIGTERM)
         for _ in range(100):
@@ -108,5 +116,6 @@ def test_a_server_that_is_stopped_says_so_while_replies_end(start_server: StartS
                 break
         assert (answer.status, answer.json) == (503, READY | {"status": "not ready", "server": "draining"})
         assert probe.ask("GET", "/health/live").json == {"status": "live"}
+        (server.folder / "go").touch()
         assert stream.rest()[-1].name == "complete"
-    assert server.wait() == 0
+        assert server.wait() == 0

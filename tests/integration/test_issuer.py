@@ -286,9 +286,9 @@ async def test_keys_that_are_not_given_are_not_asked_for_by_each(issuer_site: Si
 
 async def test_a_sign_in_has_its_time(issuer_site: Site, issuer: Issuer, monkeypatch: pytest.MonkeyPatch) -> None:
     """However many answers of a slow issuer it takes, each within its own time."""
-    monkeypatch.setattr(oidc_issuer, "SIGN_IN_S", 0.05)
     browser = Browser(issuer_site)
     path = await at_issuer(await browser.leave())
+    monkeypatch.setattr(oidc_issuer, "SIGN_IN_S", 0.05)
     held = issuer.held["/token"] = asyncio.Event()
     async with asyncio.timeout(5):
         assert (await browser.ask("GET", path)).headers["location"] == "/?sign-in=unreachable"

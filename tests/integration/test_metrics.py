@@ -167,7 +167,7 @@ def test_a_killed_server_s_reply_is_one_takeover(start_server: StartServer) -> N
     """The server that goes on with it counts it, and its end."""
     server = start_server()
     with Client(server.port) as client:
-        stream = client.post("script: tokens=60 delay_ms=20")
+        stream = client.post("script: tokens=60 delay_ms=20 stall=30@1")
         stream.take(5)
         server.restart()
     with Client(server.port) as client:

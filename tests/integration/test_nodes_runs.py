@@ -6,6 +6,7 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
+import pytest
 from sqlalchemy import text as sql
 
 from legato.core.event import RunStopped
@@ -20,6 +21,7 @@ from legato.storage.pieces import read_pieces
 from legato.storage.runs import find_run
 from legato.storage.statement import Prepared, Transaction
 from tests.feed_world import ends, until
+from tests.integration.held_models import HeldModels
 from tests.postgres import Postgres
 from tests.two_nodes import LEASE_S, Mate, calls_of, open_mates, rows, terminals_of
 
@@ -90,8 +92,11 @@ async def test_the_last_node_lets_its_replies_end(postgres: Postgres, tmp_path: 
         assert rows(ann, f"SELECT state, node_key, takeovers FROM run WHERE id = '{long}'") == [("running", None, -1)]
 
 
-async def test_queued_turns_are_made_by_whoever_ends_the_turn_before(postgres: Postgres, tmp_path: Path) -> None:
+async def test_queued_turns_are_made_by_whoever_ends_the_turn_before(
+    postgres: Postgres, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Posted at one node, begun at another, stopped at a third: in the order of the posts, each with one end."""
+    models = HeldModels(monkeypatch)
     async with open_mates(postgres, tmp_path, 3) as (ann, ben, eve):
         first = await ann.begin("c", "seed=1 tokens=40 delay_ms=20")
         second = await ben.begin("c", "seed=2 tokens=60 delay_ms=20")
@@ -100,6 +105,8 @@ async def test_queued_turns_are_made_by_whoever_ends_the_turn_before(postgres: P
         assert not ben.node.live
         assert not eve.node.live
         wire = await ben.read(second)
+        # The first whole, and the second not before it is stopped.
+        models.tokens = 40
         assert (await ann.ended(first))[0] == reply(1, 40)
         await until(lambda: ann.is_making(second))
         await until(lambda: len(wire.data) > 1000)
@@ -110,8 +117,11 @@ async def test_queued_turns_are_made_by_whoever_ends_the_turn_before(postgres: P
         assert (await eve.ended(third))[0] == reply(3, 5)
 
 
-async def test_a_queued_turn_is_stopped_anywhere(postgres: Postgres, tmp_path: Path) -> None:
+async def test_a_queued_turn_is_stopped_anywhere(
+    postgres: Postgres, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """At once, without a call of a model; those behind it go on."""
+    models = HeldModels(monkeypatch)
     async with open_mates(postgres, tmp_path) as (ann, ben):
         first = await ann.begin("c", "seed=1 tokens=40 delay_ms=20")
         second = await ann.begin("c", "seed=2 tokens=5")
@@ -120,6 +130,7 @@ async def test_a_queued_turn_is_stopped_anywhere(postgres: Postgres, tmp_path: P
         assert await ann.state(second) == "stopped"
         _, events = await ann.ended(second)
         assert (terminals_of(events), calls_of(events)) == (["run-stopped"], [])
+        models.let_go()
         assert (await ann.ended(first))[0] == reply(1, 40)
         assert (await ben.ended(third))[0] == reply(3, 5)
 

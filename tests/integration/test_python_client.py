@@ -185,7 +185,8 @@ async def test_a_reply_outlives_the_servers_death(start_server: StartServer) -> 
     """After `kill -9` and a start on the same folder the reply goes on where it was, to its end."""
     server = start_server()
     events: list[ChatEvent] = []
-    stream = client_of(server.port).stream(SLOW)
+    # In its first call it says no more than half: it is not over before the server is killed.
+    stream = client_of(server.port).stream(f"{SLOW} stall=30@1")
     async for event in stream:
         events.append(event)
         if text_of(events).count("1.") == 10 and not any(isinstance(each, Reconnecting) for each in events):

@@ -291,14 +291,18 @@ async def test_a_job_whose_result_could_not_be_written_is_done_again(
 ) -> None:
     """It does not stay taken for ever."""
     engine = await world.open(LEAD)
+    tried = 0
     with monkeypatch.context() as broken:
 
         def full(*_: object, **__: object) -> bool:
+            nonlocal tried
+            tried += 1
             raise sqlite3.OperationalError("database or disk is full")
 
         broken.setattr(SystemDatabase, "update_workflow_outcome", full)
         await engine.hand_over("b1", events(1))
         await world.until(lambda: len(world.calls) == 1)
+        await world.until(lambda: tried > 0)
         await asyncio.sleep(0.2)
     await engine.care()
     await asyncio.sleep(0.8)

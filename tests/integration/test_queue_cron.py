@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from datetime import datetime
 
@@ -16,6 +17,8 @@ from legato.steps.queue_address import QueueAddress
 from tests.queue_world import QueueWorld
 
 HOURLY = CronStep(name="clean", triggers=[CronTrigger("0 * * * *")])
+LOOKS: Counter[str] = Counter()
+"""At the clock: begun, and ended."""
 SKIPPING = CronStep(name="clean", triggers=[CronTrigger("0 * * * *", missed="skip")])
 
 
@@ -34,6 +37,16 @@ class WallClock(SystemClock):
 
 @pytest.fixture
 async def world(queue_address: QueueAddress, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[QueueWorld]:
+    look = cron_clock.CronClock.look
+
+    async def counted(clock: cron_clock.CronClock) -> None:
+        LOOKS["begun"] += 1
+        try:
+            await look(clock)
+        finally:
+            LOOKS["ended"] += 1
+
+    monkeypatch.setattr(cron_clock.CronClock, "look", counted)
     monkeypatch.setattr(cron_clock.CronClock.__init__, "__kwdefaults__", {"look_s": 0.01})
     made = QueueWorld(queue_address)
     yield made
@@ -48,9 +61,15 @@ def expected(*texts: str) -> list[str]:
     return [datetime.fromisoformat(f"{text}+00:00").astimezone().isoformat() for text in texts]
 
 
+async def looked(world: QueueWorld) -> None:
+    """Wait for a look at the clock that begins from now on, and for its end."""
+    begun = LOOKS["begun"]
+    await world.until(lambda: LOOKS["ended"] > begun, "a look at the clock")
+
+
 async def settle(world: QueueWorld) -> None:
     """Let the clock be looked at, and what it added be run."""
-    await asyncio.sleep(0.1)
+    await looked(world)
     await world.idle()
 
 
@@ -144,10 +163,10 @@ async def test_ticks_of_a_slow_step_do_not_pile_up(world: QueueWorld) -> None:
     world.behaviour = slow
     clock = WallClock()
     await world.open(HOURLY, clock=clock)
-    await asyncio.sleep(0.1)
+    await looked(world)
     for hour in range(11, 21):
         clock.set(f"2026-11-22T{hour}:00:00+00:00")
-        await asyncio.sleep(0.08)
+        await looked(world)
     go_on.set()
     await settle(world)
     assert overlaps == 0
