@@ -11,6 +11,7 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 
 from legato.app import open_node
@@ -25,6 +26,10 @@ from tests.valkey import Valkey, ValkeyServer, open_valkey
 
 StartServer = Callable[..., ServerProcess]
 OpenNode = Callable[..., AbstractAsyncContextManager[Node]]
+
+# Examples are about what is right, not about time: a machine that does other work beside it fails none.
+hypothesis.settings.register_profile("legato", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("legato")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -70,11 +75,16 @@ def _queues_end() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     """The server that quick tests share: no test may count on what others left, or leave it unable to serve."""
-    shared = ServerProcess(tmp_path_factory.mktemp("server"), {"heartbeat_s": 1}).start()
-    yield shared
-    with Client(shared.port) as client:
+    yield from described_server(tmp_path_factory.mktemp("server"))
+
+
+def described_server(folder: Path) -> Iterator[ServerProcess]:
+    """Give a server; in the end see whether its document describes all that clients were answered."""
+    server = ServerProcess(folder, {"heartbeat_s": 1}).start()
+    yield server
+    with Client(server.port) as client:
         undocumented = undescribed(client.get("/openapi.json"), Client.seen)
-    shared.kill()
+    server.kill()
     assert not undocumented, "answers that /openapi.json does not describe"
 
 

@@ -14,6 +14,7 @@ import pytest
 
 from legato.core.errors import LegatoError
 from tests.client import Answer, Client, as_bytes, request_bytes
+from tests.conftest import described_server
 from tests.server import ServerProcess
 
 DEPTH = 100_000
@@ -51,6 +52,12 @@ ROUTES = {
 
 def tree(cls: type[LegatoError]) -> set[str]:
     return {cls.code}.union(*(tree(each) for each in cls.__subclasses__()))
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    """A server of this module's own: what others have left going would change what is compared."""
+    yield from described_server(tmp_path_factory.mktemp("bad-input"))
 
 
 @pytest.fixture(scope="module")

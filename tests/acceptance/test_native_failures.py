@@ -11,7 +11,9 @@ import pytest
 
 from legato.core.errors import LegatoError
 from tests.client import Answer, Client, parse_event
+from tests.conftest import described_server
 from tests.naive import NaiveClient
+from tests.server import ServerProcess
 
 PLAIN: Mapping[str, str] = {}
 
@@ -60,6 +62,12 @@ FAILURES = {
 
 def ask(client: Client, failing: Failing, accept: str) -> Answer:
     return client.ask(failing.method, failing.path, failing.body, {**failing.headers, "Accept": accept})
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    """A server of this module's own: what others have left going would change what is compared."""
+    yield from described_server(tmp_path_factory.mktemp("failures"))
 
 
 @pytest.fixture

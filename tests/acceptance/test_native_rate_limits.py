@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.client import Answer, Client, Head, Stream, parse_event, request_bytes
+from tests.client import Answer, Client, Head, Stream, as_bytes, parse_event, request_bytes
 from tests.guarded import PAGE, Guarded, make_keys
 from tests.naive import NaiveClient
 from tests.server import ServerProcess
@@ -240,13 +240,22 @@ def test_an_address_is_limited_behind_a_proxy(proxied: Guarded) -> None:
 def test_a_limit_is_free_again_after_retry_after(start_server: Callable[..., ServerProcess]) -> None:
     """Who waits as long as is said is accepted, without keys too."""
     server = start_server(rate_limit="1/3seconds")
+
+    def two_at_once() -> list[Answer]:
+        """Return the one that is accepted first: it must not be free again before the other one is looked at."""
+        connections = [client.connect() for _ in range(2)]
+        for connection in connections:
+            connection.send(request_bytes("POST", "/chat/stream", as_bytes(SAY)))
+        answers = [Answer(head := each.read_head(), each.read_body(head)) for each in connections]
+        return sorted(answers, key=lambda answer: answer.status)
+
     with Client(server.port) as client:
-        assert client.ask("POST", "/chat/stream", SAY).status == 200
         for _ in range(2):
-            answer = client.ask("POST", "/chat/stream", SAY)
+            accepted, answer = two_at_once()
+            assert accepted.status == 200
             refused(answer)
             time.sleep(int(answer.head["retry-after"]))
-            assert client.ask("POST", "/chat/stream", SAY).status == 200
+        assert client.ask("POST", "/chat/stream", SAY).status == 200
 
 
 def test_without_a_limit_nothing_is_said(client: Client) -> None:

@@ -283,7 +283,7 @@ def _was_shown(reader: Wanderer, since: float) -> bool:
 
 def _later_at(reader: Wanderer, since: float) -> float | None:
     """Return when it was shown the first, after a time, that a later node has made."""
-    # Frames come before their arrivals.
+    # An arrival is noted before its frame.
     frames = list(zip(reader.reader.frames, list(reader.reader.arrivals), strict=False))
     before = max((frame.epoch for frame, at in frames if at <= since), default=0)
     return next((at for frame, at in frames if at > since and frame.epoch > before), None)

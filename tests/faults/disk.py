@@ -17,6 +17,7 @@ from tests.faults.server import Server
 from tests.faults.watcher import Watcher, wait_until
 
 WAIT_S = 1.0
+SOON_S = 10.0
 MOST_GROWTH_BYTES = 60 * 2**20
 TOKENS = 150
 
@@ -56,7 +57,7 @@ def _fill(context: Context, server: Server, name: str, allowed: dict[str, int]) 
     watchers = [
         Watcher(
             server,
-            f"script: seed={seed} tokens={TOKENS} delay_ms=15",
+            f"script: seed={seed} tokens={TOKENS} delay_ms=30",
             f"c-{name}-{n}",
             f"k-{name}-{n}",
             within_s=20,
@@ -74,6 +75,8 @@ def _fill(context: Context, server: Server, name: str, allowed: dict[str, int]) 
         tally.violate("disk", f"{name}: the limit was not noticed")
     _check_refused(tally, name, server)
     time.sleep(WAIT_S + 0.5)
+    # Who is cut has read all that was written before.
+    wait_until(lambda: all(watcher.statuses[200] for watcher in watchers), SOON_S)
     cut_at = [len(watcher.reader.frames) for watcher in watchers]
     late = Reader(run_id=watchers[0].reader.run_id)
     late.follow(server.port, until=time.monotonic() + 0.5)

@@ -267,18 +267,23 @@ def _kill_thrice(context: Context, server: Server, name: str, allowed: dict[str,
     tally = Tally()
     draw = context.draw(f"kill-thrice/{name}")
     seed = draw.randrange(1, 1000)
-    message = f"script: seed={seed} tokens=200 delay_ms=15"
+    # It must not end between two kills, however late they fall.
+    message = f"script: seed={seed} tokens=200 delay_ms=40"
     watcher = Watcher(server, message, f"c-{name}", f"k-{name}")
     watcher.start()
     watcher.saw(1)
     behind = Watcher(server, f"script: seed={seed} tokens=15 delay_ms=15", f"c-{name}", f"b-{name}")
     behind.start()
     wait_until(lambda: behind.reader.run_id is not None, 20.0)
+    epoch = -1
     for _ in range(3):
+        # Only then was the call made that its log names.
+        watcher.saw_later(epoch)
         watcher.saw(watcher.chunks + draw.randrange(1, 5))
         left = unfinished([watcher])
         server.kill()
         tally.counts["kills"] += 1
+        epoch = watcher.epoch
         server.start()
     watcher.finish()
     behind.finish()

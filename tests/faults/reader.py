@@ -118,8 +118,9 @@ class Reader:
                 self._fault("reordered", f"epoch {frame.epoch} came after {last.epoch}")
             if last.name in TERMINAL:
                 self._fault("terminals", f"{frame.name!r} came after the end")
-        self.frames.append(frame)
+        # In this order: who looks from another thread finds a time for each event that is there.
         self.arrivals.append(time.monotonic())
+        self.frames.append(frame)
 
     def _fault(self, kind: str, note: str) -> None:
         self.faults[kind] += 1

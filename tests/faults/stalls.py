@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from tests.faults.client import Connection, chat_bytes
+from tests.faults.client import Connection, call, chat_bytes
 from tests.faults.kills import close_books
 from tests.faults.oracle import Tally, check_run, follow_to_end, whole
 from tests.faults.reader import Reader
@@ -19,6 +19,7 @@ LONG_ID = "🎵" * 180
 BUFFER_BYTES = 4096
 MOST_GROWTH_BYTES = 60 * 2**20
 MOST_LAG_S = 3.0
+GONE_S = SEND_TIMEOUT_S + 1.5
 
 
 def trials(context: Context) -> list[str]:
@@ -66,7 +67,7 @@ def _stall(context: Context, server: Server, name: str, allowed: dict[str, int])
         watcher.finish()
     fast_s = time.monotonic() - began
     grown = server.rss_bytes() - rss_before
-    wait_until(lambda: False, SEND_TIMEOUT_S + 1.5)
+    wait_until(lambda: _open_streams(server) == 0, GONE_S)
     while slow.receive():
         pass
     cut = reader.take(slow)
@@ -87,3 +88,9 @@ def _stall(context: Context, server: Server, name: str, allowed: dict[str, int])
         allowed[reader.run_id] = 0
     tally.figures["stalled reader: memory grown by"] = f"{grown / 2**20:.1f} MiB over {fast_s:.0f} s"
     return tally
+
+
+def _open_streams(server: Server) -> int:
+    """Return how many readers the server has."""
+    figures = bytes(call(server.port, "GET", "/metrics").body).decode().splitlines()
+    return int(float(next(line for line in figures if line.startswith("legato_readers ")).split()[1]))

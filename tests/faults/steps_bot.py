@@ -99,6 +99,8 @@ async def tick(ctx: Context) -> None:
 async def hourly(ctx: Context) -> None:
     """Is made up for where it was missed."""
     note("hourly-begun", ctx.event_id)
+    while os.path.exists("held"):  # noqa: ASYNC110, ASYNC240 - whoever kills the server says so
+        await asyncio.sleep(0.01)
     await asyncio.sleep(SLOW_S)
     note("hourly", ctx.event_id)
 

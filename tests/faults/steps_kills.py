@@ -204,7 +204,7 @@ def _miss_times(context: Context, name: str) -> Tally:
     """Be away for some hours: the last time that was missed is made up for once, through a kill in the midst of it."""
     tally = Tally()
     server = Server(context.new_folder(), module=MODULE)
-    log = server.folder / "runs.log"
+    log, held = server.folder / "runs.log", server.folder / "held"
     # Half past an hour: no time comes while this runs.
     ahead_s = 4 * HOUR_S - time.time() % HOUR_S + HOUR_S / 2
     missed = f"{int(time.time() + ahead_s) // HOUR_S * HOUR_S:012d}"
@@ -213,9 +213,12 @@ def _miss_times(context: Context, name: str) -> Tally:
         return [line.event for line in read_lines(log) if line.step == step]
 
     def ticked_since(step: str) -> bool:
-        # By then the queue knows that it is complete.
         steps = [line.step for line in read_lines(log)]
-        return step in steps and steps[steps.index(step) :].count("tick") >= 2
+        if step not in steps or steps[steps.index(step) :].count("tick") < 2:
+            return False
+        # The queue has to know that it is complete.
+        count = counts_of(server).get(step)
+        return count is None or not (count.waiting or count.taken)
 
     def life(ahead_s: float, until: Callable[[], bool]) -> None:
         server.start({"FAULT_AHEAD_S": str(ahead_s)})
@@ -227,7 +230,10 @@ def _miss_times(context: Context, name: str) -> Tally:
     try:
         life(0.0, lambda: bool(seen("tick")))
         before = len(seen("tick"))
+        # It cannot end before the kill, however late that falls.
+        held.touch()
         life(ahead_s, lambda: bool(seen("hourly-begun")))
+        held.unlink()
         life(ahead_s, lambda: ticked_since("hourly"))
         # And a moment later, when nothing is due.
         after = len(seen("tick"))

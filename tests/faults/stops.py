@@ -42,7 +42,7 @@ def _stop(context: Context, server: Server, name: str, allowed: dict[str, int]) 
     seed = draw.randrange(1, 1000)
     watchers: list[Watcher] = []
     for n in range(3):
-        message = f"script: seed={seed + n} tokens={TOKENS} delay_ms=10"
+        message = f"script: seed={seed + n} tokens={TOKENS} {_pace(way) if n == 0 else 'delay_ms=10'}"
         watchers.append(Watcher(server, message, f"c-{name}", f"k-{name}-{n}", within_s=20))
         watchers[-1].start()
         wait_until(lambda: watchers[-1].reader.run_id is not None, 20.0)
@@ -76,3 +76,15 @@ def _stop(context: Context, server: Server, name: str, allowed: dict[str, int]) 
     if way.startswith("queued") and stopped.chunks:
         tally.violate("calls", f"stop:{name}: a turn that was stopped while it waited was answered")
     return tally
+
+
+def _pace(way: str) -> str:
+    """Return how the first reply is made: it must not end before the stop comes, however late that is."""
+    match way:
+        case "late":
+            return "delay_ms=10"
+        case "queued":
+            # Nothing but time ends it.
+            return "delay_ms=100"
+        case _:
+            return f"delay_ms=10 stall={TOKENS // 2}@1"

@@ -2,6 +2,7 @@
 
 Each test is one scenario of tests.faults with some of its trials; nothing may be lost, repeated, reordered or changed,
 each run ends once, the transcript is what was shown, and every call of the model is accounted for, and charged once.
+Those with a bound on how long something takes run alone: it is the server's time that is meant, not the machine's.
 """
 
 from __future__ import annotations
@@ -47,6 +48,7 @@ def test_a_stalled_reader_is_cut_and_holds_nobody_up(context: Context) -> None:
     assert context.tally.counts["readers stalled"] == 1
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 def test_a_reply_survives_kills_at_its_tokens(context: Context) -> None:
     """Two kills under one reply: it goes on from what was shown, within two seconds of the listening socket."""
@@ -55,6 +57,7 @@ def test_a_reply_survives_kills_at_its_tokens(context: Context) -> None:
     assert context.tally.counts["kills"] == 4
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 def test_a_reply_survives_kills_between_append_commit_show_and_send(context: Context) -> None:
     """There is no place at which a kill loses or repeats anything; a turn is begun once and ends once."""
@@ -65,6 +68,7 @@ def test_a_reply_survives_kills_between_append_commit_show_and_send(context: Con
     assert context.tally.counts["kills"] == len(inside + edges)
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 def test_an_encrypted_reply_survives_kills(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
     """As one in clear: what was shown is read again with its key, wherever the server died."""
@@ -103,6 +107,7 @@ def test_queued_turns_survive_kills_in_order(context: Context) -> None:
     _nothing_is_wrong(context)
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 def test_a_reply_that_loses_three_servers_ends_as_interrupted(context: Context) -> None:
     """It ends with one explicit error and keeps its text; the turn behind it is answered once."""
@@ -118,6 +123,7 @@ def test_a_stop_is_kept_whatever_happens_next(context: Context) -> None:
     assert context.tally.counts["replies stopped"] == 4
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 def test_sigterm_drains_short_replies_and_hands_long_ones_over(context: Context) -> None:
     """New posts get 503 meanwhile; the next start goes on with what was left."""
@@ -125,6 +131,7 @@ def test_sigterm_drains_short_replies_and_hands_long_ones_over(context: Context)
     _nothing_is_wrong(context)
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 def test_hand_overs_do_not_count_as_crashes(context: Context) -> None:
     """A long reply outlives more planned restarts than it would outlive crashes."""
@@ -139,6 +146,7 @@ def test_a_broken_upstream_gives_one_whole_reply_or_one_error(context: Context) 
     _nothing_is_wrong(context)
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 def test_an_upstream_that_nobody_needs_is_closed_within_a_second(context: Context) -> None:
     """After a stop, a deletion and any limit; not when a reader goes."""
@@ -147,6 +155,7 @@ def test_an_upstream_that_nobody_needs_is_closed_within_a_second(context: Contex
     assert context.tally.counts["upstreams closed"] == 3
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 def test_a_full_disk_shows_nothing_that_is_not_written(context: Context) -> None:
     """Readers are cut without an end, posts get 503, and when there is room again each run ends once."""

@@ -9,6 +9,7 @@ import json
 import sqlite3
 import struct
 import threading
+import time
 from bisect import bisect_right
 from collections import Counter
 from dataclasses import dataclass
@@ -31,6 +32,8 @@ CALLS = 5
 ROUNDS = 2
 INSIDE = ("append", "commit-before", "commit-after", "publish-after", "write-after")
 UNKNOWN = "outcome unknown"
+LONGEST_S = 20.0
+"""In which a person has an answer, who says it again where that was lost, to a reply that has ended too."""
 
 
 def trials(context: Context) -> list[str]:
@@ -228,9 +231,14 @@ class _Person(threading.Thread):
 
     def run(self) -> None:
         reader = self._watcher.reader
-        while reader.terminal is None and not (self.statuses[200] or self.statuses[409]):
+        until = time.monotonic() + LONGEST_S
+        while not (self.statuses[200] or self.statuses[409]) and time.monotonic() < until:
+            # Before the look for what was asked: an end stands behind that.
+            over = reader.terminal is not None
             asked = [frame.data for frame in list(reader.frames) if frame.name == b"approval"]
             if not asked:
+                if over:
+                    return
                 wait_until(lambda: False, 0.005)
                 continue
             path = f"/chat/stream/{reader.run_id}/approvals/{asked[0]['callId']}"
@@ -242,7 +250,7 @@ class _Person(threading.Thread):
 
     def finish(self, tally: Tally, name: str) -> None:
         """Check that the decision was taken once; a yes whose answer was lost is known when it is said again."""
-        self.join(20.0)
+        self.join(LONGEST_S)
         odd = set(self.statuses) - {0, 200, 409, 503}
         if odd or self.statuses[200] + self.statuses[409] != 1:
             tally.violate("calls", f"{name}: decisions were answered {dict(self.statuses)}")

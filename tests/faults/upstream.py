@@ -88,6 +88,8 @@ def _break(context: Context, server: Server, upstream: MockUpstream, name: str) 
         tally.counts["whole replies"] += 1
     watcher.check(tally, f"upstream:{name}", right)
     logged = logged_calls(server.database).get(watcher.reader.run_id or "", [])
+    # A call that was given up may not have been read by then.
+    wait_until(lambda: upstream.calls[name] >= len(logged), 5.0)
     # A kept connection that is closed before a byte of its answer was, as likely, idle: the request is sent again.
     resent = upstream.calls[name] - len(logged)
     tally.counts["requests sent again"] += resent

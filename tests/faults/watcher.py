@@ -104,6 +104,13 @@ class Watcher(threading.Thread):
         """Wait until so many chunks were shown, or the reply has ended; return whether they were."""
         return wait_until(lambda: self.chunks >= chunks or self.reader.terminal is not None, within_s)
 
+    def saw_later(self, epoch: int, *, within_s: float = 20.0) -> bool:
+        """Wait until it was shown what was written under a later epoch, or the reply has ended; return whether it was.
+
+        What a server had written and not shown when it ended comes first, and says nothing of the one after it.
+        """
+        return wait_until(lambda: self.epoch > epoch or self.reader.terminal is not None, within_s)
+
     def finish(self) -> None:
         """Wait until it has read the end, or gave up."""
         self.join(max(0.0, self._until - time.monotonic()) + 5.0)

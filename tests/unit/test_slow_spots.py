@@ -4,26 +4,47 @@ from __future__ import annotations
 
 import asyncio
 import sys
-import time
 from collections.abc import AsyncGenerator
 
 import pytest
 from structlog.testing import capture_logs
 
+from legato.steps import slow_spots
 from legato.steps.slow_spots import Timed, timed_items
 
 HOLD_S = 0.15
 
 
-async def _holds() -> str:
+class _Time:
+    """Stands for the module `time`: a busy machine's own would pass while a handler holds nothing up."""
+
+    now_s = 0.0
+
+    def perf_counter(self) -> float:
+        return self.now_s
+
+    def passes(self) -> None:
+        self.now_s += HOLD_S
+
+
+@pytest.fixture(autouse=True)
+def time(monkeypatch: pytest.MonkeyPatch) -> _Time:
+    made = _Time()
+    monkeypatch.setattr(slow_spots, "time", made)
+    return made
+
+
+async def _holds(time: _Time) -> str:
     await asyncio.sleep(0)
-    time.sleep(HOLD_S)  # noqa: ASYNC251 - on purpose
+    time.passes()
     await asyncio.sleep(0)
     return "done"
 
 
-async def _waits() -> str:
-    await asyncio.sleep(HOLD_S)
+async def _waits(time: _Time) -> str:
+    # It comes before this handler's next turn.
+    asyncio.get_running_loop().call_soon(time.passes)
+    await asyncio.sleep(0)
     return "done"
 
 
@@ -32,19 +53,20 @@ async def _fails() -> str:
     raise ValueError("its own")
 
 
-async def test_a_handler_that_holds_the_loop_up_is_named() -> None:
+async def test_a_handler_that_holds_the_loop_up_is_named(time: _Time) -> None:
     """With its name and for how long; the result is as it was."""
     with capture_logs() as logs:
-        assert await Timed("slow one", _holds()) == "done"
+        assert await Timed("slow one", _holds(time)) == "done"
     (line,) = logs
     assert (line["handler"], line["log_level"]) == ("slow one", "warning")
     assert HOLD_S * 1000 <= line["held_ms"] < HOLD_S * 1000 + 500
 
 
-async def test_a_handler_that_waits_is_not() -> None:
+async def test_a_handler_that_waits_is_not(time: _Time) -> None:
     """Time in an await is the loop's own."""
     with capture_logs() as logs:
-        assert await Timed("x", _waits()) == "done"
+        assert await Timed("x", _waits(time)) == "done"
+    assert time.now_s == HOLD_S
     assert logs == []
 
 
@@ -115,14 +137,14 @@ async def test_no_handler_ends_the_server() -> None:
             await work
 
 
-async def test_each_piece_of_a_stream_is_timed_and_the_stream_is_closed() -> None:
+async def test_each_piece_of_a_stream_is_timed_and_the_stream_is_closed(time: _Time) -> None:
     """The one that holds is named; `finally` runs where the reader stops early."""
     closed: list[str] = []
 
     async def pieces() -> AsyncGenerator[int, None]:
         try:
             yield 1
-            time.sleep(HOLD_S)  # noqa: ASYNC251 - on purpose
+            time.passes()
             yield 2
             yield 3
         finally:
