@@ -19,6 +19,8 @@ from legato.cli.terminal import complain
 
 _NAMES: Final = ("legato.toml", ".env")
 _LOOK_S: Final = 0.1
+_WATCH_S: Final = 10.0
+"""How long the server waits for the watch over a large folder."""
 
 
 def supervise(arguments: list[str], folder: Path | None = None) -> None:
@@ -28,12 +30,14 @@ def supervise(arguments: list[str], folder: Path | None = None) -> None:
         folder: Watched beside the working directory: that of the bot's file.
     """
     command = [sys.executable, "-P", "-m", "legato", *_without_reload(arguments)]
-    changed, done = threading.Event(), threading.Event()
+    watching, changed, done = threading.Event(), threading.Event(), threading.Event()
     folders = {Path.cwd(), (folder or Path()).resolve()}
-    threading.Thread(target=_watch, args=(folders, changed, done), daemon=True).start()
+    threading.Thread(target=_watch, args=(folders, watching, changed, done), daemon=True).start()
     child = _Child(command)
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, child.forward)
+    # A change from now on is seen, whatever the server has read by then.
+    watching.wait(_WATCH_S)
     complain("restarts when a Python file, legato.toml or .env below this folder changes")
     child.start()
     while not child.told_to_end:
@@ -96,7 +100,9 @@ def _without_reload(arguments: list[str]) -> list[str]:
     return [command, "--no-reload", *rest, "--workers", "1"]
 
 
-def _watch(folders: Collection[Path], changed: threading.Event, done: threading.Event) -> None:
+def _watch(
+    folders: Collection[Path], watching: threading.Event, changed: threading.Event, done: threading.Event
+) -> None:
     from watchfiles import Change, DefaultFilter, watch
 
     class Sources(DefaultFilter):
@@ -105,5 +111,9 @@ def _watch(folders: Collection[Path], changed: threading.Event, done: threading.
             return (name.endswith(".py") or name in _NAMES) and super().__call__(change, path)
 
     options: dict[str, Any] = {"stop_event": done, "raise_interrupt": False}
-    for _ in watch(*(each for each in folders if each.is_dir()), watch_filter=Sources(), **options):
-        changed.set()
+    # Where nothing has changed it says so all the same: then it watches.
+    options |= {"yield_on_timeout": True, "rust_timeout": round(_LOOK_S * 1000)}
+    for changes in watch(*(each for each in folders if each.is_dir()), watch_filter=Sources(), **options):
+        watching.set()
+        if changes:
+            changed.set()
