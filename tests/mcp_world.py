@@ -46,7 +46,7 @@ class Bot:
         self.servers = [McpServer(config) for config in configs]
         self.box = ToolBox([], self.servers)
 
-    async def tools(self, *, with_tool: str | None = None, within_s: float = 15.0) -> dict[str, Tool]:
+    async def tools(self, *, with_tool: str | None = None, within_s: float = 60.0) -> dict[str, Tool]:
         """Return the tools there are; with `with_tool`, wait until that one is there."""
         until_s = time.monotonic() + within_s
         while True:
@@ -185,7 +185,7 @@ def is_alive(pid: int) -> bool:
         return True
 
 
-async def until(true: Callable[[], bool], within_s: float = 10.0) -> None:
+async def until(true: Callable[[], bool], within_s: float = 60.0) -> None:
     """Wait until something holds.
 
     Raises:

@@ -46,9 +46,14 @@ class ElapsedClock(SystemClock):
 
     def __init__(self) -> None:
         self.late_s = 0.0
+        self._stands_at_s: float | None = None
+
+    def stand(self) -> None:
+        """From now on only `late_s` has the time of the lease pass, however slow the machine is."""
+        self._stands_at_s = super().elapsed_s()
 
     def elapsed_s(self) -> float:
-        return super().elapsed_s() + self.late_s
+        return (super().elapsed_s() if self._stands_at_s is None else self._stands_at_s) + self.late_s
 
 
 class Gate(Aside):
@@ -60,19 +65,29 @@ class Gate(Aside):
         self.connections = 100
         self._open = asyncio.Event()
         self._open.set()
+        self._under_way = 0
         self.on_renewed: Callable[[], None] = lambda: None
         """Called between the database's answer to a renewal and its arrival."""
 
     def shut(self) -> None:
-        """Let nothing through to the database."""
+        """Let nothing through to the database; what is on its way there arrives."""
         self._open.clear()
+
+    async def shut_off(self) -> None:
+        """Let nothing through, and wait for what is on its way: a late renewal would undo what a test writes."""
+        self.shut()
+        await until(lambda: not self._under_way)
 
     def open(self) -> None:
         self._open.set()
 
     async def run(self, work: Callable[[Transaction], T]) -> T:
         await self._open.wait()
-        answer = await super().run(work)
+        self._under_way += 1
+        try:
+            answer = await super().run(work)
+        finally:
+            self._under_way -= 1
         if isinstance(work, partial) and work.func is renew:
             self.on_renewed()
         return answer

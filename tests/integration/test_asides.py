@@ -31,6 +31,7 @@ from legato.tools.schema import tool_from
 from tests.asgi import call
 from tests.budget_world import ANN, TOKEN_NUSD, charged, ended, holds, message, quiet, spent, sums, usd
 from tests.contract.upstream_server import Do, UpstreamServer
+from tests.integration.held_models import HeldLimits
 from tests.integration.test_budgets import opened, server
 from tests.moderation_world import HEAD, answers, calls_tool, ends, frame, open_world, says, until
 
@@ -61,8 +62,9 @@ async def is_even(node: Node) -> tuple[float, float]:
     return found
 
 
-async def test_ledger_and_budget_agree_at_every_moment(tmp_path: Path) -> None:
+async def test_ledger_and_budget_agree_at_every_moment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """While a judge is asked, after what it had reserved was given back by another process, and when it is over."""
+    limits = HeldLimits(monkeypatch)
     async with UpstreamServer() as judge:
         judge.scripts.append([HEAD, Do.HOLD])
         policy = JUDGE | {"on": ["request"], "timeout_s": 0.3}
@@ -76,7 +78,9 @@ async def test_ledger_and_budget_agree_at_every_moment(tmp_path: Path) -> None:
             assert await world.node.budgets.release_lost() == 1
             assert await is_even(world.node) == (begun, 0)
             # It takes too long.
+            limits.end()
             await post
+            assert limits.asked_s == {0.3}
             await quiet(world.node)
             over, reserved = await is_even(world.node)
             assert over > begun

@@ -45,6 +45,7 @@ from tests.tool_world import Bench
 
 BEN = Principal(id="ben", role="member")
 DAY_MS = 24 * 3600 * 1000
+TO_NOON_MS = DAY_MS // 2 - Calendar().now_ms() % DAY_MS  # So that no midnight comes but by a test's doing.
 
 
 def server(tokens: float, **more: Any) -> dict[str, Any]:
@@ -53,9 +54,9 @@ def server(tokens: float, **more: Any) -> dict[str, Any]:
 
 
 @asynccontextmanager
-async def opened(folder: Path, *budgets: dict[str, Any], **more: Any) -> AsyncIterator[Node]:
-    clock = more.pop("clock", None)
-    tools = more.pop("tools", ())
+async def opened(folder: Path, *budgets: Any, clock: Any = None, tools: Any = (), **more: Any) -> AsyncIterator[Node]:
+    clock = clock or Calendar()
+    clock.ahead_ms += TO_NOON_MS
     values = {"prices": PRICES, "budgets": list(budgets), "retry_base_s": 0.01} | more
     async with open_node(node_settings(folder, **values), clock=clock, tools=tools) as node:
         yield node
@@ -92,19 +93,18 @@ async def test_what_a_reply_does_not_use_is_there_for_the_next(tmp_path: Path, m
         assert await spent(node) == (13, 0)
 
 
-async def test_the_answer_says_which_budget_and_when_it_begins_anew(tmp_path: Path) -> None:
+async def test_the_answer_says_which_budget_and_when_it_begins_anew(tmp_path: Path, monkeypatch: Any) -> None:
     """402 before a stream opens, as an event or as a problem; nothing is saved."""
-    budget = {"per": "principal", "period": "day", "limit_usd": usd(5)}
-    clock = Calendar()
-    async with opened(tmp_path, budget, clock=clock) as node:
+    now_ms = Calendar().now_ms()
+    monkeypatch.setattr(Calendar, "now_ms", lambda clock: now_ms)
+    async with opened(tmp_path, {"per": "principal", "period": "day", "limit_usd": usd(5)}) as node:
         api = create_api(node)
         body = {"message": "script: tokens=10", "maxTokens": 10, "conversationId": "c-1"}
         told = await call(api, "POST", "/chat/stream", body, {"Accept": "application/json"})
         assert (told.status, told.json["code"], told.json["retryable"]) == (402, "budget_exceeded", False)
-        midnight = (clock.now_ms() // DAY_MS + 1) * DAY_MS
         little = "the daily budget of this principal has too little left for this: it begins anew at 20"
         assert told.json["detail"].startswith(little)
-        assert 0 <= int(told.headers["retry-after"]) - (midnight - clock.now_ms()) / 1000 <= 2
+        assert 0 <= int(told.headers["retry-after"]) - (DAY_MS - now_ms % DAY_MS) / 1000 <= 2
         event = await call(api, "POST", "/chat/stream", body)
         assert event.status == 402
         assert event.body.startswith(b"event: error\ndata: {")

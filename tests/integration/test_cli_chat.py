@@ -20,6 +20,7 @@ import pytest
 from legato.providers.scripted import reply
 from tests.cli_process import WAIT_S, cutting_proxy, ended, environment, launch, legato, read_until
 from tests.conftest import StartServer
+from tests.integration.held_models import WAITING_BOT
 from tests.server import ServerProcess, free_port
 
 SCRIPT = "script: tokens=40 delay_ms=20 seed=1"
@@ -116,6 +117,9 @@ def test_a_second_ctrl_c_leaves_at_once(tmp_path: Path) -> None:
         with connection:
             connection.recv(10)
             client.send_signal(signal.SIGINT)
+            # One that is still on its way and another would be the same one.
+            while is_pending(client.pid, signal.SIGINT):
+                time.sleep(0.01)
             time.sleep(0.3)
             assert client.poll() is None
             client.send_signal(signal.SIGINT)
@@ -227,18 +231,39 @@ def test_without_a_terminal_it_is_said_how_to_approve(
     assert more == b"legato: ask was granted\n"
 
 
+ASKING_BOT = f'''{WAITING_BOT}
+
+@app.tool(needs_approval=True)
+async def ask(key: str) -> str:
+    """Does something that a person must agree to."""
+    return key
+'''
+
+
 @pytest.mark.slow
-def test_approvals_at_a_terminal(tool_server: ServerProcess, tmp_path: Path) -> None:
+def test_approvals_at_a_terminal(tmp_path: Path) -> None:
     """y allows a call, anything else denies it, Ctrl-C stops the reply; what was typed before is no answer."""
-    with at_terminal(tmp_path, tool_server.address) as (terminal, client, until):
+    server = ServerProcess(tmp_path / "server", command=("-m", "legato", "serve", "bot.py"))
+    (server.folder / "bot.py").write_text(ASKING_BOT)
+    go = server.folder / "go"
+    with contextlib.ExitStack() as stack:
+        stack.callback(server.kill)
+        server.start()
+        terminal, client, until = stack.enter_context(at_terminal(tmp_path, server.address))
         until(b"> ")
         for typed, told in ((b"\r", b"(ask was denied)"), (b"y\r", b"(ask was granted)"), (b"\x03", b"(stopped)")):
             # The y stands for typing ahead: it must not agree to what has not been asked yet.
-            os.write(terminal, f"script: tokens=20 delay_ms=40 seed=1 upto=19 {ASK}\r".encode())
+            words = f"script: tokens=20 delay_ms=40 seed=1 upto=9 tool=wait upto=19@2 {ASK.replace('@1', '@2')}"
+            os.write(terminal, f"{words}\r".encode())
             until(b"1.5")
             os.write(terminal, b"y\r")
+            # Its echo: the terminal has it.
+            until(b"y")
+            go.touch()
             until(b'Allow ask({"key":"k"})? [y/N] ')
-            time.sleep(0.3)
+            while not is_listening(client.pid):
+                time.sleep(0.01)
+            go.unlink()
             os.write(terminal, typed)
             until(told)
             until(b"\n> ")
@@ -290,6 +315,23 @@ def at_terminal(folder: Path, url: str) -> Iterator[tuple[int, subprocess.Popen[
             yield ours, client, until
         finally:
             os.close(ours)
+
+
+def is_pending(pid: int, number: signal.Signals) -> bool:
+    """Return whether a signal is on its way to a process."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    sets = [int(line.split()[1], 16) for line in lines if line.startswith(("SigPnd:", "ShdPnd:"))]
+    return any(each >> (number - 1) & 1 for each in sets)
+
+
+def is_listening(pid: int) -> bool:
+    """Return whether a process waits for what is typed: what was typed before it has dropped by then."""
+    for path in Path(f"/proc/{pid}/fdinfo").iterdir():
+        # One that it closes meanwhile is gone.
+        with contextlib.suppress(OSError):
+            if any(line.split()[:2] == ["tfd:", "0"] for line in path.read_text().splitlines()):
+                return True
+    return False
 
 
 def _legato() -> list[str]:

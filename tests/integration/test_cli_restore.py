@@ -35,11 +35,17 @@ def backup(tmp_path_factory: pytest.TempPathFactory) -> Path:
         with Client(server.port) as client:
             for number in range(3):
                 client.say("script: tokens=5", conversationId=f"c{number}")
-        # The queue takes a second's events at once.
-        assert server.wait_for((folder / "data" / "queue.db").exists)
+        data = folder / "data"
+        # The queue takes a second's events at once; its file is there before it can be copied.
+        assert server.wait_for(lambda: (data / "queue.db").exists() and not outbox(data), 60.0)
         done = legato_inside(folder, "backup", str(copy))
         assert done.returncode == 0, done.stderr
     return copy
+
+
+def outbox(data: Path) -> object:
+    """Return how many events wait for the queue."""
+    return order(data / "legato.db", "SELECT count(*) FROM outbox")
 
 
 def place(tmp_path: Path, backup: Path) -> Path:

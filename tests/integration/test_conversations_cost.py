@@ -221,6 +221,12 @@ class Statements:
         return sorted(self.made)
 
 
+@pytest.fixture(autouse=True)
+def nothing_is_erased(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the eraser does behind a deletion, and once a minute, is no request's."""
+    monkeypatch.setattr("legato.runs.erase.GATHER_S", 3600)
+
+
 async def test_a_turn_takes_the_same_statements_in_a_long_conversation(
     node: Node, monkeypatch: pytest.MonkeyPatch
 ) -> None:

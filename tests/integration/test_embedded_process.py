@@ -27,9 +27,9 @@ def weights() -> Path:
 async def test_start_returns_before_the_model_is_loaded(weights: Path) -> None:
     """The server can listen while the model loads; a call waits for it."""
     provider = EmbeddedProvider("embedded", weights=weights)
-    begun = time.monotonic()
     await provider.start()
-    assert time.monotonic() - begun < 0.3
+    assert provider._launch is not None
+    assert not provider._launch.done()
     assert (await provider.call(ask("Hi", max_tokens=2), Recorder())).reason == "length"
     await provider.close()
 
@@ -74,7 +74,7 @@ async def test_a_child_does_not_outlive_its_parent(weights: Path) -> None:
         line = await parent.stdout.readline()
     parent.kill()
     await parent.wait()
-    assert await asyncio.to_thread(_is_gone_within, int(line.split()[1]), 2.0)
+    assert await asyncio.to_thread(_is_gone_within, int(line.split()[1]), 30.0)
 
 
 def _is_gone_within(pid: int, limit_s: float) -> bool:
@@ -177,10 +177,12 @@ async def test_a_file_that_is_no_model_is_a_clear_error_and_no_spin(
     assert (provider._failures > 0) == starts_children
     if starts_children:
         provider._failures = 9
-    begun = time.monotonic()
+    launch = provider._launch
     with pytest.raises(NoModel, match=said) as refused:
         await provider.call(ask("Hi"), Recorder())
-    assert time.monotonic() - begun < 0.1
+    # No child is started or waited for.
+    assert (provider._launch is launch) == starts_children
+    assert provider._failures == (9 if starts_children else 0)
     assert (refused.value.retry_after_s is not None) == starts_children
     await provider.close()
 

@@ -50,6 +50,12 @@ def settings(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[dict[st
         yield {"encryption_keys": KEYS, "database_url": url, "database_pool": 2, "lease_s": 2.0}
 
 
+@pytest.fixture
+def indexed_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The index is written by a test alone: not before it has done its damage."""
+    monkeypatch.setattr("legato.runs.search.PERIOD_S", 3600)
+
+
 async def test_a_run_that_does_not_open_ends_and_the_others_go_on(
     open_test_node: OpenNode, settings: dict[str, Any]
 ) -> None:
@@ -88,7 +94,9 @@ async def test_a_run_that_does_not_open_ends_and_the_others_go_on(
         assert page.messages[-1].parts[0]["text"]
 
 
-async def test_a_text_that_does_not_open_does_not_stop_the_search_index(open_test_node: OpenNode) -> None:
+async def test_a_text_that_does_not_open_does_not_stop_the_search_index(
+    open_test_node: OpenNode, indexed_by_hand: None
+) -> None:
     """It is not found; all others are, its owner's too."""
     async with open_test_node(encryption_keys=KEYS) as node:
         world = World(node, LateClock())
@@ -104,7 +112,9 @@ async def test_a_text_that_does_not_open_does_not_stop_the_search_index(open_tes
         assert words == [(1, 1), (2, 2), (3, 3), (4, 3)]
 
 
-async def test_old_text_that_looks_sealed_is_read_and_sealed(open_test_node: OpenNode, tmp_path: Path) -> None:
+async def test_old_text_that_looks_sealed_is_read_and_sealed(
+    open_test_node: OpenNode, tmp_path: Path, indexed_by_hand: None
+) -> None:
     """Somebody wrote it before encryption was turned on; rows that do not open keep no other from being sealed."""
     looks = [f"{TAG}whale", f"{TAG}{'A' * 60}"]
     SqliteStorage(tmp_path)

@@ -92,7 +92,7 @@ async def test_a_node_that_was_away_never_goes_on_in_clear(postgres: Postgres, t
         database = keyed(ann.node.database.url, ONE)
         with pytest.raises(ConfigurationError, match="servers without encryption use the database"):
             database.open()
-        ann.gate.shut()
+        await ann.gate.shut_off()
         rows(ann, "UPDATE node SET until = clock_timestamp() RETURNING key")
         database.open()
         # It has not heard of it yet.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -149,4 +150,11 @@ async def test_the_last_step_leaves_no_event_behind(open_test_node: OpenNode, mo
 
 
 def _is_clean(folder: Path) -> bool:
-    return not any(b"annmarigoldine" in path.read_bytes() for path in folder.rglob("*") if path.is_file())
+    return not any(b"annmarigoldine" in _bytes_of(path) for path in folder.rglob("*") if path.is_file())
+
+
+def _bytes_of(path: Path) -> bytes:
+    # A log that the database has just deleted holds nothing.
+    with suppress(FileNotFoundError):
+        return path.read_bytes()
+    return b""

@@ -376,12 +376,16 @@ async def _settled(site: Site) -> None:
 
 
 async def _until_idle(site: Site) -> None:
-    """Wait until no reply is made, and steps have done what they were told."""
-    while site.node.live or site.node.tasks or await _has_events(site) or await _has_jobs(site):
+    """Wait until no reply is made, and steps have done all that they were told."""
+    while not await _is_idle(site):  # noqa: ASYNC110 - neither replies nor steps tell it
         await asyncio.sleep(0.05)
-    # What was told by the last job.
-    if await _has_events(site):
-        await _until_idle(site)
+
+
+async def _is_idle(site: Site) -> bool:
+    # Events once more behind the jobs: what the last of them told.
+    if site.node.live or site.node.tasks or await _has_events(site):
+        return False
+    return not (await _has_jobs(site) or await _has_events(site))
 
 
 async def _has_events(site: Site) -> bool:

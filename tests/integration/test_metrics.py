@@ -15,6 +15,7 @@ from legato.app import Legato, open_node
 from legato.core.event import CallStarted, RunStarted
 from legato.core.principal import Principal
 from legato.http.api import create_api
+from legato.providers.scripted import reply
 from legato.runs.replies import Runs
 from legato.runs.tail import Tail
 from legato.settings import Settings
@@ -23,6 +24,7 @@ from legato.telemetry.watch import MOST_RUNS, GapWatch
 from tests.asgi import call
 from tests.client import Client
 from tests.conftest import StartServer
+from tests.integration.held_models import HeldModels
 from tests.page_world import SHOP, Site, open_site, until
 from tests.tool_world import Bench, open_world
 
@@ -299,9 +301,49 @@ def test_a_look_at_a_thousand_runs_costs_no_more_than_at_few() -> None:
     assert found("token_gap_seconds_sum", model="m") == pytest.approx(11 * MOST_RUNS * 0.5)
 
 
-async def test_a_stream_s_gaps_come_to_the_metrics(site: Site) -> None:
+class Looks:
+    """The time of what looks at live replies: it stands still, but for half a second before each look of a test."""
+
+    def __init__(self, patch: pytest.MonkeyPatch) -> None:
+        self._now_s = 0.0
+        self._asleep = 0
+        self._due = asyncio.Semaphore(0)
+        patch.setattr("legato.telemetry.watch.asyncio", self)
+
+    def get_running_loop(self) -> Looks:
+        return self
+
+    def time(self) -> float:
+        return self._now_s
+
+    async def sleep(self, delay_s: float) -> None:
+        self._asleep += 1
+        await self._due.acquire()
+        self._now_s += delay_s
+
+    async def look(self) -> None:
+        """Have the next one be over."""
+        asleep = self._asleep
+        self._due.release()
+        await until(lambda: self._asleep > asleep)
+
+
+@pytest.fixture
+async def looks(monkeypatch: pytest.MonkeyPatch) -> Looks:
+    return Looks(monkeypatch)
+
+
+async def test_a_stream_s_gaps_come_to_the_metrics(looks: Looks, site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     """A reply of a second, 20 ms between its tokens: what is told is near that."""
-    answer = await site.ask("POST", "/chat/stream", {"message": "script: tokens=90 delay_ms=20"}, key=site.keys["ben"])
+    model = HeldModels(monkeypatch)
+    words = {"message": "script: tokens=90 delay_ms=20"}
+    posted = asyncio.create_task(site.ask("POST", "/chat/stream", words, key=site.keys["ben"]))
+    for said in (15, 40, 65):
+        model.tokens = said
+        await until(lambda: any(run.tail.log.text == reply(0, said) for run in site.node.live.values()))  # noqa: B023
+        await looks.look()
+    model.let_go()
+    answer = await posted
     assert answer.status == 200
     found = await scrape(site.api, authorization=f"Bearer {TOKEN}")
     count = found("token_gap_seconds_count", model="scripted")

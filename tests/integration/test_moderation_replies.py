@@ -14,12 +14,14 @@ from tests.contract.upstream_server import Do
 from tests.moderation_world import POLITE, PRIVATE, RULES, frame, kept_bytes, open_world, says, until
 
 CARD = "4111 1111 1111 1111"
+PATIENT = {"hold_ms": 10_000}
+"""No half sentence is judged by itself because a machine is slow."""
 
 
 async def test_a_blocked_sentence_is_shown_nowhere(tmp_path: Path) -> None:
     """What came before is shown, the sentence is not, the polite text ends the reply, and nothing of it is kept."""
     said = ["All is ", "well. ", "Here is the for", "bidden wo", "rd of the day. ", "And so on. "]
-    async with open_world(tmp_path, RULES) as world:
+    async with open_world(tmp_path, RULES, moderation=PATIENT) as world:
         world.upstream.scripts.append(says(said, pause_s=0.01, then=[Do.HOLD]))
         answer = await world.post("hello")
         assert b"forbidden" not in answer.body
@@ -29,7 +31,7 @@ async def test_a_blocked_sentence_is_shown_nowhere(tmp_path: Path) -> None:
         # What the model said is charged, not what was shown of it.
         assert end["usage"]["outputTokens"] > len("All is well. ")
         # The call is given up at once: its server sees the connection close.
-        await asyncio.wait_for(world.upstream.closed_at.get(), 1.0)
+        await asyncio.wait_for(world.upstream.closed_at.get(), 20.0)
         assert world.metric("policy_verdicts_total", policy="rules", stage="reply", verdict="block") == 1
         assert world.metric("runs_ended_total", state="finished", reason="content_filter") == 1
         (_, reply) = await world.messages(end["conversationId"])
@@ -85,7 +87,7 @@ async def test_without_a_policy_of_replies_each_delta_is_shown_as_it_comes(tmp_p
 async def test_deltas_stay_as_they_came_where_nothing_is_redacted(tmp_path: Path) -> None:
     """Judging makes no chunks of its own: a typing reader still sees words."""
     said = ["Hel", "lo ", "there. ", "How ", "are", " you"]
-    async with open_world(tmp_path, RULES, PRIVATE) as world:
+    async with open_world(tmp_path, RULES, PRIVATE, moderation=PATIENT) as world:
         world.upstream.scripts.append(says(said))
         assert _contents((await world.post("hello")).body) == said
 
@@ -139,7 +141,7 @@ async def test_a_bots_own_policy_judges_sentence_by_sentence(tmp_path: Path) -> 
             await asyncio.sleep(given[-1])
         return given[-1]
 
-    async with open_world(tmp_path, bot=app) as world:
+    async with open_world(tmp_path, bot=app, moderation=PATIENT) as world:
         for name, (verdict, shown, reason) in REPLY_VERDICTS.items():
             given.append(verdict)
             seen.clear()

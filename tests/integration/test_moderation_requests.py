@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import time
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import pytest
 from legato import Allow, Block, Flag, Legato, Passage, Redact
 from legato.tools.schema import tool_from
 from tests.asgi import call
+from tests.integration.held_models import HeldLimits
 from tests.moderation_world import POLITE, PRIVATE, RULES, calls_tool, kept_bytes, open_world, says, until
 
 CARD = "4111 1111 1111 1111"
@@ -116,15 +117,17 @@ VERDICTS: dict[str, tuple[Any, str, str | None]] = {
     "nonsense": (True, POLITE, "[removed: policy_failed]"),
     "half a verdict": (Redact(text=None), POLITE, "[removed: policy_failed]"),  # type: ignore[arg-type]
     "raises": (RuntimeError("secret plan"), POLITE, "[removed: policy_failed]"),
-    "hangs": (5.0, POLITE, "[removed: policy_failed]"),
+    "hangs": (100.0, POLITE, "[removed: policy_failed]"),
 }
 
 
 @pytest.mark.parametrize("kind", ["async", "sync"])
-async def test_a_bots_own_policy_decides(tmp_path: Path, kind: str) -> None:
+async def test_a_bots_own_policy_decides(tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each verdict does what it says; a policy that raises, hangs or returns nonsense blocks, and is counted."""
     app = Legato()
     given: list[Any] = []
+    hangs, over = threading.Event(), threading.Event()
+    limits = HeldLimits(monkeypatch)
 
     def decide(passage: Passage) -> Any:
         verdict = given[-1]
@@ -137,6 +140,7 @@ async def test_a_bots_own_policy_decides(tmp_path: Path, kind: str) -> None:
         @app.moderate("request", name="own", timeout_s=0.3)
         async def own(passage: Passage) -> Any:
             if isinstance(given[-1], float):
+                hangs.set()
                 await asyncio.sleep(given[-1])
             return decide(passage)
 
@@ -145,7 +149,8 @@ async def test_a_bots_own_policy_decides(tmp_path: Path, kind: str) -> None:
         @app.moderate("request", name="own", timeout_s=0.3)
         def own_too(passage: Passage) -> Any:
             if isinstance(given[-1], float):
-                time.sleep(0.6)
+                hangs.set()
+                over.wait(20)
             return decide(passage)
 
     async with open_world(tmp_path, bot=app) as world:
@@ -153,11 +158,17 @@ async def test_a_bots_own_policy_decides(tmp_path: Path, kind: str) -> None:
             given.append(verdict)
             world.upstream.scripts.clear()
             world.upstream.scripts.append(says(["Hi."]))
-            text, end = await world.ask("hello secret plan")
+            asking = asyncio.create_task(world.ask("hello secret plan"))
+            if isinstance(verdict, float):
+                await until(hangs.is_set)
+                limits.end()
+            text, end = await asking
             question = (await world.messages(end["conversationId"]))[0]
             assert (name, text, question["content"]) == (name, shown, kept)
+        over.set()
         assert world.metric("policy_failures_total", policy="own", stage="request", kind="error") == 3
         assert world.metric("policy_failures_total", policy="own", stage="request", kind="timeout") == 1
+        assert limits.asked_s == {0.3}
         queue = await world.get("/admin/review")
         assert [(each["policy"], each["reason"], each["source"]) for each in queue["reviews"]] == [
             ("own", "look", "message")
